@@ -1,0 +1,47 @@
+"""Run an ablation grid and write its report: python scripts/ablate.py ablation=heads data=scenes.
+
+Ablations stand in experiments/ablation/. Further Hydra overrides go to every cell; one with several
+values, such as seed=0,1,2,3, becomes an axis. Start it again to go on where it stopped.
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from hydra.errors import HydraException
+from rich import print as rich_print
+
+from segattn.analysis.report import write_report
+from segattn.grid import default_jobs, expand, run_grid
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("overrides", nargs="+", metavar="ablation=NAME [key=value ...]")
+    parser.add_argument("--jobs", type=int, default=default_jobs(), help="cells at a time")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
+    arguments = parser.parse_args()
+    try:
+        cells = expand(arguments.overrides, folder=ROOT / "experiments")
+        if arguments.dry_run:
+            for cell in cells:
+                print(shlex.join(["python", "scripts/train.py", *cell.overrides]))
+            return 0
+        failed = run_grid(cells, script=ROOT / "scripts" / "train.py", jobs=arguments.jobs)
+    except (ValueError, HydraException) as error:
+        sys.exit(f"error: {error}")
+    for cell in failed:
+        rich_print(f"[red]failed[/red] {cell.run.path}: {cell.error} (see {cell.run.log_path})")
+    folder = cells[0].run.path.parent
+    if len(failed) < len(cells):
+        print(f"report: {write_report(folder, folder / 'report')}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""The tables of a comparison as text: rounded, with intervals, for a report or a terminal."""
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from segattn.analysis import tables
+from segattn.analysis.comparison import Comparison
+from segattn.metrics import GROUPS
+
+MISSING = "n/a"
+PERCENT = "{:.1f}"
+POINTS = "{:+z.2f}"
+
+
+def heads(comparison: Comparison) -> pd.DataFrame:
+    """One row per head: scores in percent with 95% intervals, and costs."""
+    table = _wide(tables.scores(comparison), columns="measure")
+    cost = tables.costs(comparison).set_index("head")
+    table["parameters"] = [_short(value) for value in cost["parameters"]]
+    table["FLOPs"] = [_short(value) for value in cost["flops"]]
+    table["images/s"] = [number(value, "{:.1f}") for value in cost["images_per_second"]]
+    table["seeds"] = cost["seeds"].astype(str).to_list()
+    return table
+
+
+def differences(comparison: Comparison) -> pd.DataFrame:
+    """One row per head and measure: difference to the reference in points, p and reading."""
+    frame = tables.differences(comparison)
+    return pd.DataFrame(
+        {
+            "measure": frame["measure"],
+            "head": frame["head"],
+            f"minus {comparison.reference}": _ranged(frame, POINTS),
+            "p": ["<0.001" if p < 0.001 else number(p, "{:.3f}") for p in frame["p"]],
+            "seeds": frame["seeds"].astype(str),
+            "reading": frame["reading"],
+        }
+    )
+
+
+def class_scores(comparison: Comparison) -> pd.DataFrame:
+    """One row per class, one column per head: IoU in percent with 95% intervals."""
+    frame = tables.class_scores(comparison)
+    wide = frame.assign(cell=_ranged(frame, PERCENT)).pivot(
+        index="class", columns="head", values="cell"
+    )
+    return _flat(wide.loc[comparison.classes, comparison.heads])
+
+
+def class_groups(comparison: Comparison) -> pd.DataFrame:
+    """One row per class group and head: IoU and recall in percent with 95% intervals."""
+    frame = tables.class_groups(comparison)
+    parts = []
+    for name, members in comparison.facts["data"]["groups"].items():
+        part = _wide(frame[frame["classes"] == name], columns="measure")
+        part.insert(0, "classes", f"{name} ({', '.join(members)})")
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["classes"])
+
+
+def support(comparison: Comparison) -> pd.DataFrame:
+    """One row per class, one column per size group: objects and pixels of the test set.
+
+    Cells with too little support to enter a bin mean are in parentheses.
+    """
+    cells = comparison.support.assign(
+        cell=[_support_text(row) for row in comparison.support.to_dict("records")]
+    )
+    wide = cells.pivot(index="class", columns="group", values="cell")
+    return _flat(wide.loc[comparison.classes, list(GROUPS)])
+
+
+def to_markdown(frame: pd.DataFrame) -> str:
+    """A pipe table of a display table."""
+    lines = [list(frame.columns), ["---"] * frame.shape[1], *frame.to_numpy().tolist()]
+    return "".join(f"| {' | '.join(_pipe_cell(cell) for cell in line)} |\n" for line in lines)
+
+
+def write_tables(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write the tidy tables as CSV and the display tables as Markdown; returns the paths."""
+    tidy = {
+        "heads": tables.scores(comparison),
+        "costs": tables.costs(comparison),
+        "differences": tables.differences(comparison),
+        "classes": tables.class_scores(comparison),
+        "class_groups": tables.class_groups(comparison),
+        "support": comparison.support,
+    }
+    shown = {
+        "heads": heads(comparison),
+        "differences": differences(comparison),
+        "classes": class_scores(comparison),
+        "class_groups": class_groups(comparison),
+        "support": support(comparison),
+    }
+    csv = {folder / f"{name}.csv": frame.to_csv(index=False) for name, frame in tidy.items()}
+    markdown = {folder / f"{name}.md": to_markdown(frame) for name, frame in shown.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in (csv | markdown).items():
+        path.write_text(text, encoding="utf-8")
+    return [*csv, *markdown]
+
+
+def number(value: float, form: str) -> str:
+    """`value` formatted by `form`, or "n/a"."""
+    return MISSING if pd.isna(value) else form.format(value)
+
+
+def _ranged(frame: pd.DataFrame, form: str) -> list[str]:
+    """`value [low, high]` for each row of a tidy table."""
+    cell = f"{form} [{form}, {form}]"
+    rows = zip(frame["value"], frame["low"], frame["high"], strict=True)
+    return [MISSING if pd.isna(row[0]) else cell.format(*row) for row in rows]
+
+
+def _wide(frame: pd.DataFrame, *, columns: str) -> pd.DataFrame:
+    """Heads as rows, measures as columns, both in their order of appearance."""
+    wide = frame.assign(cell=_ranged(frame, PERCENT)).pivot(
+        index="head", columns=columns, values="cell"
+    )
+    return _flat(wide.loc[frame["head"].unique(), frame[columns].unique()])
+
+
+def _flat(wide: pd.DataFrame) -> pd.DataFrame:
+    return wide.rename_axis(columns=None).reset_index()
+
+
+def _support_text(row: dict[Hashable, Any]) -> str:
+    if row["pixels"] == 0:
+        return "(none)"
+    text = f"{row['objects']:,} obj, {_short(row['pixels'])} px"
+    return text if row["published"] else f"({text})"
+
+
+def _short(value: float) -> str:
+    """Three significant digits with k, M, G or T; FLOPs and parameters are rarely below 1000."""
+    for factor, letter in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= factor:
+            return f"{value / factor:.3g}{letter}"
+    return number(value, "{:.0f}")
+
+
+def _pipe_cell(cell: object) -> str:
+    return str(cell).replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,188 @@
+"""Figures of a comparison; every function returns a Figure and touches no global state.
+
+Head colours are the palette of Okabe and Ito (Color Universal Design, 2008), fixed by head name
+so that a head looks the same in every figure; markers repeat the distinction without colour.
+"""
+
+import math
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from segattn.analysis import tables
+from segattn.analysis.comparison import HEAD_ORDER, Comparison
+
+_COLORS = dict(
+    zip(HEAD_ORDER, ("#555555", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00"), strict=True)
+)
+_MARKERS = dict(zip(HEAD_ORDER, "osDv^P", strict=True))
+_OTHER_COLOR, _OTHER_MARKER = "#56B4E9", "X"
+_VOID = (255, 255, 255)
+
+
+def size_iou(comparison: Comparison) -> Figure:
+    """One panel per measure: score of every head with its 95% interval.
+
+    Each panel has its own axis, because bins are not comparable with each other.
+    """
+    frame = tables.scores(comparison)
+    names = list(frame["measure"].unique())
+    rows = math.ceil(len(names) / 3)
+    height = rows * (0.9 + 0.34 * len(comparison.heads))
+    figure = Figure(figsize=(9, height), layout="constrained")
+    axes = figure.subplots(rows, 3, sharey=True, squeeze=False).ravel()
+    for panel, name in zip(axes, names, strict=True):
+        _interval_panel(panel, frame[frame["measure"] == name], title=name)
+    for panel in axes[-3:]:
+        panel.set_xlabel("IoU [%]")
+    return figure
+
+
+def _interval_panel(axes: Axes, rows: pd.DataFrame, *, title: str) -> None:
+    for y, row in enumerate(rows.to_dict("records")):
+        axes.errorbar(
+            row["value"],
+            y,
+            xerr=[[row["value"] - row["low"]], [row["high"] - row["value"]]],
+            color=_COLORS.get(row["head"], _OTHER_COLOR),
+            marker=_MARKERS.get(row["head"], _OTHER_MARKER),
+            markersize=6,
+            capsize=3,
+            linewidth=1.6,
+        )
+    axes.set_yticks(range(len(rows)), list(rows["head"]))
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.margins(x=0.12)
+    axes.set_title(title if title == "mIoU" else f"{title} objects", fontsize=10, loc="left")
+    if rows["value"].isna().all():
+        axes.text(0.5, 0.5, "too few objects", ha="center", transform=axes.transAxes)
+        axes.set_xticks([])
+    axes.tick_params(axis="y", length=0)
+    _clean(axes, grid="x")
+
+
+def class_heatmap(comparison: Comparison) -> Figure:
+    """Per-class IoU of every head, and below it the difference to the reference head."""
+    frame = tables.class_scores(comparison)
+    wide = frame.pivot(index="head", columns="class", values="value")
+    iou = wide.loc[comparison.heads, comparison.classes].to_numpy(dtype=float)
+    delta = iou[1:] - iou[:1]
+    panels = 2 if len(delta) else 1
+    size = (1.8 + 0.62 * iou.shape[1], 1.2 + 0.36 * (len(iou) + len(delta)) + 0.4 * panels)
+    figure = Figure(figsize=size, layout="constrained")
+    ratios = [len(iou), len(delta)][:panels]
+    axes = figure.subplots(panels, 1, sharex=True, squeeze=False, height_ratios=ratios).ravel()
+    _heat_panel(axes[0], iou, limits=(0, 100), cmap="Blues", form="{:.0f}")
+    axes[0].set_yticks(range(len(iou)), comparison.heads)
+    axes[0].set_title("IoU [%]", fontsize=10, loc="left")
+    if panels == 2:
+        reach = max(1.0, float(np.nanmax(np.abs(delta), initial=0)))
+        _heat_panel(axes[1], delta, limits=(-reach, reach), cmap="PuOr", form="{:+z.1f}")
+        axes[1].set_yticks(range(len(delta)), comparison.heads[1:])
+        axes[1].set_title(f"minus {comparison.reference} [points]", fontsize=10, loc="left")
+    axes[-1].set_xticks(
+        range(iou.shape[1]), comparison.classes, rotation=40, ha="right", rotation_mode="anchor"
+    )
+    return figure
+
+
+def _heat_panel(
+    axes: Axes,
+    values: NDArray[np.float64],
+    *,
+    limits: tuple[float, float],
+    cmap: str,
+    form: str,
+) -> None:
+    image = axes.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
+    luminance = image.to_rgba(values)[..., :3] @ (0.3, 0.59, 0.11)
+    for (row, column), value in np.ndenumerate(values):
+        text = "n/a" if np.isnan(value) else form.format(value)
+        dark = luminance[row, column] < 0.5 and not np.isnan(value)
+        color = "white" if dark else "black"
+        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def examples(comparison: Comparison) -> Figure:
+    """Test images in rows: image, ground truth and the prediction of every head's first seed."""
+    shown = {head: runs[0].examples() for head, runs in comparison.runs.items()}
+    first = shown[comparison.reference]
+    palette, ignore = _palette(comparison)
+    columns = [first["images"], palette[first["labels"]]]
+    titles = ["image", "ground truth", *shown]
+    names = [str(name) for name in first["names"]]
+    for head, arrays in shown.items():
+        if [str(name) for name in arrays["names"]] != names:
+            raise ValueError(f"head {head!r} stored other example images than the first head")
+        columns.append(palette[arrays["predictions"]])
+    figure = _image_grid(columns, titles=titles, names=names)
+    present = np.unique(np.concatenate([a["labels"].ravel() for a in shown.values()]))
+    patches = [
+        Patch(facecolor=palette[label] / 255, edgecolor="#888888", label=name)
+        for label, name in [*enumerate(comparison.classes), (ignore, "void")]
+        if label != ignore or ignore in present
+    ]
+    figure.legend(handles=patches, loc="outside lower center", ncols=7, frameon=False, fontsize=8)
+    return figure
+
+
+def _palette(comparison: Comparison) -> tuple[NDArray[np.uint8], int]:
+    """Colours uint8 [256, 3] by label, and the label that is ignored."""
+    data = comparison.facts["data"]
+    palette = np.full((256, 3), _VOID, dtype=np.uint8)
+    palette[: len(data["palette"])] = data["palette"]
+    palette[data["ignore_index"]] = _VOID
+    return palette, int(data["ignore_index"])
+
+
+def _image_grid(columns: list[NDArray[np.uint8]], *, titles: list[str], names: list[str]) -> Figure:
+    height, width = columns[0].shape[1:3]
+    cell = 1.75
+    size = (cell * len(columns), cell * height / width * len(names) + 0.8)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(names), len(columns), squeeze=False)
+    for x, (title, images) in enumerate(zip(titles, columns, strict=True)):
+        grid[0, x].set_title(title, fontsize=9)
+        for y, image in enumerate(images):
+            grid[y, x].imshow(image, interpolation="nearest")
+            grid[y, x].set_xticks([])
+            grid[y, x].set_yticks([])
+    for y, name in enumerate(names):
+        grid[y, 0].set_ylabel(name, fontsize=8)
+    return figure
+
+
+def learning_curves(comparison: Comparison) -> Figure:
+    """Validation mIoU over training steps: mean over seeds, band from lowest to highest seed."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    for head, runs in comparison.runs.items():
+        logged = pd.concat([_validation(run.metrics()) for run in runs])
+        curve = logged.groupby("step")["val/miou"].agg(["mean", "min", "max"]) * 100
+        color = _COLORS.get(head, _OTHER_COLOR)
+        marker = _MARKERS.get(head, _OTHER_MARKER)
+        axes.plot(curve.index, curve["mean"], color=color, marker=marker, markersize=4, label=head)
+        axes.fill_between(curve.index, curve["min"], curve["max"], color=color, alpha=0.15, lw=0)
+    axes.set_xlabel("training step")
+    axes.set_ylabel("validation mIoU [%]")
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+    _clean(axes, grid="y")
+    return figure
+
+
+def _validation(metrics: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a validation score."""
+    return metrics.reindex(columns=["step", "val/miou"]).dropna()
+
+
+def _clean(axes: Axes, *, grid: Literal["x", "y"]) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis=grid, color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)

@@ -1,0 +1,144 @@
+"""The report of a folder of runs: terminal summary, tables, figures and one HTML page.
+
+The page is the executed notebook `notebooks/01_compare_heads.py`, so that a reader who wants to
+go on from the report opens the same cells.
+"""
+
+import os
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import segattn
+from segattn.analysis import display, figures, html, tables, text
+from segattn.analysis.comparison import Comparison, compare
+from segattn.runs import load_runs
+
+CHECKOUT = Path(segattn.__file__).parents[2]
+RUNS_VARIABLE = "SEGATTN_RUNS"
+
+# the code of a cell folds away, prompts go: a report is read for its tables and figures
+_TEMPLATE = """
+{%- extends 'basic/index.html.j2' -%}
+{%- block input -%}
+<details><summary>code</summary>{{ super() }}</details>
+{%- endblock input -%}
+"""
+
+
+def write_report(runs_folder: Path, out: Path) -> Path:
+    """Compare the finished runs below `runs_folder` and write everything a reader needs.
+
+    Args:
+        runs_folder: Folder with the run folders of one experiment.
+        out: Folder for report.html, the tables (CSV, Markdown) and the figures (PNG).
+
+    Returns:
+        Path of report.html, one file that needs no network.
+
+    Raises:
+        ValueError: No run is finished, or the runs cannot be compared.
+        FileNotFoundError: The package is not installed from a checkout.
+    """
+    notebook = notebook_path()
+    comparison = compare(load_runs(runs_folder))
+    display.write_tables(comparison, out)
+    _write_figures(comparison, out)
+    path = out / "report.html"
+    title = f"Which head helps which object size? {comparison.facts['data']['title']}"
+    body = _render(_execute(notebook, runs_folder))
+    path.write_text(html.page(body, title=title), encoding="utf-8")
+    print_summary(comparison)
+    return path
+
+
+def notebook_path() -> Path:
+    """The notebook in the checkout that the package was installed from.
+
+    Raises:
+        FileNotFoundError: There is no such checkout.
+    """
+    path = CHECKOUT / "notebooks" / "01_compare_heads.py"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"the report executes {path}, which does not exist. Install the package from a "
+            "checkout of the repository: pip install -e ."
+        )
+    return path
+
+
+def find_runs_folder(root: Path = CHECKOUT / "runs") -> Path:
+    """The folder to look at: $SEGATTN_RUNS, else the one below `root` with the newest result.
+
+    Raises:
+        ValueError: The variable is not set and no run below `root` is finished.
+    """
+    if RUNS_VARIABLE in os.environ:
+        return Path(os.environ[RUNS_VARIABLE])
+    results = list(root.rglob("result.json"))
+    if not results:
+        raise ValueError(f"no finished run below {root}. Run `make ablation` first.")
+    newest = max(results, key=lambda path: path.stat().st_mtime)
+    return newest.parents[1]
+
+
+def print_summary(comparison: Comparison) -> None:
+    """Print scores, differences and what to keep in mind to the terminal."""
+    console = Console()
+    console.print(_score_table(comparison))
+    for section, lines in (
+        ("Findings", text.findings(comparison)),
+        ("Limits", text.caveats(comparison)),
+        ("Unfinished runs", text.unfinished(comparison)),
+    ):
+        if lines:
+            console.print(f"[bold]{section}[/bold]")
+            console.print("\n".join(f"- {escape(line)}" for line in lines), highlight=False)
+
+
+def _score_table(comparison: Comparison) -> Table:
+    """Scores without intervals, which would not fit a terminal of 80 columns."""
+    table = Table(title=escape(text.subject(comparison)), title_justify="left")
+    frame = tables.scores(comparison)
+    for column in ("IoU [%]", *frame["measure"].unique()):
+        table.add_column(escape(column), justify="left" if column == "IoU [%]" else "right")
+    for head, rows in frame.groupby("head", sort=False):
+        table.add_row(
+            escape(str(head)), *(display.number(v, display.PERCENT) for v in rows["value"])
+        )
+    return table
+
+
+def _write_figures(comparison: Comparison, out: Path) -> None:
+    for name, draw in (
+        ("size_iou", figures.size_iou),
+        ("class_heatmap", figures.class_heatmap),
+        ("examples", figures.examples),
+        ("learning_curves", figures.learning_curves),
+    ):
+        draw(comparison).savefig(out / f"{name}.png", dpi=html.FIGURE_DPI)
+
+
+def _execute(notebook: Path, runs_folder: Path) -> nbformat.NotebookNode:
+    """Run the notebook on `runs_folder` in a fresh kernel; an error in a cell is raised."""
+    node = jupytext.read(notebook)
+    # ipykernel warns about its local socket on every start; errors still show
+    quiet = ["--IPKernelApp.log_level=40"]
+    client = NotebookClient(node, timeout=600, kernel_name="python3", extra_arguments=quiet)
+    return client.execute(env={**os.environ, RUNS_VARIABLE: str(runs_folder.resolve())})
+
+
+def _render(node: nbformat.NotebookNode) -> str:
+    exporter = HTMLExporter(
+        raw_template=_TEMPLATE,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+    )
+    return str(exporter.from_notebook_node(node)[0])

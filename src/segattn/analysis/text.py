@@ -1,0 +1,121 @@
+"""What a comparison says in sentences: findings, how it was made, limits, runs left out."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from segattn.analysis import display, tables
+from segattn.analysis.comparison import MIN_IMAGES, MIN_OBJECTS, Comparison
+from segattn.runs import Run
+
+
+def subject(comparison: Comparison) -> str:
+    """What is compared, in one sentence."""
+    facts = comparison.facts
+    seeds = {len(sample.seeds) for sample in comparison.samples.values()}
+    return (
+        f"{facts['data']['title']}: {len(comparison.heads)} heads, "
+        f"{' to '.join(str(n) for n in sorted({min(seeds), max(seeds)}))} seeds each, tested on "
+        f"{len(facts['images'])} images."
+    )
+
+
+def findings(comparison: Comparison) -> list[str]:
+    """One sentence per measure: which heads are better, worse or not separated."""
+    frame = tables.differences(comparison)
+    if frame.empty:
+        return [f"Only one head ({comparison.reference}) is finished: nothing to compare."]
+    return [
+        f"{name}, minus {comparison.reference}: {_by_reading(rows)}."
+        for name, rows in frame.groupby("measure", sort=False)
+    ]
+
+
+def _by_reading(rows: pd.DataFrame) -> str:
+    parts = []
+    for reading, group in rows.groupby("reading", sort=True):
+        heads = [
+            f"{head} {display.number(value, display.POINTS)}".removesuffix(f" {display.MISSING}")
+            for head, value in zip(group["head"], group["value"], strict=True)
+        ]
+        parts.append(f"{reading}: {', '.join(heads)}")
+    return "; ".join(parts)
+
+
+def provenance(comparison: Comparison, *, folder: Path) -> list[str]:
+    """How the comparison was made, from the run folders alone."""
+    facts = comparison.facts
+    results = [run.result or {} for runs in comparison.runs.values() for run in runs]
+    training, environment = ([result[key] for result in results] for key in _RECORDS)
+    metric = facts["metric"]
+    seeds = sorted({seed for sample in comparison.samples.values() for seed in sample.seeds})
+    return [
+        f"Experiment {facts['experiment']}: {len(results)} finished runs in {folder.name}, "
+        f"{len(comparison.heads)} heads, seeds {', '.join(map(str, seeds))}.",
+        f"Data: {facts['data']['title']}, {len(facts['images'])} images of the {facts['split']} "
+        f"split, {len(comparison.classes)} classes, evaluated by {_plain(facts['protocol'])}.",
+        f"Encoder: {_listed([facts['encoder']])}.",
+        f"Training: {_listed(training)}.",
+        f"Machine: {_listed(environment)}.",
+        f"Objects: size is sqrt(area) / {metric['stride']} px, small below "
+        f"{metric['size_edges'][0]:g}, large from {metric['size_edges'][1]:g}; thin from "
+        f"elongation {metric['elongation']:g}; false positives go to the nearest object within "
+        f"{metric['radius']:g} px, else to the size of the predicted region; objects below "
+        f"{metric['min_area']} px are not counted as objects.",
+        "Intervals: 95%, from the variance over seeds and over resampled test images; p-values "
+        "are two-sided and not adjusted for the number of rows.",
+        f"Made by: python scripts/report.py {folder.name}",
+    ]
+
+
+_RECORDS = ("training", "environment")
+
+
+def caveats(comparison: Comparison) -> list[str]:
+    """What the numbers do not say."""
+    lines = [
+        *comparison.notes,
+        "Compare heads within a size bin. Bins are not comparable with each other: one pixel of "
+        "border costs a small object far more than a large one.",
+        f"A class enters a bin mean with at least {MIN_OBJECTS} objects in at least {MIN_IMAGES} "
+        "images; the class set of a bin is the same for all heads.",
+        '"Not separated" means that these runs do not tell the heads apart. It does not mean that '
+        "the heads are equal.",
+        "With many rows some separate by chance: about one in twenty where no difference exists.",
+        "Images are taken as independent. Frames of one video are not; for those the intervals "
+        "are too narrow.",
+    ]
+    if comparison.facts["data"]["name"] == "scenes":
+        lines.append(
+            "Synthetic scenes test the mechanism of a head. They do not test what was claimed for "
+            "Cityscapes or any other real data set."
+        )
+    return lines
+
+
+def unfinished(comparison: Comparison) -> list[str]:
+    """One line per run without a result: name, state and error."""
+    return [_unfinished(run) for run in comparison.unfinished]
+
+
+def _unfinished(run: Run) -> str:
+    status = run.status
+    error = status.get("error")
+    return f"{run.path.name}: {status['state']}" + (f" ({error})" if error else "")
+
+
+def _listed(records: list[dict[str, Any]]) -> str:
+    """`key value, key value`; a key with several values over the records shows them all."""
+    return ", ".join(
+        f"{key.replace('_', ' ')} "
+        + " / ".join(dict.fromkeys(_plain(record.get(key)) for record in records))
+        for key in records[0]
+    )
+
+
+def _plain(value: object) -> str:
+    """A setting as text; a nested one as `key value` pairs."""
+    if isinstance(value, dict):
+        return " ".join(f"{key} {_plain(item)}" for key, item in value.items())
+    return "unknown" if value is None else str(value)

@@ -1,0 +1,73 @@
+"""Check plain values from a config against the signature that will receive them.
+
+The signature is the one place that states which knobs exist, their types and defaults.
+"""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin
+
+
+def check_choice(what: str, name: object, choices: Collection[str]) -> None:
+    """Raise ValueError that lists `choices` unless `name` is one of them."""
+    if name not in choices:
+        raise ValueError(f"unknown {what} {name!r}; choose one of {sorted(choices)}")
+
+
+def check_arguments(
+    what: str,
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    *,
+    given: Collection[str] = (),
+) -> None:
+    """Check names and types of `arguments` against the keyword parameters of `function`.
+
+    Args:
+        what: What is configured, for the message, e.g. "head 'fla'".
+        function: Callable with annotated parameters; int, float, bool, str, Literal, list and
+            unions of them are checked.
+        arguments: Values by name.
+        given: Parameters that the caller supplies itself; not open to the config.
+
+    Raises:
+        ValueError: An unknown name (lists the choices), a missing one, or a value of a wrong type.
+    """
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in given and parameter.kind is not parameter.VAR_KEYWORD
+    }
+    for name in arguments:
+        if name not in parameters:
+            choices = sorted(parameters) or "none"
+            raise ValueError(f"{what} has no knob {name!r}; its knobs: {choices}")
+    for name, parameter in parameters.items():
+        if name in arguments:
+            _check_type(what, name, arguments[name], parameter.annotation)
+        elif parameter.default is parameter.empty:
+            raise ValueError(f"{what} needs {name!r}, which is not set")
+
+
+def _check_type(what: str, name: str, value: Any, annotation: Any) -> None:
+    if not _fits(value, annotation):
+        expected = getattr(annotation, "__name__", str(annotation))
+        if get_origin(annotation) is Literal:
+            expected = f"one of {list(get_args(annotation))}"
+        raise ValueError(f"{what}: {name} must be {expected}, got {value!r}")
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return value in get_args(annotation)
+    if origin is UnionType:
+        return any(_fits(value, choice) for choice in get_args(annotation))
+    if annotation in (None, NoneType):
+        return value is None
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, origin or annotation)

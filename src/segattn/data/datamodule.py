@@ -1,0 +1,221 @@
+"""Loaders: which sample, in which order, with which augmentation, all from one seed."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from segattn.data import build_source
+from segattn.data.source import Sample, Source, Split
+from segattn.data.transforms import augment
+from segattn.metrics import Objects, find_objects, stack_objects
+
+_MIX = 1_000_003  # prime; spreads (seed, epoch, index) over the generators' seeds
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (index, seed of the sample's augmentation) in an order of its own.
+
+    Order and seeds depend on (seed, epoch, index) alone, so a run that resumes at an epoch sees
+    what an uninterrupted run would have seen, with any number of workers.
+    """
+
+    def __init__(self, num_samples: int, *, seed: int) -> None:
+        self.num_samples, self.seed, self.epoch = num_samples, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this too."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        key = self.seed * _MIX + self.epoch
+        order = torch.randperm(self.num_samples, generator=torch.Generator().manual_seed(key))
+        for index in order.tolist():
+            yield index, (key * _MIX + index) % 2**63
+
+
+class _Samples(Dataset[Any]):
+    """Reads samples; keeps them in memory if asked to."""
+
+    def __init__(self, source: Source, *, cache: bool) -> None:
+        self.source = source
+        self._cache: dict[int, Sample] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return len(self.source.names)
+
+    def load(self, index: int) -> Sample:
+        if self._cache is None:
+            return self.source.load(index)
+        if index not in self._cache:
+            self._cache[index] = self.source.load(index)
+        return self._cache[index]
+
+
+class TrainSamples(_Samples):
+    """Augmented samples by (index, seed): image uint8 [3, H, W], label int64 [H, W], name."""
+
+    def __init__(self, source: Source, *, cache: bool, augmentation: dict[str, Any]) -> None:
+        super().__init__(source, cache=cache)
+        self.augmentation = augmentation
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        index, seed = key
+        sample = self.load(index)
+        image, label = augment(
+            _image_tensor(sample),
+            torch.from_numpy(sample.label.copy()),
+            generator=torch.Generator().manual_seed(seed),
+            **self.augmentation,
+        )
+        return {"image": image, "label": label.long(), "name": sample.name}
+
+
+class EvalSamples(_Samples):
+    """Unchanged samples by index, with the objects of the label."""
+
+    def __init__(self, source: Source, *, cache: bool) -> None:
+        super().__init__(source, cache=cache)
+        self._objects: dict[int, Objects] | None = {} if cache else None
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        sample = self.load(index)
+        return {
+            "image": _image_tensor(sample),
+            "label": torch.from_numpy(sample.label.copy()).long(),
+            "name": sample.name,
+            "objects": self._find_objects(index, sample),
+        }
+
+    def _find_objects(self, index: int, sample: Sample) -> Objects:
+        if self._objects is None:
+            return find_objects(sample.label, sample.instances)
+        if index not in self._objects:
+            self._objects[index] = find_objects(sample.label, sample.instances)
+        return self._objects[index]
+
+
+def _image_tensor(sample: Sample) -> Tensor:
+    return torch.from_numpy(sample.image.copy()).permute(2, 0, 1)
+
+
+def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Image uint8 [B, 3, H, W], label int64 [B, H, W], name list[str], objects `BatchObjects`.
+
+    Raises:
+        ValueError: The images of the batch differ in size; the message names two of them.
+    """
+    first = items[0]
+    for item in items:
+        if item["label"].shape != first["label"].shape:
+            raise ValueError(
+                f"{first['name']} is {tuple(first['label'].shape)} and {item['name']} is "
+                f"{tuple(item['label'].shape)} px; for images of several sizes set "
+                f"augment.crop and loader.eval_batch_size=1"
+            )
+    batch: dict[str, Any] = {
+        key: torch.stack([i[key] for i in items]) for key in ("image", "label")
+    }
+    batch["name"] = [item["name"] for item in items]
+    if "objects" in first:
+        batch["objects"] = stack_objects([item["objects"] for item in items])
+    return batch
+
+
+class SegmentationData(pl.LightningDataModule):
+    """The three splits of one data set as loaders.
+
+    Args:
+        data: `name` and the knobs of the data set.
+        augment: Arguments of `segattn.data.transforms.augment`.
+        seed: Seed of order and augmentation.
+        batch_size: Images of a training step.
+        eval_batch_size: Images of an evaluation step; no effect on any number.
+        num_workers: Loader processes; 0 loads in the main process.
+        cache: Keep decoded samples and their objects in memory.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: dict[str, Any],
+        augment: dict[str, Any],
+        seed: int,
+        batch_size: int,
+        eval_batch_size: int,
+        num_workers: int,
+        cache: bool,
+    ) -> None:
+        super().__init__()
+        self.data, self.augmentation, self.seed = data, augment, seed
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.num_workers, self.cache = num_workers, cache
+        self.sources: dict[Split, Source] = {}
+
+    def source(self, split: Split) -> Source:
+        """The split's source; found and checked on first use."""
+        if split not in self.sources:
+            self.sources[split] = build_source(split=split, **self.data)
+        return self.sources[split]
+
+    def prepare_data(self) -> None:
+        """Look for every split now, so that a missing folder is found before training starts."""
+        for split in ("train", "val", "test"):
+            self.source(split).load(0)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches in the order of (seed, epoch)."""
+        source = self.source("train")
+        if len(source.names) < self.batch_size:
+            raise ValueError(
+                f"loader.batch_size={self.batch_size} is more than the {len(source.names)} "
+                f"training images; lower it"
+            )
+        sampler = EpochSampler(len(source.names), seed=self.seed)
+        if self.trainer is not None:
+            # current_epoch is still 0 here after a resume with workers:
+            # https://github.com/Lightning-AI/pytorch-lightning/issues/21938
+            progress: Any = self.trainer.fit_loop.epoch_progress.current
+            sampler.set_epoch(progress.processed)
+        samples = TrainSamples(source, cache=self.cache, augmentation=self.augmentation)
+        return self._loader(samples, self.batch_size, sampler=sampler, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The val split in order."""
+        return self._eval_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The test split in order."""
+        return self._eval_loader("test")
+
+    def _eval_loader(self, split: Split) -> DataLoader[Any]:
+        samples = EvalSamples(self.source(split), cache=self.cache)
+        return self._loader(samples, self.eval_batch_size, shuffle=False)
+
+    def _loader(self, samples: _Samples, batch_size: int, **options: Any) -> DataLoader[Any]:
+        return DataLoader(
+            samples,
+            batch_size=batch_size,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            **options,
+        )
+
+    def class_frequencies(self) -> list[float]:
+        """Share of each class in the labelled pixels of the training split."""
+        source = self.source("train")
+        num_classes = len(source.classes)
+        counts = torch.zeros(256, dtype=torch.long)
+        for index in range(len(source.names)):
+            label = torch.from_numpy(source.load(index).label.copy())
+            counts += torch.bincount(label.flatten().long(), minlength=256)
+        counted = counts[:num_classes].double()
+        return (counted / counted.sum()).tolist()

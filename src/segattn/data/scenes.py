@@ -1,0 +1,113 @@
+"""The built-in data set: street scenes drawn on first use and kept as memory-mapped arrays."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+from segattn.data import street
+from segattn.data.source import Sample, Source, Split
+from segattn.data.street import Layout
+
+# part of the cache's name: raise it whenever draw_scene changes a pixel
+SCENES_VERSION = 1
+_STREAMS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
+
+
+class Scenes(Source):
+    """Procedural street scenes with exact object ids, see `segattn.data.street`.
+
+    Train, val and test come from different random streams. Choices are made on val; test scores
+    come from scenes that no choice has seen.
+
+    Args:
+        split: "train", "val" or "test".
+        root: Folder of the cache; about 0.25 MB per scene.
+        layout: "free" or "aligned": whether cues share rows and columns with what they decide.
+        height: Rows, at least 64.
+        width: Columns, at least 64.
+        num_train: Scenes in the split "train".
+        num_val: Scenes in the split "val".
+        num_test: Scenes in the split "test".
+    """
+
+    classes = street.CLASSES
+    palette = street.PALETTE
+    groups = street.GROUPS
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        root: str = "data/scenes",
+        layout: Layout = "free",
+        height: int = 160,
+        width: int = 224,
+        num_train: int = 2000,
+        num_val: int = 200,
+        num_test: int = 400,
+    ) -> None:
+        count = {"train": num_train, "val": num_val, "test": num_test}[split]
+        if min(height, width) < 64 or max(height, width) >= 512 or count < 1:
+            raise ValueError(
+                f"scenes need 64 <= height, width < 512 and at least one scene a split, "
+                f"got {height} x {width} and num_{split}={count}"
+            )
+        self.title = f"scenes ({layout})"
+        self.names = [f"{split}-{index:05d}" for index in range(count)]
+        self._size, self._layout, self._stream = (height, width), layout, _STREAMS[split]
+        folder = f"v{SCENES_VERSION}-{layout}-{height}x{width}-{split}-{count}"
+        self._folder = Path(root) / folder
+        self._arrays: dict[str, np.ndarray] | None = None
+
+    def load(self, index: int) -> Sample:
+        """Scene `index`; draws the whole split first where it is not cached yet."""
+        if self._arrays is None:
+            self._arrays = self._open()
+        arrays = {key: np.array(array[index]) for key, array in self._arrays.items()}
+        return Sample(self.names[index], **arrays)
+
+    def _open(self) -> dict[str, np.ndarray]:
+        if not self._folder.is_dir():
+            self._draw_all()
+        try:
+            return {
+                key: np.load(self._folder / f"{key}.npy", mmap_mode="r")
+                for key in ("image", "label", "instances")
+            }
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"the cache of scenes {self._folder} is damaged ({error}); delete that folder and "
+                f"start again"
+            ) from error
+
+    def _draw_all(self) -> None:
+        """Draw into a folder of our own and rename it: a killed or a second process cannot harm."""
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=self._folder.parent, prefix=".drawing-"))
+        try:
+            self._draw_into(scratch)
+            if not self._folder.is_dir():
+                os.replace(scratch, self._folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _draw_into(self, folder: Path) -> None:
+        height, width = self._size
+        shape = (len(self.names), height, width)
+        create = np.lib.format.open_memmap
+        images = create(folder / "image.npy", mode="w+", dtype=np.uint8, shape=(*shape, 3))
+        labels = create(folder / "label.npy", mode="w+", dtype=np.uint8, shape=shape)
+        instances = create(folder / "instances.npy", mode="w+", dtype=np.int16, shape=shape)
+        indices = track(range(len(self.names)), description=f"drawing {self._folder.name}")
+        for index in indices:
+            scene = street.draw_scene(
+                self._stream, index, height=height, width=width, layout=self._layout
+            )
+            images[index], labels[index] = scene.image, scene.label
+            instances[index] = scene.instances
+        for array in (images, labels, instances):
+            array.flush()

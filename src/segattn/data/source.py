@@ -1,0 +1,53 @@
+"""What every data set gives: samples by index, and the facts about its classes."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+Split = Literal["train", "val", "test"]
+IGNORE_INDEX = 255
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image as it is stored.
+
+    Attributes:
+        name: Unique in its split.
+        image: uint8 [H, W, 3], RGB.
+        label: uint8 [H, W], class indices, 255 where no class counts.
+        instances: int [H, W], 0 where there is no instance id; None where the data set has none.
+    """
+
+    name: str
+    image: np.ndarray
+    label: np.ndarray
+    instances: np.ndarray | None = None
+
+
+class Source(ABC):
+    """A split of a data set. The keyword arguments of `__init__` are the knobs of its YAML.
+
+    Attributes:
+        classes: Class names; the index is the label value.
+        palette: RGB per class, 0 to 255.
+        groups: Classes that belong together in the report, by group name.
+        names: Sample names in order.
+        title: The data set and the knobs that change what is compared, for people.
+    """
+
+    classes: ClassVar[tuple[str, ...]]
+    palette: ClassVar[tuple[tuple[int, int, int], ...]]
+    groups: ClassVar[dict[str, tuple[str, ...]]]
+    names: list[str]
+    title: str
+
+    @abstractmethod
+    def load(self, index: int) -> Sample:
+        """Sample `index`.
+
+        Raises:
+            ValueError: A file is missing or damaged; the message names it and what to do.
+        """

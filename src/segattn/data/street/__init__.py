@@ -1,0 +1,52 @@
+"""Procedural street scenes: `draw_scene(seed, index)` is a pure function.
+
+The same pixels on every platform and in every numpy version: numpy's legacy `RandomState` stream is
+frozen, and only +, -, *, / and comparisons touch the pixels; no transcendental function and no
+reduction. `segattn.data.street.rules` says what the scenes ask for.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from segattn.data.street.rules import CLASSES, GROUPS, PALETTE, Layout, Street
+from segattn.data.street.surroundings import draw_surroundings, expose
+from segattn.data.street.things import draw_signs, draw_thing, plan_things
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One scene.
+
+    Attributes:
+        image: uint8 [H, W, 3].
+        label: uint8 [H, W], indices into `CLASSES`.
+        instances: int32 [H, W], 0 on stuff, else the id of the object.
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    instances: np.ndarray
+
+
+def draw_scene(
+    seed: int, index: int, *, height: int = 160, width: int = 224, layout: Layout = "free"
+) -> Scene:
+    """Draw scene `index` of the stream `seed`.
+
+    Args:
+        seed: Stream, 0 to 2**32 - 1; splits use different streams.
+        index: Scene number in the stream.
+        height: Rows; everything scales with it.
+        width: Columns.
+        layout: Whether cues share rows and columns with what they decide, see the module.
+    """
+    street = Street(seed, index, height, width, layout)
+    draw_surroundings(street)
+    for thing in plan_things(street):
+        draw_thing(street, *thing)
+    draw_signs(street)
+    return Scene(expose(street), street.canvas.label, street.canvas.instances)
+
+
+__all__ = ["CLASSES", "GROUPS", "PALETTE", "Layout", "Scene", "draw_scene"]

@@ -1,0 +1,51 @@
+"""The heads by name. Adding one: its block (or head) in this folder, one line in HEADS, one YAML.
+
+A head maps the encoder's last feature map [B, in_channels, h, w] to a `HeadOutput`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from segattn.arguments import check_arguments, check_choice
+from segattn.heads.blocks import ChannelBlock, FullBlock, SeriesBlock, SpatialBlock
+from segattn.heads.danet import danet
+from segattn.heads.scaffold import HeadOutput, scaffold
+
+HEADS: dict[str, Callable[..., nn.Module]] = {
+    "fcn": scaffold(nn.Identity),
+    "channel_nl": scaffold(ChannelBlock),
+    "spatial_nl": scaffold(SpatialBlock),
+    "danet": danet,
+    "cs_nl": scaffold(SeriesBlock),
+    "fla": scaffold(FullBlock),
+}
+
+
+def check_head(name: str, knobs: dict[str, Any]) -> None:
+    """Raise ValueError, listing the choices, for an unknown head or knob or a wrong type."""
+    check_choice("head", name, HEADS)
+    check_arguments(f"head {name!r}", HEADS[name], knobs, given=("in_channels", "num_classes"))
+
+
+def build_head(name: str, in_channels: int, num_classes: int, **knobs: Any) -> nn.Module:
+    """Build a head by name.
+
+    Args:
+        name: A key of `HEADS`.
+        in_channels: Channels of the encoder's last map.
+        num_classes: Number of classes.
+        **knobs: Every head has `channels` (inner width) and `dropout`; some have more.
+
+    Returns:
+        A module that maps [B, in_channels, h, w] to a `HeadOutput`.
+
+    Raises:
+        ValueError: Unknown name or knob (the message lists the choices), or a wrong type.
+    """
+    check_head(name, knobs)
+    return HEADS[name](in_channels=in_channels, num_classes=num_classes, **knobs)
+
+
+__all__ = ["HEADS", "HeadOutput", "build_head", "check_head"]

@@ -1,0 +1,129 @@
+"""Loggers: metrics.jsonl is always written, W&B when it can be had without waiting or asking.
+
+This module is not named like the standard library's by accident of import: it is always imported
+as `segattn.logging`.
+"""
+
+import json
+import os
+import socket
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+from rich import print as rich_print
+
+from segattn.runs import Run
+
+_DEFAULT_SERVER = "https://api.wandb.ai"
+
+
+class JsonlLogger(Logger):
+    """Appends one JSON object per call to metrics.jsonl: epoch, step and the logged values."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    @property
+    def name(self) -> str:
+        """Of the logger."""
+        return "jsonl"
+
+    @property
+    def version(self) -> str:
+        """Of the format."""
+        return "1"
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Append one line."""
+        row = {"epoch": metrics.get("epoch"), "step": step, **metrics}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        """Nothing: config.yaml holds them."""
+
+
+def resolve_mode(mode: str) -> str:
+    """The W&B mode to use; "auto" is decided in seconds, without a prompt.
+
+    Args:
+        mode: "auto", "online", "offline" or "disabled". WANDB_MODE in the environment decides for
+            "auto"; else it is "online" if a server answers and a key is there, else "offline".
+    """
+    if mode != "auto":
+        return mode
+    if "WANDB_MODE" in os.environ:
+        return os.environ["WANDB_MODE"]
+    # the server first: with a key, a login to a server that is not there takes 6 s
+    return "online" if _server_answers() and _has_key() else "offline"
+
+
+def _server_answers() -> bool:
+    url = urlsplit(os.environ.get("WANDB_BASE_URL", _DEFAULT_SERVER))
+    address = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
+    try:
+        socket.create_connection(address, timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def _has_key() -> bool:
+    import wandb  # 0.7 s, and not needed where W&B is off
+
+    try:
+        return bool(wandb.login(prompt=False, verify=False))
+    except wandb.errors.UsageError:
+        return False
+
+
+def build_loggers(config: dict[str, Any], run: Run) -> list[Logger]:
+    """The local logger, and W&B's unless its mode is "disabled".
+
+    Heads compare side by side: the runs of one head share a group, so W&B averages their seeds.
+    """
+    loggers: list[Logger] = [JsonlLogger(run.metrics_path)]
+    mode = resolve_mode(config["logger"]["mode"])
+    if mode != "disabled":
+        loggers.append(_wandb_logger(config, run, mode))
+    return loggers
+
+
+def _wandb_logger(config: dict[str, Any], run: Run, mode: str) -> WandbLogger:
+    folder = run.path / "wandb"
+    folder.mkdir(exist_ok=True)
+    # W&B stages artifacts below the home directory otherwise, offline too, and never cleans up
+    for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+        os.environ.setdefault(variable, str(folder))
+    os.environ.setdefault("WANDB_SILENT", "true")
+    name, seed = config["name"], config["seed"]
+    logger = WandbLogger(
+        project=config["logger"]["project"],
+        name=name,
+        id=f"{config['experiment']}-{name}",
+        group=name.removesuffix(f"-s{seed}"),
+        job_type="train",
+        tags=[config["experiment"], config["head"]["name"], *config["logger"]["tags"]],
+        save_dir=str(run.path),
+        offline=mode == "offline",
+        config=config,
+    )
+    # Lightning counts in trainer/global_step; heads are compared by epoch
+    logger.experiment.define_metric("*", step_metric="epoch")
+    if mode == "offline":
+        rich_print(f"W&B is offline; later: [bold]wandb sync {folder}/offline-run-*[/bold]")
+    return logger
+
+
+def close_loggers(loggers: list[Logger], *, failed: bool) -> None:
+    """End W&B's run, also after an error; else the next run in this process would log into it."""
+    if any(isinstance(logger, WandbLogger) for logger in loggers):
+        import wandb
+
+        wandb.finish(exit_code=int(failed))

@@ -1,0 +1,197 @@
+"""The run folder: the truth of one run. W&B, reports and notebooks are views of it.
+
+config.yaml      the resolved config, written once
+status.json      state (running | done | failed), progress, error
+metrics.jsonl    one line per logged step or epoch
+result.json      final scores, cost and environment; its presence means "done"
+objects.parquet  one row per object of the test split (segattn.metrics.table)
+examples.npz     a few test images with labels and predictions
+checkpoints/     last.ckpt
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from segattn.metrics.table import read_table
+
+RESULT_SCHEMA = 1
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it replaces `path`, on error it vanishes.
+
+    A reader sees the old file or the whole new one, also when the process is killed or the disk
+    is full while writing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` to `path` atomically; NaN is written as null."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(_nan_to_none(content), indent=2, allow_nan=False) + "\n")
+
+
+def _nan_to_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _nan_to_none(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_nan_to_none(item) for item in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder; files are read when asked for.
+
+    Raises:
+        ValueError: A file is missing or damaged; the message names the file.
+    """
+
+    path: Path
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def status_path(self) -> Path:
+        """State and progress."""
+        return self.path / "status.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        """Logged values, one JSON object per line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def result_path(self) -> Path:
+        """The final result; written last."""
+        return self.path / "result.json"
+
+    @property
+    def objects_path(self) -> Path:
+        """The object table of the test split."""
+        return self.path / "objects.parquet"
+
+    @property
+    def examples_path(self) -> Path:
+        """A few test images with labels and predictions."""
+        return self.path / "examples.npz"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The checkpoint of the last finished epoch."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def log_path(self) -> Path:
+        """What the run printed when the grid started it."""
+        return self.path / "log.txt"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config as plain values."""
+        return dict(yaml.safe_load(_read_text(self.config_path)))
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """`state` is one of pending, running, done, failed."""
+        if not self.status_path.exists():
+            return {"state": "pending"}
+        return _read_json(self.status_path)
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The final result, None while unfinished."""
+        if not self.result_path.exists():
+            return None
+        result = _read_json(self.result_path)
+        if result.get("schema") != RESULT_SCHEMA:
+            raise ValueError(
+                f"{self.result_path} has schema {result.get('schema')!r}, this version of segattn "
+                f"reads {RESULT_SCHEMA}. Read it with the version that wrote it, or run it again."
+            )
+        return result
+
+    def metrics(self) -> pd.DataFrame:
+        """Logged values as a frame, one row per (epoch, step).
+
+        A resumed run logs the interrupted epoch again; the later row counts.
+        """
+        if not self.metrics_path.exists():
+            return pd.DataFrame(columns=["epoch", "step"])
+        lines = _read_text(self.metrics_path).splitlines()
+        rows = [row for row in map(_parse_line, lines) if row]
+        frame = pd.DataFrame(rows)
+        if frame.empty:
+            return pd.DataFrame(columns=["epoch", "step"])
+        # last() skips NaN column by column, so train and val rows of one step become one row
+        return frame.groupby(["epoch", "step"], as_index=False).last()
+
+    def objects(self) -> pd.DataFrame:
+        """The object table of the test split."""
+        return read_table(self.objects_path)
+
+    def examples(self) -> dict[str, np.ndarray]:
+        """Images uint8 [K, H, W, 3], labels and predictions uint8 [K, H, W], names [K]."""
+        try:
+            with np.load(self.examples_path) as archive:
+                return dict(archive)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"cannot read {self.examples_path}: {error}") from error
+
+
+def load_runs(folder: Path) -> list[Run]:
+    """Every run folder at or below `folder`, sorted by path.
+
+    Raises:
+        ValueError: `folder` does not exist.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"no such folder of runs: {folder}. Start one with `make ablation`.")
+    return [Run(path.parent) for path in sorted(folder.rglob("config.yaml"))]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(_read_text(path)))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); delete it and run again") from error
+
+
+def _parse_line(line: str) -> dict[str, Any]:
+    # a killed process can leave half a line; the resumed run logs that row again
+    try:
+        return dict(json.loads(line))
+    except json.JSONDecodeError:
+        return {}

@@ -1,0 +1,198 @@
+"""SegmentationTask: model, losses, metric and optimizer under Lightning."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from segattn.data.source import IGNORE_INDEX
+from segattn.heads import HeadOutput
+from segattn.losses import segmentation_loss
+from segattn.metrics import (
+    GROUPS,
+    BatchObjects,
+    SizeBins,
+    SizeStratifiedIoU,
+    find_objects,
+    stack_objects,
+)
+from segattn.model import Segmenter
+from segattn.optimizers import build_optimizer, schedule_factor
+
+SIZE_GROUPS, SHAPE_GROUPS = ("small", "medium", "large"), ("compact", "thin")
+
+
+class SegmentationTask(pl.LightningModule):
+    """Trains a `Segmenter` and scores it by object size.
+
+    Every argument is a plain value, so a checkpoint loads with `load_from_checkpoint(path)` and
+    `weights_only=True`, without the config that made it and without a download.
+
+    Args:
+        classes: Class names.
+        head: `name` and knobs of the head.
+        encoder: `name`, `depth`, `output_stride`.
+        optimizer: Arguments of `build_optimizer`, and `schedule` and `warmup`.
+        loss: `aux_weight`, and `class_weights`: one number per class, or None.
+        metric: `stride`, `size_edges`, `elongation`, `radius` and `min_area`.
+    """
+
+    val_metric: SizeStratifiedIoU
+    test_metric: SizeStratifiedIoU
+
+    def __init__(
+        self,
+        *,
+        classes: Sequence[str],
+        head: dict[str, Any],
+        encoder: dict[str, Any],
+        optimizer: dict[str, Any],
+        loss: dict[str, Any],
+        metric: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        # the logger gets the resolved config instead: nested hparams would overwrite it
+        self.save_hyperparameters(logger=False)
+        self.configure_models()
+        self.configure_metrics()
+
+    def configure_models(self) -> None:
+        """Encoder and head in channels_last, which convolutions prefer."""
+        self.model = Segmenter(
+            num_classes=len(self.hparams["classes"]),
+            head=self.hparams["head"],
+            encoder=self.hparams["encoder"],
+        ).to(memory_format=torch.channels_last)
+
+    def configure_metrics(self) -> None:
+        """One metric per evaluated split, and the bins of objects."""
+        options = self.hparams["metric"]
+        self.bins = SizeBins(options["stride"], tuple(options["size_edges"]), options["elongation"])
+        sizes = {"num_classes": len(self.hparams["classes"]), "num_bins": self.bins.num_bins}
+        limits = {"radius": options["radius"], "min_area": options["min_area"]}
+        self.val_metric = SizeStratifiedIoU(**sizes, **limits, ignore_index=IGNORE_INDEX)
+        self.test_metric = SizeStratifiedIoU(**sizes, **limits, ignore_index=IGNORE_INDEX)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Optimizer with a schedule that is stepped every batch."""
+        options = dict(self.hparams["optimizer"])
+        name, warmup = options.pop("schedule"), options.pop("warmup")
+        optimizer = build_optimizer(self.model.encoder, self.model.head, **options)
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = LambdaLR(
+            optimizer,
+            lambda step: schedule_factor(step, name=name, warmup=warmup, total_steps=total_steps),
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def forward(self, images: Tensor) -> HeadOutput:
+        """Images uint8 [B, 3, H, W] to logits float32 [B, num_classes, H, W]."""
+        return self.model(images)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        losses = self._losses(self(batch["image"]), batch["label"])
+        size = len(batch["name"])
+        self.log_dict(
+            {f"train/{name}": value.detach() for name, value in losses.items()},
+            on_step=False,
+            on_epoch=True,
+            batch_size=size,
+        )
+        return losses["loss"]
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Update the val metric."""
+        output = self(batch["image"])
+        loss = self._losses(output, batch["label"])["loss"]
+        self.log("val/loss", loss, batch_size=len(batch["name"]))
+        self._update(self.val_metric, output, batch)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Update the test metric; gives predictions int64 [B, H, W] and the objects of both maps.
+
+        The rows of the objects are the metric's: `test_metric.rows`.
+        """
+        predictions, found = self._update(self.test_metric, self(batch["image"]), batch)
+        return {"predictions": predictions, "predicted_objects": found}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log val/... and start the metric anew."""
+        self._log_scores("val", self.val_metric)
+        self.val_metric.reset()
+
+    def on_test_epoch_end(self) -> None:
+        """Log test/...; the states stay for whoever reads them after the test."""
+        self._log_scores("test", self.test_metric)
+
+    def on_test_epoch_start(self) -> None:
+        """Start anew."""
+        self.test_metric.reset()
+
+    def _losses(self, output: HeadOutput, target: Tensor) -> dict[str, Tensor]:
+        options = self.hparams["loss"]
+        weights = options["class_weights"]
+        return segmentation_loss(
+            output,
+            target,
+            aux_weight=options["aux_weight"],
+            class_weights=None if weights is None else torch.tensor(weights, device=self.device),
+            ignore_index=IGNORE_INDEX,
+        )
+
+    def _update(
+        self, metric: SizeStratifiedIoU, output: HeadOutput, batch: dict[str, Any]
+    ) -> tuple[Tensor, BatchObjects]:
+        predictions, truth = output.logits.argmax(1), batch["objects"]
+        maps = predictions.cpu().numpy()
+        found = stack_objects([find_objects(m, ignore_index=None) for m in maps]).to(self.device)
+        metric.update(
+            predictions,
+            batch["label"],
+            truth.ids,
+            truth.bins(self.bins),
+            found.ids,
+            found.bins(self.bins),
+        )
+        return predictions, found
+
+    def _log_scores(self, stage: Literal["val", "test"], metric: SizeStratifiedIoU) -> None:
+        scores = flat_scores(summarise(metric, classes=self.hparams["classes"]))
+        self.log_dict({f"{stage}/{key}": value for key, value in scores.items()})
+
+
+def summarise(metric: SizeStratifiedIoU, *, classes: Sequence[str]) -> dict[str, Any]:
+    """The scores of a metric by name: miou, class_iou, and IoU and recall per size and shape.
+
+    Cells without ground truth are NaN; the mean over classes of a bin leaves them out.
+    """
+    counts = metric.counts()
+    overall, groups = counts.scores(), counts.merge(GROUPS).scores()
+    summary: dict[str, Any] = {
+        "miou": float(overall["miou"]),
+        "class_iou": dict(zip(classes, overall["class_iou"].tolist(), strict=True)),
+    }
+    for name, score in (("iou", "miou_per_bin"), ("recall", "recall_per_bin")):
+        values = dict(zip(GROUPS, groups[score].tolist(), strict=True))
+        summary[f"{name}_size"] = {group: values[group] for group in SIZE_GROUPS}
+        summary[f"{name}_shape"] = {group: values[group] for group in SHAPE_GROUPS}
+    return summary
+
+
+def flat_scores(summary: dict[str, Any]) -> dict[str, float]:
+    """Nested scores as "iou_size/small": value, for loggers; `class_iou` becomes "iou/<class>"."""
+    flat: dict[str, float] = {}
+    for key, value in summary.items():
+        if isinstance(value, dict):
+            prefix = "iou" if key == "class_iou" else key
+            flat |= {f"{prefix}/{name}": number for name, number in value.items()}
+        else:
+            flat[key] = value
+    return flat

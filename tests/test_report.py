@@ -1,0 +1,110 @@
+import html
+import os
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from simulated_runs import simulate, write_unfinished
+
+from segattn.analysis import compare, display, report
+from segattn.runs import load_runs
+
+ROOT = Path(__file__).parents[1]
+HOSTILE = "<script>alert('x')</script>"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = simulate(
+        tmp_path_factory.mktemp("runs"),
+        heads={"fcn": {}, "fla": {"lamp": 0.1}, "<b>": {}},
+        data={"title": f"scenes & {HOSTILE}", "groups": {"a<i>": ["bus"]}},
+    )
+    write_unfinished(folder / "fla-9", state="failed", error=f"[bold] {HOSTILE}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(runs, tmp_path_factory):
+    path = report.write_report(runs, tmp_path_factory.mktemp("out"))
+    return path.read_text(encoding="utf-8")
+
+
+def test_page_holds_the_numbers_of_the_tables(page, runs):
+    comparison = compare(load_runs(runs))
+    for frame in (display.heads(comparison), display.differences(comparison)):
+        for cell in frame.to_numpy().ravel():
+            assert html.escape(str(cell)) in page
+    assert "not separated" in page
+
+
+def test_page_needs_no_network(page):
+    assert not re.search(r"<(script|link|iframe|object|embed)\b", page)
+    sources = re.findall(r"""\b(?:src|srcset|poster)\s*=\s*["']?([^"'\s>]{5})""", page)
+    assert sources == ["data:"] * 4
+    assert not re.search(r"@import|url\(", page)
+
+
+def test_page_escapes_what_it_prints(page):
+    assert "<script" not in page
+    assert "<i>" not in page.split("<body>")[1]
+    assert page.count("&lt;script&gt;alert(") >= 3  # title, subject, error
+    assert "&lt;b&gt;" in page
+
+
+def test_page_lists_runs_that_are_not_in_it(page):
+    assert "fla-9: failed" in page
+
+
+def test_page_folds_code_and_fits_a_phone(page):
+    assert page.count("<details>") == page.count("<summary>code") > 5
+    assert '<meta name="viewport"' in page
+    assert page.count("<table") == page.count('<div class="scroll"><table')
+
+
+def test_files_and_summary(runs, tmp_path, capsys, monkeypatch):
+    # the page itself is made once, in the fixture above: starting a kernel takes seconds
+    monkeypatch.setattr(report, "_execute", lambda notebook, folder: EMPTY_NOTEBOOK)
+    monkeypatch.setattr(sys, "argv", ["report.py", str(runs), "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / "scripts" / "report.py"), run_name="__main__")
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == str(tmp_path / "report.html")
+    assert f"fla-9: failed ([bold] {HOSTILE})" in printed.replace("\n", " ")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"heads.csv", "heads.md", "size_iou.png", "examples.png", "report.html"} <= names
+
+
+EMPTY_NOTEBOOK = report.nbformat.v4.new_notebook()
+
+
+def test_script_names_the_command_when_nothing_is_finished(tmp_path, capsys, monkeypatch):
+    write_unfinished(tmp_path / "fcn-0", state="running")
+    monkeypatch.setattr(sys, "argv", ["report.py", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / "scripts" / "report.py"), run_name="__main__")
+    assert stop.value.code == 1
+    assert "make ablation" in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()
+
+
+def test_newest_folder_with_a_result_is_found(tmp_path, monkeypatch):
+    monkeypatch.delenv("SEGATTN_RUNS", raising=False)
+    with pytest.raises(ValueError, match=r"no finished run below .*make ablation"):
+        report.find_runs_folder(tmp_path)
+    for age, name in enumerate(("new", "old")):
+        simulate(tmp_path / name, heads={"fcn": {}}, seeds=(0,), num_images=2)
+        os.utime(tmp_path / name / "fcn-0" / "result.json", (1e9 - age, 1e9 - age))
+    write_unfinished(tmp_path / "newer" / "fcn-0", state="running")
+    assert report.find_runs_folder(tmp_path) == tmp_path / "new"
+    monkeypatch.setenv("SEGATTN_RUNS", "elsewhere")
+    assert report.find_runs_folder(tmp_path) == Path("elsewhere")
+
+
+def test_a_package_without_its_checkout_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "CHECKOUT", tmp_path)
+    with pytest.raises(FileNotFoundError, match="pip install -e"):
+        report.notebook_path()
