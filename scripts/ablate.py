@@ -9,7 +9,6 @@ import shlex
 import sys
 from pathlib import Path
 
-from hydra.errors import HydraException
 from rich import print as rich_print
 
 from segattn.analysis.report import write_report
@@ -33,7 +32,7 @@ def main() -> int:
                 print(shlex.join(["python", "scripts/train.py", *cell.overrides]))
             return 0
         failed = run_grid(cells, script=ROOT / "scripts" / "train.py", jobs=arguments.jobs)
-    except (ValueError, HydraException) as error:
+    except ValueError as error:
         sys.exit(f"error: {error}")
     for cell in failed:
         rich_print(f"[red]failed[/red] {cell.run.path}: {cell.error} (see {cell.run.log_path})")

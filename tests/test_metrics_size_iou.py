@@ -260,11 +260,6 @@ def test_survives_pickle_copy_reset_and_inference_mode():
     assert same(states(original), states(updated(item, item)))
 
 
-def _break(item, **changes):
-    names = ("preds", "target", "ids", "obj_bin", "pred_ids", "pred_bin")
-    return dict(zip(names, update_arguments(*item), strict=True)) | changes
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -280,7 +275,8 @@ def _break(item, **changes):
     ],
 )
 def test_input_that_does_not_fit_is_refused(change, message):
-    arguments = _break(batch(0))
+    names = ("preds", "target", "ids", "obj_bin", "pred_ids", "pred_bin")
+    arguments = dict(zip(names, update_arguments(*batch(0)), strict=True))
     tracked = metric()
     with pytest.raises(ValueError, match=message):
         tracked.update(**(arguments | change(arguments)))

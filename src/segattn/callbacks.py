@@ -17,15 +17,19 @@ from segattn.runs import Run, atomic_path, write_json
 from segattn.task import SegmentationTask
 
 
-class EpochSeed(Callback):
-    """Seeds dropout by (seed, epoch), so that a resumed run draws what the whole one would."""
+class StepSeed(Callback):
+    """Seeds dropout by (seed, step), so that a resumed run draws what the whole one would.
+
+    Once an epoch would not do: creating a loader's iterator draws from the same stream, and a
+    resumed run creates it at another moment.
+    """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Seed."""
-        torch.manual_seed(self._seed * 1_000_003 + trainer.current_epoch)
+        torch.manual_seed(self._seed * 1_000_003 + trainer.global_step)
 
 
 class StatusWriter(Callback):
@@ -72,7 +76,7 @@ class CostMeter(Callback):
         self.train_seconds = state_dict["train_seconds"]
         self.train_images = state_dict["train_images"]
 
-    def on_train_batch_start(self, *_: object) -> None:
+    def on_train_batch_start(self, *_: Any) -> None:
         """The clock runs over the step alone; loading shows up as the rest of the wall time."""
         self._mark = self._now()
 
@@ -82,17 +86,17 @@ class CostMeter(Callback):
         pl_module: pl.LightningModule,
         outputs: object,
         batch: Any,
-        *_: object,
+        *_: Any,
     ) -> None:
         """Stop the clock."""
         self.train_seconds += self._now() - self._mark
         self.train_images += len(batch["name"])
 
-    def on_test_start(self, *_: object) -> None:
+    def on_test_start(self, *_: Any) -> None:
         """Start the clock."""
         self._mark = self._now()
 
-    def on_test_end(self, *_: object) -> None:
+    def on_test_end(self, *_: Any) -> None:
         """Stop the clock."""
         self.test_seconds = self._now() - self._mark
 
@@ -142,7 +146,7 @@ class Evidence(Callback):
         pl_module: pl.LightningModule,
         outputs: Any,
         batch: Any,
-        *_: object,
+        *_: Any,
     ) -> None:
         """Collect the rows of the batch that the metric has just counted."""
         assert isinstance(pl_module, SegmentationTask)

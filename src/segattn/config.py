@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from segattn.arguments import check_choice
 from segattn.data import check_data
@@ -143,11 +145,14 @@ def compose_config(overrides: Sequence[str], *, folder: Path) -> dict[str, Any]:
     """Compose `folder`/train.yaml with Hydra overrides such as "head=fla" into a checked config.
 
     Raises:
-        ValueError: A value out of range or a knob that does not exist.
-        hydra.errors.HydraException: A name or type that does not compose.
+        ValueError: A name, type or value that does not compose, or a knob that does not exist.
     """
     with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
-        return resolve_config(compose("train", overrides=list(overrides)))
+        try:
+            composed = compose("train", overrides=list(overrides))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ValueError(f"{error}\n{error.__cause__ or ''}".strip()) from error
+    return resolve_config(composed)
 
 
 def resolve_config(composed: DictConfig) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def build_encoder(
             output_stride=output_stride if output_stride < 2**depth else 32,
             weights=weights,
         )
-    except (KeyError, RuntimeError) as error:  # smp lists the names, timm says "unknown model"
+    except (KeyError, RuntimeError, ValueError) as error:
         raise ValueError(f"encoder {name!r}: {error}") from error
     _drop_unused(encoder)
     return encoder

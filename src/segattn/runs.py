@@ -153,7 +153,10 @@ class Run:
 
     def objects(self) -> pd.DataFrame:
         """The object table of the test split."""
-        return read_table(self.objects_path)
+        try:
+            return read_table(self.objects_path)
+        except FileNotFoundError as error:
+            raise ValueError(f"{self.objects_path} is missing; run this cell again") from error
 
     def examples(self) -> dict[str, np.ndarray]:
         """Images uint8 [K, H, W, 3], labels and predictions uint8 [K, H, W], names [K]."""

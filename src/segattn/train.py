@@ -5,6 +5,7 @@ import subprocess
 import sys
 import warnings
 from importlib.metadata import version
+from logging import WARNING, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from rich import print as rich_print
 from torch.utils.flop_counter import FlopCounterMode
 
 import segattn
-from segattn.callbacks import CostMeter, EpochSeed, Evidence, StatusWriter
+from segattn.callbacks import CostMeter, Evidence, StatusWriter, StepSeed
 from segattn.config import differences
 from segattn.data.datamodule import SegmentationData
 from segattn.data.source import IGNORE_INDEX
@@ -90,10 +91,10 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
     meter, evidence = CostMeter(), Evidence(run, num_examples=config["num_examples"])
     failed = True
     try:
-        trainer = _build_trainer(run, config, loggers, [status, meter, evidence])
         checkpoint = str(run.checkpoint_path) if run.checkpoint_path.exists() else None
         with warnings.catch_warnings():
             _quiet_lightning()
+            trainer = _build_trainer(run, config, loggers, [status, meter, evidence])
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
             trainer.test(task, datamodule=data, verbose=False)
         write_json(run.result_path, _result(config, data, task, trainer, meter, evidence))
@@ -143,7 +144,7 @@ def _build_trainer(
         enable_version_counter=False,
         save_on_train_epoch_end=True,
     )
-    callbacks = [*callbacks, EpochSeed(config["seed"]), LearningRateMonitor("epoch"), last]
+    callbacks = [*callbacks, StepSeed(config["seed"]), LearningRateMonitor("epoch"), last]
     bar = sys.stdout.isatty()
     if bar:
         callbacks.append(RichProgressBar())
@@ -163,6 +164,11 @@ def _build_trainer(
 
 
 def _quiet_lightning() -> None:
+    getLogger("pytorch_lightning").setLevel(WARNING)  # devices and advertisements, at every start
+    # a resumed run finds its own checkpoint
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    # Lightning 2.6 on torch 2.15; nothing that a user could change
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
     # advice for large GPU machines; here workers compete with training for the same two cores
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # the last, short epoch of a tiny grid is meant to be short

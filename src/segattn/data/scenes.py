@@ -46,8 +46,8 @@ class Scenes(Source):
         layout: Layout = "free",
         height: int = 160,
         width: int = 224,
-        num_train: int = 2000,
-        num_val: int = 200,
+        num_train: int = 1600,
+        num_val: int = 100,
         num_test: int = 400,
     ) -> None:
         count = {"train": num_train, "val": num_val, "test": num_test}[split]
@@ -78,7 +78,7 @@ class Scenes(Source):
                 key: np.load(self._folder / f"{key}.npy", mmap_mode="r")
                 for key in ("image", "label", "instances")
             }
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise ValueError(
                 f"the cache of scenes {self._folder} is damaged ({error}); delete that folder and "
                 f"start again"

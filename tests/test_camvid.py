@@ -1,0 +1,77 @@
+"""CamVid's reader: both image formats, and every kind of damage named."""
+
+import re
+
+import numpy as np
+import pytest
+from camvid_files import write_camvid
+from PIL import Image
+
+from segattn.data import build_source
+
+
+def load_all(root, split="train", **knobs):
+    source = build_source("camvid", split, root=str(root), **knobs)
+    return [source.load(index) for index in range(len(source.names))]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_reads_pairs_and_maps_void(tmp_path, suffix):
+    root = write_camvid(tmp_path / "CamVid", suffix=suffix)
+    samples = load_all(root)
+    assert [sample.name for sample in samples] == [f"0001TP_train{i:03d}" for i in range(6)]
+    stored = np.array(Image.open(root / "trainannot" / "0001TP_train000.png"))
+    assert np.array_equal(samples[0].label, np.where(stored == 11, 255, stored))
+    assert samples[0].image.shape == (64, 96, 3)
+    assert samples[0].instances is None
+    labels = np.concatenate([sample.label.ravel() for sample in samples])
+    assert set(np.unique(labels)) == {*range(11), 255}
+
+
+def test_scale_halves_image_and_label(tmp_path):
+    root = write_camvid(tmp_path)
+    full, half = load_all(root)[0], load_all(root, scale=0.5)[0]
+    assert half.image.shape == (32, 48, 3)
+    assert np.array_equal(half.label, full.label[1::2, 1::2])
+
+
+def test_damage_is_named(tmp_path):
+    root = write_camvid(tmp_path)
+    image, label = root / "train/0001TP_train002.png", root / "trainannot/0001TP_train002.png"
+    intact = {path: path.read_bytes() for path in (image, label)}
+
+    def expect(message):
+        with pytest.raises(ValueError, match=message):
+            load_all(root)
+        for path, content in intact.items():
+            path.write_bytes(content)
+
+    label.unlink()
+    expect(f"1 of 6 labels are missing.*{re.escape(str(label))}.*trainannot")
+    image.unlink()
+    expect(r"train\.txt lists 0001TP_train002\.png, which is not in")
+    image.write_bytes(intact[image][:100])
+    expect(f"cannot read {re.escape(str(image))}.*copy it again")
+    image.write_text("not an image")
+    expect(f"cannot read {re.escape(str(image))}")
+    Image.fromarray(np.full((64, 96), 12, np.uint8)).save(label)
+    expect(f"{re.escape(str(label))} holds the value 12; labels are 0 to 10")
+    Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save(label)
+    expect(f"{re.escape(str(label))} is a RGB image.*annot folders")
+    Image.fromarray(np.zeros((64, 95), np.uint8)).save(label)
+    expect(f"{re.escape(str(label))} is 95 x 64, its image is 96 x 64")
+    assert len(load_all(root)) == 6
+
+
+def test_missing_folders_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"no folder .*nowhere.*data\.root"):
+        load_all(tmp_path / "nowhere")
+    root = write_camvid(tmp_path / "CamVid")
+    for path in (root / "val").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match=r"val holds no \.png or \.jpg image"):
+        load_all(root, "val")
+    with pytest.raises(ValueError, match=r"data\.scale must be in \(0, 1\], got 2"):
+        load_all(root, scale=2)
+    with pytest.raises(ValueError, match="needs 'root'"):
+        build_source("camvid", "train")

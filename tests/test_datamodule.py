@@ -1,0 +1,140 @@
+"""Order, augmentation and collation: all from (seed, epoch, index)."""
+
+import numpy as np
+import pytest
+import torch
+from camvid_files import write_camvid
+
+from segattn.data.datamodule import EpochSampler, SegmentationData, collate
+from segattn.data.transforms import augment
+
+PLAIN = {"crop": None, "scale": [1.0, 1.0], "flip": 0.0, "jitter": 0.0}
+
+
+def build(root, *, seed=0, **options):
+    defaults = {
+        "augment": {"crop": [32, 48], "scale": [0.5, 2.0], "flip": 0.5, "jitter": 0.3},
+        "batch_size": 2,
+        "eval_batch_size": 2,
+        "num_workers": 0,
+        "cache": False,
+    }
+    data = {"name": "camvid", "root": str(root)}
+    return SegmentationData(data=data, seed=seed, **{**defaults, **options})
+
+
+def epoch(module, number=0):
+    loader = module.train_dataloader()
+    loader.sampler.set_epoch(number)
+    return list(loader)
+
+
+def same(first, second):
+    return all(
+        a["name"] == b["name"]
+        and torch.equal(a["image"], b["image"])
+        and torch.equal(a["label"], b["label"])
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_sampler_order_is_a_function_of_seed_and_epoch():
+    def order(seed, number):
+        sampler = EpochSampler(50, seed=seed)
+        sampler.set_epoch(number)
+        return list(sampler)
+
+    assert order(0, 1) == order(0, 1)
+    assert sorted(index for index, _ in order(0, 1)) == list(range(50))
+    assert order(0, 1) != order(0, 2) != order(1, 2)
+    assert len({seed for n in range(3) for _, seed in order(0, n)}) == 150
+
+
+@pytest.mark.parametrize("options", [{"num_workers": 2}, {"cache": True}])
+def test_workers_and_cache_change_no_pixel(tmp_path, options):
+    root = write_camvid(tmp_path)
+    reference = epoch(build(root), 1)
+    assert same(epoch(build(root, **options), 1), reference)
+    assert not same(epoch(build(root), 2), reference)
+    assert not same(epoch(build(root, seed=1), 1), reference)
+
+
+def test_evaluation_is_unchanged_pixels_with_objects(tmp_path):
+    module = build(write_camvid(tmp_path))
+    (first, second) = list(module.val_dataloader())
+    source = module.source("val")
+    assert first["name"] + second["name"] == source.names
+    assert np.array_equal(first["image"][1].permute(1, 2, 0), source.load(1).image)
+    objects = first["objects"]
+    assert torch.equal(objects.ids < 0, first["label"] == 255)
+    assert torch.equal(objects.cls[objects.ids[objects.ids >= 0]], first["label"][objects.ids >= 0])
+    cached = build(tmp_path, cache=True)
+    for _ in range(2):
+        assert torch.equal(next(iter(cached.val_dataloader()))["objects"].ids, objects.ids)
+
+
+def test_class_frequencies_count_labelled_pixels(tmp_path):
+    module = build(write_camvid(tmp_path))
+    labels = np.stack([module.source("train").load(i).label for i in range(6)])
+    expected = [(labels == c).sum() / (labels != 255).sum() for c in range(11)]
+    assert module.class_frequencies() == pytest.approx(expected)
+
+
+def test_too_large_a_batch_and_mixed_sizes_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"batch_size=7 is more than the 6 training images"):
+        build(write_camvid(tmp_path), batch_size=7).train_dataloader()
+    items = [
+        {"image": torch.zeros(3, n, 4), "label": torch.zeros(n, 4), "name": f"image{n}"}
+        for n in (4, 5)
+    ]
+    with pytest.raises(ValueError, match=r"image4 is \(4, 4\) and image5 is \(5, 4\)"):
+        collate(items)
+
+
+def gradient(height=40, width=60):
+    """Image whose colour tells the source position, and a label that repeats it."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    image = torch.stack([y * 4, x * 4, torch.zeros_like(x)]).to(torch.uint8)
+    return image, (y // 10 * 6 + x // 10).to(torch.uint8)
+
+
+def run(seed=0, **options):
+    image, label = gradient()
+    return augment(
+        image, label, generator=torch.Generator().manual_seed(seed), **{**PLAIN, **options}
+    )
+
+
+def test_plain_augmentation_is_the_identity():
+    image, label = gradient()
+    got_image, got_label = run()
+    assert torch.equal(got_image, image)
+    assert torch.equal(got_label, label)
+
+
+def test_flip_and_crop_move_image_and_label_together():
+    image, label = run(flip=1.0)
+    assert torch.equal(image.flip(-1), gradient()[0])
+    assert torch.equal(label.flip(-1), gradient()[1])
+    image, label = run(crop=[20, 30])
+    position = (image[0] // 4 // 10).int() * 6 + (image[1] // 4 // 10).int()
+    assert torch.equal(position.to(torch.uint8), label)
+    assert label.shape == (20, 30)
+
+
+def test_scale_enlarges_and_small_images_are_padded_with_void():
+    image, label = run(crop=[20, 30], scale=[2.0, 2.0])
+    assert int(image[1].max()) - int(image[1].min()) <= 4 * 15
+    assert (label != 255).all()
+    image, label = run(scale=[0.5, 0.5])
+    assert label.shape == (40, 60)
+    assert (label == 255).float().mean().item() == pytest.approx(0.75, abs=0.03)
+    corner = image[:, 0, 0] if label[0, 0] == 255 else image[:, -1, -1]
+    assert corner.tolist() == [124, 116, 104]
+
+
+def test_jitter_changes_colours_and_not_the_label():
+    image, label = run(jitter=0.4)
+    assert not torch.equal(image, gradient()[0])
+    assert torch.equal(label, gradient()[1])
+    assert not torch.equal(image, run(seed=1, jitter=0.4)[0])

@@ -1,0 +1,112 @@
+"""Every head of the registry, without naming one: a new head is tested by being registered."""
+
+import pytest
+import torch
+from torch import nn
+
+from segattn.heads import HEADS, build_head
+from segattn.heads.blocks import ChannelBlock, DualBlock, FullBlock, SeriesBlock, SpatialBlock
+from segattn.model import Segmenter
+
+BLOCKS = [ChannelBlock, SpatialBlock, DualBlock, SeriesBlock, FullBlock]
+
+
+def open_gammas(module: nn.Module, value: float = 0.5) -> None:
+    for name, parameter in module.named_parameters():
+        if name.endswith("gamma"):
+            nn.init.constant_(parameter, value)
+
+
+def images(batch: int, height: int, width: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+@pytest.mark.parametrize("name", HEADS)
+def test_head_trains_at_odd_sizes_and_every_stride(name, stride):
+    model = Segmenter(
+        num_classes=3,
+        head={"name": name, "channels": 16},
+        encoder={"name": "resnet18", "depth": 5, "output_stride": stride},
+    )
+    open_gammas(model)
+    output = model(images(2, 65, 97))
+    assert output.logits.shape == (2, 3, 65, 97)
+    output.logits.square().mean().backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert torch.isfinite(parameter.grad).all(), parameter_name
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_head_is_independent_of_the_rest_of_the_batch(name):
+    head = build_head(name, 8, 3, channels=16).eval()
+    open_gammas(head)
+    features = torch.randn(3, 8, 5, 7, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        together = head(features).logits
+        alone = torch.cat([head(features[i : i + 1]).logits for i in range(3)])
+        changed = features.clone()
+        changed[1] += 1
+        after = head(changed).logits
+    torch.testing.assert_close(together, alone)
+    torch.testing.assert_close(after[[0, 2]], together[[0, 2]])
+    assert not torch.allclose(after[1], together[1])
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_fresh_block_is_the_identity_and_an_open_one_is_not(block):
+    fresh = block(16)
+    x = torch.randn(2, 16, 4, 6, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(fresh(x), x)
+    open_gammas(fresh)
+    assert not torch.allclose(fresh(x), x)
+
+
+def test_attention_is_float32_under_autocast():
+    block = FullBlock(16)
+    open_gammas(block)
+    x = torch.randn(1, 16, 4, 6, generator=torch.Generator().manual_seed(3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(block(x), block.float()(x))
+        assert block(x.bfloat16()).dtype == torch.float32
+
+
+def test_danet_published_has_auxiliary_logits_in_training_only():
+    head = build_head("danet", 8, 3, channels=16, wiring="published")
+    features = torch.randn(2, 8, 4, 4)
+    output = head(features)
+    assert set(output.aux) == {"spatial", "channel"}
+    assert all(logits.shape == output.logits.shape for logits in output.aux.values())
+    assert head.eval()(features).aux == {}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_knob_changes_the_head(name):
+    plain = sum(p.numel() for p in build_head(name, 8, 3).parameters())
+    assert sum(p.numel() for p in build_head(name, 8, 3, channels=32).parameters()) < plain
+    dropouts = [m.p for m in build_head(name, 8, 3, dropout=0.3).modules() if hasattr(m, "p")]
+    assert dropouts == [0.3] * len(dropouts)
+    assert dropouts
+
+
+@pytest.mark.parametrize("name", ["channel_nl", "cs_nl", "danet"])
+def test_energy_reaches_the_channel_block(name):
+    head = build_head(name, 8, 3, energy="paper")
+    assert [m.energy for m in head.modules() if isinstance(m, ChannelBlock)] == ["paper"]
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs", "message"),
+    [
+        ("flaa", {}, "unknown head 'flaa'.*channel_nl.*fla.*spatial_nl"),
+        ("fla", {"chanels": 8}, "no knob 'chanels'.*channels.*dropout"),
+        ("fla", {"energy": "paper"}, "no knob 'energy'"),
+        ("fla", {"channels": "many"}, "channels must be int, got 'many'"),
+        ("danet", {"wiring": "own"}, "wiring must be one of .*scaffold.*published"),
+    ],
+)
+def test_unknown_name_or_knob_lists_the_choices(name, knobs, message):
+    with pytest.raises(ValueError, match=message):
+        build_head(name, 8, 3, **knobs)

@@ -1,0 +1,207 @@
+"""One run from end to end, resumed, repeated, offline and without any network."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from tiny import EXPERIMENTS, tiny_config, tiny_overrides
+
+from segattn import logging
+from segattn.metrics import SizeBins, image_counts
+from segattn.runs import Run, load_runs
+from segattn.task import SegmentationTask
+from segattn.train import train
+
+SCRIPT = EXPERIMENTS.parent / "scripts" / "train.py"
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return torch.load(run.checkpoint_path, weights_only=True)["state_dict"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, train(tiny_config(folder, "head=fla", "head.channels=8"))
+
+
+def test_run_folder_is_complete_and_consistent(finished):
+    _, run = finished
+    result = run.result
+    assert run.status["state"] == "done"
+    assert result["num_images"] == 4
+    assert result["images"] == [f"test-0000{i}" for i in range(4)]
+    assert result["training"]["steps"] == 4
+    assert result["cost"]["head_parameters"] < result["cost"]["parameters"]
+    assert result["cost"]["flops"] > 0
+    assert result["cost"]["images_per_second"] > 0
+    assert result["metric"]["radius"] == 16
+    metrics = run.metrics()
+    assert metrics["val/miou"].notna().sum() == 2
+    assert {"train/loss", "val/iou/bus", "val/iou_size/small", "test/iou_shape/thin"} <= set(
+        metrics
+    )
+    assert metrics["test/miou"].dropna().item() == pytest.approx(result["scores"]["miou"])
+    examples = run.examples()
+    assert examples["images"].shape == (2, 64, 96, 3)
+    assert examples["predictions"].shape == (2, 64, 96)
+
+
+def test_object_table_gives_the_scores_of_the_result(finished):
+    _, run = finished
+    result = run.result
+    counts = image_counts(
+        run.objects(),
+        images=result["images"],
+        num_classes=15,
+        bins=SizeBins(8, (4, 12), 5.0),
+    ).sum(0)
+    assert counts[..., 1].sum() == 4 * 64 * 96
+    tp, total = counts.sum(1)[:, 0], counts.sum(1)[:, 1:].sum(1)
+    for name, t, n in zip(result["data"]["classes"], tp, total, strict=True):
+        score = result["scores"]["class_iou"][name]
+        assert score is None if n == 0 else score == pytest.approx(t / n)
+
+
+def test_second_start_returns_at_once_and_another_config_is_refused(finished, capsys):
+    folder, run = finished
+    stamp = run.result_path.stat().st_mtime_ns
+    train(tiny_config(folder, "head=fla", "head.channels=8"))
+    assert "already finished" in capsys.readouterr().out
+    assert run.result_path.stat().st_mtime_ns == stamp
+    with pytest.raises(ValueError, match=r"another config:\n  optimizer\.lr: 0\.002 -> 0\.1\n"):
+        train(tiny_config(folder, "head=fla", "head.channels=8", "optimizer.lr=0.1"))
+
+
+def test_checkpoint_loads_from_its_path_alone(finished):
+    _, run = finished
+    task = SegmentationTask.load_from_checkpoint(run.checkpoint_path, weights_only=True).eval()
+    examples = run.examples()
+    images = torch.from_numpy(examples["images"]).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        predictions = task(images).logits.argmax(1)
+    assert (predictions.numpy() == examples["predictions"]).mean() > 0.999
+
+
+def test_killed_run_resumes_to_the_same_weights_and_table(finished, tmp_path):
+    """SIGKILL in the second epoch: the first epoch's checkpoint is there, nothing else is."""
+    overrides = tiny_overrides(tmp_path, "head=fla", "head.channels=8", "trainer.max_epochs=20")
+    config = tiny_config(tmp_path, "head=fla", "head.channels=8", "trainer.max_epochs=20")
+    command = [sys.executable, str(SCRIPT), *overrides]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    run = Run(tmp_path / "runs/default/fla-resnet18-scenes-s0")
+    deadline = time.time() + 120
+    while not run.checkpoint_path.exists() and process.poll() is None and time.time() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert run.checkpoint_path.exists()
+    assert run.result is None
+    resumed = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    assert resumed.returncode == 0
+
+    config["name"] = "whole"
+    whole = _train_with_one_thread(config)
+    assert weights(run).keys() == weights(whole).keys()
+    assert all(torch.equal(weights(run)[k], weights(whole)[k]) for k in weights(whole))
+    assert run.objects().equals(whole.objects())
+    epochs = run.metrics()["val/miou"].dropna()
+    assert epochs.tolist() == whole.metrics()["val/miou"].dropna().tolist()
+    assert len(epochs) == 20
+
+
+def _train_with_one_thread(config) -> Run:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return train(config)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_failure_is_written_down(tmp_path, monkeypatch):
+    config = tiny_config(tmp_path)
+
+    def explode(self, batch, batch_idx):
+        raise RuntimeError("out of coffee")
+
+    monkeypatch.setattr(SegmentationTask, "training_step", explode)
+    with pytest.raises(RuntimeError, match="out of coffee"):
+        train(config)
+    (run,) = load_runs(tmp_path / "runs")
+    assert run.status["state"] == "failed"
+    assert run.status["error"] == "RuntimeError: out of coffee"
+    assert run.result is None
+
+
+def test_missing_data_is_one_line_for_the_user(tmp_path):
+    command = [sys.executable, str(SCRIPT), "data=camvid", f"data.root={tmp_path / 'nowhere'}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: no folder {tmp_path / 'nowhere'}")
+    assert "Traceback" not in done.stderr
+
+
+def test_wandb_offline_keeps_every_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = train(tiny_config(tmp_path, "logger=wandb", "logger.tags=[extra]"))
+    (record,) = run.path.glob("wandb/offline-run-*/*.wandb")
+    leet = subprocess.run(
+        [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(record)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    text = leet.stdout
+    for key in ("val/miou", "val/iou_size/small", "test/iou_shape/thin", "train/loss"):
+        assert key in text
+    started = next(line for line in text.splitlines() if '"run_id"' in line or '"run":' in line)
+    for fact in ("default-fcn-resnet18-scenes-s0", "fcn-resnet18-scenes", "extra", "train"):
+        assert fact in started
+
+
+def test_without_any_network_the_run_is_offline_and_quick(monkeypatch):
+    def refuse(*_args, **_options):
+        raise OSError("network is unreachable")
+
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    started = time.monotonic()
+    assert logging.resolve_mode("auto") == "offline"
+    assert time.monotonic() - started < 5
+
+
+def test_auto_goes_online_only_with_server_and_key(monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
+        monkeypatch.setattr(logging, "_has_key", lambda: False)
+        assert logging.resolve_mode("auto") == "offline"
+        monkeypatch.setattr(logging, "_has_key", lambda: True)
+        assert logging.resolve_mode("auto") == "online"
+    assert logging.resolve_mode("auto") == "offline"  # the server is gone
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert logging.resolve_mode("auto") == "disabled"
+    assert logging.resolve_mode("offline") == "offline"
+
+
+def test_no_key_means_no_prompt(monkeypatch, tmp_path):
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert logging._has_key() is False
+
+
+def test_half_a_line_of_a_killed_process_is_skipped(tmp_path):
+    run = Run(tmp_path)
+    rows = [{"epoch": 0, "step": 1, "a": 1.0}, {"epoch": 0, "step": 1, "b": 2.0}]
+    run.metrics_path.write_text("\n".join(map(json.dumps, rows)) + '\n{"epoch": 1, "st')
+    assert run.metrics().to_dict("records") == [{"epoch": 0, "step": 1, "a": 1.0, "b": 2.0}]

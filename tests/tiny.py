@@ -1,0 +1,33 @@
+"""A run small enough for a test: tiny scenes, a thin head, one thread."""
+
+from pathlib import Path
+
+from segattn.config import compose_config
+
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+
+
+def tiny_overrides(folder: Path, *overrides: str) -> list[str]:
+    """Overrides for a run of two epochs of two steps, with everything below `folder`."""
+    return [
+        "head=fcn",
+        "head.channels=8",
+        f"runs_dir={folder / 'runs'}",
+        f"data.root={folder / 'scenes'}",
+        "data.height=64",
+        "data.width=96",
+        "data.num_train=8",
+        "data.num_val=2",
+        "data.num_test=4",
+        "loader.batch_size=4",
+        "num_examples=2",
+        "trainer.max_epochs=2",
+        "trainer.precision=fp32",
+        "logger=none",
+        *overrides,
+    ]
+
+
+def tiny_config(folder: Path, *overrides: str) -> dict:
+    """The composed config of `tiny_overrides`."""
+    return compose_config(tiny_overrides(folder, *overrides), folder=EXPERIMENTS)
