@@ -9,8 +9,6 @@ import shlex
 import sys
 from pathlib import Path
 
-from rich import print as rich_print
-
 from segattn.analysis.report import write_report
 from segattn.grid import default_jobs, expand, run_grid
 
@@ -35,7 +33,7 @@ def main() -> int:
     except ValueError as error:
         sys.exit(f"error: {error}")
     for cell in failed:
-        rich_print(f"[red]failed[/red] {cell.run.path}: {cell.error} (see {cell.run.log_path})")
+        print(f"failed {cell.run.path}: {cell.error} (see {cell.run.log_path})")
     folder = cells[0].run.path.parent
     if len(failed) < len(cells):
         print(f"report: {write_report(folder, folder / 'report')}")

@@ -5,8 +5,9 @@ import segmentation_models_pytorch as smp
 import torch
 from safetensors.torch import save_file
 from segmentation_models_pytorch import encoders
+from torch.nn import functional
 
-from segattn.model import Segmenter, build_encoder
+from segattn.model import Segmenter, build_encoder, upsample
 
 
 def count(module):
@@ -69,6 +70,17 @@ def test_pretrained_weights_are_loaded(tmp_path, monkeypatch):
     pretrained = build_encoder("resnet18", depth=3, output_stride=8, weights="imagenet")
     assert torch.equal(pretrained.conv1.weight, whole.conv1.weight)
     assert count(pretrained) == 683_072
+
+
+def test_upsampling_is_bilinear_and_cut_to_size():
+    logits = torch.randn(2, 3, 5, 7).to(memory_format=torch.channels_last).requires_grad_()
+    expected = functional.interpolate(logits, scale_factor=8, mode="bilinear")[..., :37, :53]
+    got = upsample(logits, stride=8, size=(37, 53))
+    torch.testing.assert_close(got, expected)
+    weights = torch.randn_like(got)
+    (gradient,) = torch.autograd.grad((got * weights).sum(), logits)
+    (expected_gradient,) = torch.autograd.grad((expected * weights).sum(), logits)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-4)
 
 
 def test_padding_does_not_shift_the_logits():

@@ -166,7 +166,7 @@ def test_wandb_offline_keeps_every_key(tmp_path, monkeypatch):
         assert fact in started
 
 
-def test_without_any_network_the_run_is_offline_and_quick(monkeypatch):
+def test_without_any_network_the_run_is_offline_and_quick(tmp_path, monkeypatch):
     def refuse(*_args, **_options):
         raise OSError("network is unreachable")
 
@@ -175,6 +175,9 @@ def test_without_any_network_the_run_is_offline_and_quick(monkeypatch):
     started = time.monotonic()
     assert logging.resolve_mode("auto") == "offline"
     assert time.monotonic() - started < 5
+    run = train(tiny_config(tmp_path, "logger=wandb"))
+    assert run.status["state"] == "done"
+    assert len(list(run.path.glob("wandb/offline-run-*"))) == 1
 
 
 def test_auto_goes_online_only_with_server_and_key(monkeypatch):

@@ -12,8 +12,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from segattn.files import atomic_path
 from segattn.metrics.table import object_frame, write_table
-from segattn.runs import Run, atomic_path, write_json
+from segattn.runs import Run, write_json
 from segattn.task import SegmentationTask
 
 

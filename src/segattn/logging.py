@@ -1,8 +1,4 @@
-"""Loggers: metrics.jsonl is always written, W&B when it can be had without waiting or asking.
-
-This module is not named like the standard library's by accident of import: it is always imported
-as `segattn.logging`.
-"""
+"""Loggers: metrics.jsonl is always written, W&B when it can be had without waiting or asking."""
 
 import json
 import os
@@ -14,7 +10,6 @@ from urllib.parse import urlsplit
 
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
-from rich import print as rich_print
 
 from segattn.runs import Run
 
@@ -117,7 +112,7 @@ def _wandb_logger(config: dict[str, Any], run: Run, mode: str) -> WandbLogger:
     # Lightning counts in trainer/global_step; heads are compared by epoch
     logger.experiment.define_metric("*", step_metric="epoch")
     if mode == "offline":
-        rich_print(f"W&B is offline; later: [bold]wandb sync {folder}/offline-run-*[/bold]")
+        print(f"W&B is offline; later: wandb sync {folder}/offline-run-*", flush=True)
     return logger
 
 

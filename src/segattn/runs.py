@@ -10,10 +10,6 @@ checkpoints/     last.ckpt
 """
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,27 +18,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from segattn.files import atomic_path
 from segattn.metrics.table import read_table
 
 RESULT_SCHEMA = 1
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it replaces `path`, on error it vanishes.
-
-    A reader sees the old file or the whole new one, also when the process is killed or the disk
-    is full while writing.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

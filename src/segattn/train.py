@@ -18,7 +18,6 @@ from pytorch_lightning.callbacks import (
     ModelCheckpoint,
     RichProgressBar,
 )
-from rich import print as rich_print
 from torch.utils.flop_counter import FlopCounterMode
 
 import segattn
@@ -26,10 +25,11 @@ from segattn.callbacks import CostMeter, Evidence, StatusWriter, StepSeed
 from segattn.config import differences
 from segattn.data.datamodule import SegmentationData
 from segattn.data.source import IGNORE_INDEX
+from segattn.files import atomic_path
 from segattn.logging import build_loggers, close_loggers
 from segattn.losses import inverse_sqrt_weights
 from segattn.model import build_encoder
-from segattn.runs import RESULT_SCHEMA, Run, atomic_path, write_json
+from segattn.runs import RESULT_SCHEMA, Run, write_json
 from segattn.task import SegmentationTask, summarise
 
 _LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
@@ -53,7 +53,7 @@ def train(config: dict[str, Any]) -> Run:
     run = run_folder(config)
     _claim(run, config)
     if run.result is not None:
-        rich_print(f"already finished: {run.path}")
+        print(f"already finished: {run.path}")
         return run
     verbose = not sys.stdout.isatty()
     status = StatusWriter(run, verbose=verbose)
@@ -265,4 +265,7 @@ def _git_state() -> dict[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     changes = git("status", "--porcelain", "--untracked-files=no")
-    return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": changes and bool(changes)}
+    return {
+        "git_commit": git("rev-parse", "HEAD"),
+        "git_dirty": None if changes is None else bool(changes),
+    }

@@ -17,7 +17,7 @@ POINTS = "{:+z.2f}"
 
 def heads(comparison: Comparison) -> pd.DataFrame:
     """One row per head: scores in percent with 95% intervals, and costs."""
-    table = _wide(tables.scores(comparison), columns="measure")
+    table = sizes(comparison)
     cost = tables.costs(comparison).set_index("head")
     table["parameters"] = [_short(value) for value in cost["parameters"]]
     table["FLOPs"] = [_short(value) for value in cost["flops"]]
@@ -59,6 +59,24 @@ def class_groups(comparison: Comparison) -> pd.DataFrame:
         part.insert(0, "classes", f"{name} ({', '.join(members)})")
         parts.append(part)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["classes"])
+
+
+def sizes(comparison: Comparison) -> pd.DataFrame:
+    """One row per head: mIoU and IoU per size and shape in percent with 95% intervals."""
+    return _wide(tables.scores(comparison), columns="measure")
+
+
+def group_recall(comparison: Comparison) -> pd.DataFrame:
+    """One row per head: recall of each class group in percent with 95% intervals.
+
+    Of all its objects, and of its large and of its thin ones where there are enough.
+    """
+    frame = tables.class_groups(comparison)
+    recall = frame[frame["measure"].str.startswith("recall") & frame["value"].notna()]
+    kind = recall["measure"].str.removeprefix("recall").str.strip()
+    return _wide(
+        recall.assign(column=(kind + " " + recall["classes"]).str.strip()), columns="column"
+    )
 
 
 def support(comparison: Comparison) -> pd.DataFrame:

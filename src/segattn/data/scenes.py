@@ -46,7 +46,7 @@ class Scenes(Source):
         layout: Layout = "free",
         height: int = 160,
         width: int = 224,
-        num_train: int = 1600,
+        num_train: int = 1400,
         num_val: int = 100,
         num_test: int = 400,
     ) -> None:

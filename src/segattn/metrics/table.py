@@ -4,7 +4,6 @@ It is the evidence of a run. Other bin edges, other groups of classes and the bo
 start from it; only the radius of the attribution is fixed in it.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segattn.files import atomic_path
 from segattn.metrics.functional import ObjectRows
 from segattn.metrics.objects import BatchObjects, SizeBins
 
@@ -84,17 +84,12 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
 
     Args:
         frame: Object table of any number of batches.
-        path: File to write or replace; its folder must exist.
+        path: File to write or replace.
     """
     table = pa.Table.from_pandas(frame, schema=_SCHEMA, preserve_index=False)
     table = table.replace_schema_metadata({_VERSION_KEY: str(SCHEMA_VERSION)})
-    # In the same folder, since os.replace is atomic only within a file system.
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_path(path) as draft:
         pq.write_table(table, draft, write_page_checksum=True)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -1,0 +1,24 @@
+"""Writing files so that a reader never sees half of one."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a draft path beside `path`; on success it replaces `path`, on error it vanishes.
+
+    A reader sees the old file or the whole new one, also when the process is killed or the disk
+    is full while writing. The folder of `path` is made where it is missing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # in the same folder, since os.replace is atomic only within a file system; the suffix stays,
+    # since np.savez appends its own to any other
+    draft = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
