@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from segattn.analysis.report import write_report
-from segattn.grid import default_jobs, expand, run_grid
+from segattn.grid import Cell, default_jobs, expand, run_grid
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,14 +30,21 @@ def main() -> int:
                 print(shlex.join(["python", "scripts/train.py", *cell.overrides]))
             return 0
         failed = run_grid(cells, script=ROOT / "scripts" / "train.py", jobs=arguments.jobs)
+        write_reports(cells)
     except ValueError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on where it stopped")
     for cell in failed:
         print(f"failed {cell.run.path}: {cell.error} (see {cell.run.log_path})")
-    folder = cells[0].run.path.parent
-    if len(failed) < len(cells):
-        print(f"report: {write_report(folder, folder / 'report')}")
     return 1 if failed else 0
+
+
+def write_reports(cells: list[Cell]) -> None:
+    """One report per experiment folder that has a finished run."""
+    for folder in dict.fromkeys(cell.run.path.parent for cell in cells):
+        if any(cell.state == "done" for cell in cells if cell.run.path.parent == folder):
+            print(f"report: {write_report(folder, folder / 'report')}")
 
 
 if __name__ == "__main__":

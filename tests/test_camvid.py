@@ -49,7 +49,15 @@ def test_damage_is_named(tmp_path):
     label.unlink()
     expect(f"1 of 6 labels are missing.*{re.escape(str(label))}.*trainannot")
     image.unlink()
-    expect(r"train\.txt lists 0001TP_train002\.png, which is not in")
+    expect(r"0001TP_train002 is in .*train\.txt but not in .*train; copy both")
+    extra, double = root / "train/0001TP_more.png", root / "train/0001TP_train002.jpg"
+    for path in (extra, root / "trainannot/0001TP_more.png"):
+        path.write_bytes(intact[label])
+    expect(r"0001TP_more is in .*train but not in .*train\.txt")
+    extra.unlink()
+    double.write_bytes(intact[image])
+    expect(r"0001TP_train002\.jpg and .*0001TP_train002\.png are the same frame")
+    double.unlink()
     image.write_bytes(intact[image][:100])
     expect(f"cannot read {re.escape(str(image))}.*copy it again")
     image.write_text("not an image")

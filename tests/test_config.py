@@ -10,10 +10,12 @@ from segattn.config import check_config, compose_config, differences
 
 
 def test_facts_are_written_once_and_follow(tmp_path):
-    config = tiny_config(tmp_path, "encoder=resnet50", "encoder.output_stride=16", "seed=3")
+    config = tiny_config(
+        tmp_path, "encoder=resnet50", "encoder.output_stride=16", "encoder.depth=5", "seed=3"
+    )
     assert config["metric"]["stride"] == 16
     assert config["name"] == "fcn-resnet50-scenes-s3"
-    assert config["encoder"]["depth"] == 3  # from recipe/scenes.yaml
+    assert tiny_config(tmp_path)["encoder"]["depth"] == 3  # from recipe/scenes.yaml
     assert (
         compose_config(["data=camvid", "data.root=x"], folder=EXPERIMENTS)["encoder"]["depth"] == 5
     )
@@ -38,6 +40,14 @@ def test_auto_is_resolved(tmp_path):
         ("seed=-1", r"seed must be in \[0"),
         ("augment.flip=2", r"augment\.flip must be in \[0, 1\], got 2"),
         ("augment.scale=[2,1]", r"0 < low <= high, got \[2\.0, 1\.0\]"),
+        ("augment.scale=[1]", r"\[low, high\].* got \[1\.0\]"),
+        ("augment.crop=[32]", r"\[height, width\], got \[32\]"),
+        ("augment.jitter=1", r"augment\.jitter must be in \[0, 0\.99\]"),
+        ("metric.size_edges=[12,4]", "two increasing positive"),
+        ("encoder.name=resnet81", "unknown encoder 'resnet81'"),
+        ("encoder.output_stride=16", "at most 2 .* = 8, got 16"),
+        ("head.channels=-4", "channels >= 1"),
+        ("experiment=../x", "experiment must be a plain folder name"),
         ("optimizer.name=adam", r"unknown optimizer\.name 'adam'.*adamw.*sgd"),
         ("optimizer.schedule=step", r"schedule 'step'.*cosine.*poly"),
         ("loss.class_weights=some", "'some'.*inverse_sqrt.*none"),

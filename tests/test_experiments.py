@@ -1,5 +1,7 @@
 """Every YAML composes, and every choice trains a batch."""
 
+import inspect
+
 import pytest
 import torch
 import yaml
@@ -34,8 +36,17 @@ def test_every_head_and_data_set_has_a_file():
 
 @pytest.mark.parametrize("head", names("head"))
 def test_head_file_states_every_knob_and_fits_a_batch(tmp_path, head):
+    stated = set(yaml.safe_load((EXPERIMENTS / "head" / f"{head}.yaml").read_text()))
+    knobs = set(inspect.signature(HEADS[head]).parameters) - {"in_channels", "num_classes"}
+    assert stated == {"name", *knobs}
     config = tiny_config(tmp_path, f"head={head}")
     assert torch.isfinite(loss_of_one_batch(config))
+
+
+@pytest.mark.parametrize("data", names("data"))
+def test_data_file_states_every_knob(data):
+    stated = set(yaml.safe_load((EXPERIMENTS / "data" / f"{data}.yaml").read_text()))
+    assert stated == {"name", *inspect.signature(DATASETS[data]).parameters} - {"split"}
 
 
 @pytest.mark.parametrize("encoder", names("encoder"))
@@ -84,6 +95,7 @@ def test_ablation_expands_to_distinct_runs(ablation):
         "head.dropout=0.5",
         "head.channels=16",
         "encoder.depth=4",
+        "encoder.name=resnet34",
         "data.layout=aligned",
         "seed=1",
         "trainer.precision=bf16",
@@ -99,6 +111,13 @@ def trained_default(tmp_path_factory):
     first = train_two_steps(folder)
     assert train_two_steps(folder) == first  # else "changes" would mean nothing
     return first
+
+
+def test_auxiliary_weight_changes_the_weights_of_a_head_that_has_auxiliary_losses(tmp_path):
+    published = ["head=danet", "head.wiring=published"]
+    plain = train_two_steps(tmp_path, *published)
+    assert train_two_steps(tmp_path, *published, "loss.aux_weight=0") != plain
+    assert train_two_steps(tmp_path, "head=danet") != plain
 
 
 def train_two_steps(folder, *overrides: str) -> float:

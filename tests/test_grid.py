@@ -83,18 +83,28 @@ def test_failing_and_killed_cells_leave_the_others_alone(grid, tmp_path, capsys)
     assert len(started(tmp_path)) == 6
 
 
-def test_overrides_replace_and_add_axes():
-    cells = expand(
-        ["ablation=heads", "head=fla", "seed=3,4", "data.layout=aligned,free"], folder=EXPERIMENTS
-    )
-    assert [cell.run.path.name for cell in cells] == [
-        "fla-resnet18-scenes-layout_aligned-s3",
-        "fla-resnet18-scenes-layout_free-s3",
-        "fla-resnet18-scenes-layout_aligned-s4",
-        "fla-resnet18-scenes-layout_free-s4",
+def paths(*overrides):
+    cells = expand(["ablation=heads", "head=fla", *overrides], folder=EXPERIMENTS)
+    return ["/".join(cell.run.path.parts[-2:]) for cell in cells]
+
+
+def test_seeds_share_a_folder_and_other_axes_have_their_own():
+    assert paths("seed=3,4", "data.layout=aligned,free") == [
+        "heads-scenes-layout_aligned/fla-resnet18-scenes-s3",
+        "heads-scenes-layout_free/fla-resnet18-scenes-s3",
+        "heads-scenes-layout_aligned/fla-resnet18-scenes-s4",
+        "heads-scenes-layout_free/fla-resnet18-scenes-s4",
     ]
-    assert {cell.run.path.parent.name for cell in cells} == {"heads-scenes"}
-    assert cells[0].config["data"]["layout"] == "aligned"
+    assert paths("seed=0", "data=scenes,camvid", "+data.root=x") == [
+        "heads-scenes/fla-resnet18-scenes-s0",
+        "heads-camvid/fla-resnet18-camvid-s0",
+    ]
+    assert paths("seed=0", "experiment=mine", "encoder=resnet18,resnet50") == [
+        "mine-encoder_resnet18/fla-resnet18-scenes-s0",
+        "mine-encoder_resnet50/fla-resnet50-scenes-s0",
+    ]
+    (path,) = paths("seed=0", "experiment=mine")
+    assert path == "mine/fla-resnet18-scenes-s0"
 
 
 @pytest.mark.parametrize(
@@ -104,6 +114,8 @@ def test_overrides_replace_and_add_axes():
         (["ablation=hades"], "unknown ablation 'hades'.*heads.*quick"),
         (["ablation=heads", "head.chanels=3"], "chanels"),
         (["ablation=heads", "data=camvid"], r"not set: data\.root"),
+        (["ablation=heads", "logger=none,wandb"], "logger cannot be an axis; head, seed"),
+        (["ablation=heads", "encoder.depth=2"], "at most 2 .* = 4, got 8"),
     ],
 )
 def test_mistakes_are_named_before_anything_runs(overrides, message):
@@ -165,3 +177,11 @@ def test_default_jobs_is_the_number_of_cores_without_a_gpu(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
     assert default_jobs() == 3
+    monkeypatch.delattr("os.sched_getaffinity")  # macOS
+    monkeypatch.setattr("os.cpu_count", lambda: 5)
+    assert default_jobs() == 5
+
+
+def test_jobs_below_one_are_refused():
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        run_grid([], script=EXPERIMENTS, jobs=0)

@@ -68,8 +68,9 @@ def test_attention_is_float32_under_autocast():
     block = FullBlock(16)
     open_gammas(block)
     x = torch.randn(1, 16, 4, 6, generator=torch.Generator().manual_seed(3))
+    expected = block(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(block(x), block.float()(x))
+        assert torch.equal(block(x), expected)
         assert block(x.bfloat16()).dtype == torch.float32
 
 
@@ -104,6 +105,8 @@ def test_energy_reaches_the_channel_block(name):
         ("fla", {"chanels": 8}, "no knob 'chanels'.*channels.*dropout"),
         ("fla", {"energy": "paper"}, "no knob 'energy'"),
         ("fla", {"channels": "many"}, "channels must be int, got 'many'"),
+        ("fla", {"channels": 0}, "channels >= 1.*got 0"),
+        ("fla", {"dropout": 1.0}, r"dropout in \[0, 1\)"),
         ("danet", {"wiring": "own"}, "wiring must be one of .*scaffold.*published"),
     ],
 )

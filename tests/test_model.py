@@ -49,7 +49,8 @@ def test_shallow_resnet_does_not_count_layer4():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "resnet81"}, "resnet81"),
+        ({"name": "resnet81"}, "unknown encoder 'resnet81'.*resnet101"),
+        ({"name": "tu-resnet81"}, "tu-resnet81"),
         ({"name": "resnet18", "depth": 3, "output_stride": 16}, "at most 2 .* = 8, got 16"),
         ({"name": "resnet18", "output_stride": 4}, "got 4"),
         ({"name": "resnet18", "weights": "imagnet"}, "imagnet"),
@@ -70,6 +71,13 @@ def test_pretrained_weights_are_loaded(tmp_path, monkeypatch):
     pretrained = build_encoder("resnet18", depth=3, output_stride=8, weights="imagenet")
     assert torch.equal(pretrained.conv1.weight, whole.conv1.weight)
     assert count(pretrained) == 683_072
+
+
+def test_model_is_built_under_no_grad_too():
+    with torch.no_grad():
+        encoder = build_encoder("resnet18", depth=3, output_stride=8)
+    assert count(encoder) == 683_072
+    assert all(p.grad is None for p in encoder.parameters())
 
 
 def test_upsampling_is_bilinear_and_cut_to_size():

@@ -12,9 +12,9 @@ BUS, TRUCK, TRAIN = (CLASSES.index(name) for name in GROUPS["vehicles"])
 POLES = [CLASSES.index(name) for name in GROUPS["poles"]]
 # A change here changes every published number: raise SCENES_VERSION with it.
 CHECKSUMS = {
-    (0, 0, "free"): "8b033010f9c0ff17",
-    (1, 7, "free"): "8f9e8d0bce5ac680",
-    (2, 399, "aligned"): "86f4c9d9e27d4f60",
+    (0, 0, "free"): "5ece569065b1fbcd",
+    (1, 7, "free"): "aaad97c4a664d81e",
+    (2, 399, "aligned"): "d72c8f682fab49c6",
 }
 
 

@@ -1,22 +1,27 @@
 """One run from end to end, resumed, repeated, offline and without any network."""
 
+import http.server
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from tiny import EXPERIMENTS, tiny_config, tiny_overrides
 
 from segattn import logging
 from segattn.metrics import SizeBins, image_counts
 from segattn.runs import Run, load_runs
 from segattn.task import SegmentationTask
-from segattn.train import train
+from segattn.train import _environment, train
 
 SCRIPT = EXPERIMENTS.parent / "scripts" / "train.py"
 
@@ -48,6 +53,8 @@ def test_run_folder_is_complete_and_consistent(finished):
         metrics
     )
     assert metrics["test/miou"].dropna().item() == pytest.approx(result["scores"]["miou"])
+    assert metrics["lr"].notna().sum() == 2
+    assert metrics["lr"].dropna().iloc[-1] < 1e-4  # cosine, at its end
     examples = run.examples()
     assert examples["images"].shape == (2, 64, 96, 3)
     assert examples["predictions"].shape == (2, 64, 96)
@@ -140,6 +147,47 @@ def test_failure_is_written_down(tmp_path, monkeypatch):
     assert run.result is None
 
 
+@pytest.mark.parametrize("signal_type", [KeyboardInterrupt, SystemExit])
+def test_interruption_is_no_error_of_the_run(tmp_path, monkeypatch, signal_type):
+    def stop(self, batch, batch_idx):
+        raise signal_type
+
+    monkeypatch.setattr(SegmentationTask, "training_step", stop)
+    with pytest.raises(SystemExit):
+        train(tiny_config(tmp_path))
+    (run,) = load_runs(tmp_path / "runs")
+    assert run.status["error"] == "interrupted; start it again to go on"
+
+
+def test_an_error_of_the_code_keeps_its_traceback(tmp_path):
+    """Only segattn's own messages are one line; numpy's "shapes do not match" is a bug to show."""
+    raised_here = runpy.run_path(str(SCRIPT))["raised_here"]
+    for fault, ours in (
+        (lambda: np.reshape([1, 2], (3,)), False),
+        (lambda: load_runs(SCRIPT), True),
+    ):
+        with pytest.raises(ValueError) as caught:  # noqa: PT011  what it says is not the point
+            fault()
+        assert raised_here(caught.value) is ours
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("metric.stride=4", "iou_size"),
+        ("metric.size_edges=[2,4]", "iou_size"),
+        ("metric.elongation=1.5", "iou_shape"),
+        ("metric.radius_cells=0", "iou_size"),
+    ],
+)
+def test_metric_knobs_change_the_scores(finished, tmp_path, override, key):
+    _, run = finished
+    config = {**run.config, "runs_dir": str(tmp_path)}
+    section, _, value = override.partition("=")
+    config["metric"] = {**config["metric"], section.split(".")[1]: yaml.safe_load(value)}
+    assert train(config).result["scores"][key] != run.result["scores"][key]
+
+
 def test_missing_data_is_one_line_for_the_user(tmp_path):
     command = [sys.executable, str(SCRIPT), "data=camvid", f"data.root={tmp_path / 'nowhere'}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -162,7 +210,9 @@ def test_wandb_offline_keeps_every_key(tmp_path, monkeypatch):
     for key in ("val/miou", "val/iou_size/small", "test/iou_shape/thin", "train/loss"):
         assert key in text
     started = next(line for line in text.splitlines() if '"run_id"' in line or '"run":' in line)
-    for fact in ("default-fcn-resnet18-scenes-s0", "fcn-resnet18-scenes", "extra", "train"):
+    identity = (run.path / "wandb/id.txt").read_text()
+    assert identity.startswith("default-fcn-resnet18-scenes-s0-")
+    for fact in (identity, '"default-fcn-resnet18-scenes"', "extra", "train"):
         assert fact in started
 
 
@@ -178,6 +228,32 @@ def test_without_any_network_the_run_is_offline_and_quick(tmp_path, monkeypatch)
     run = train(tiny_config(tmp_path, "logger=wandb"))
     assert run.status["state"] == "done"
     assert len(list(run.path.glob("wandb/offline-run-*"))) == 1
+
+
+def test_server_that_refuses_makes_the_run_offline(tmp_path, monkeypatch):
+    """A revoked key, a captive portal: something answers, and W&B does not let us in."""
+
+    class Refuse(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.send_error(401)
+
+        do_GET = do_POST
+
+        def log_message(self, *_args):
+            pass
+
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuse) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        assert logging.resolve_mode("auto") == "online"
+        started = time.monotonic()
+        run = train(tiny_config(tmp_path, "logger=wandb"))
+        server.shutdown()
+    assert run.status["state"] == "done"
+    assert len(list(run.path.glob("wandb/offline-run-*"))) == 1
+    assert time.monotonic() - started < 90
 
 
 def test_auto_goes_online_only_with_server_and_key(monkeypatch):
@@ -208,3 +284,21 @@ def test_half_a_line_of_a_killed_process_is_skipped(tmp_path):
     rows = [{"epoch": 0, "step": 1, "a": 1.0}, {"epoch": 0, "step": 1, "b": 2.0}]
     run.metrics_path.write_text("\n".join(map(json.dumps, rows)) + '\n{"epoch": 1, "st')
     assert run.metrics().to_dict("records") == [{"epoch": 0, "step": 1, "a": 1.0, "b": 2.0}]
+    logger = logging.JsonlLogger(run.metrics_path)
+    logger.log_metrics({"epoch": 1, "a": 3.0, "b": float("nan")}, step=2)
+    assert run.metrics()["a"].tolist() == [1.0, 3.0]
+    assert "NaN" not in run.metrics_path.read_text()
+
+
+def test_other_config_files_in_a_run_folder_are_no_runs(tmp_path):
+    for path in ("a/config.yaml", "a/wandb/run-1/files/config.yaml", "b/config.yaml"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("{}")
+    assert [run.path.name for run in load_runs(tmp_path)] == ["a", "b"]
+
+
+def test_without_git_the_environment_is_still_known(monkeypatch, finished):
+    monkeypatch.setenv("PATH", "")
+    environment = _environment(finished[1].config)
+    assert environment["git_commit"] is None
+    assert environment["git_dirty"] is None

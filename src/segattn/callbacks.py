@@ -34,95 +34,104 @@ class StepSeed(Callback):
 
 
 class StatusWriter(Callback):
-    """Keeps status.json: state and epochs done; prints a line per epoch where there is no bar."""
+    """Keeps status.json: state, epochs done and the last val mIoU.
 
-    def __init__(self, run: Run, *, verbose: bool) -> None:
-        self._run, self._verbose = run, verbose
-        self._started = time.time()
+    Prints a line per epoch where standard output is no terminal and so has no progress bar.
+    """
 
-    def write(self, state: str, **details: object) -> None:
+    def __init__(self, run: Run, *, max_epochs: int) -> None:
+        self._run, self._started = run, time.time()
+        self._progress: dict[str, Any] = {"epoch": 0, "max_epochs": max_epochs}
+
+    def write(self, state: str, **details: Any) -> None:
         """Write the state: running, done or failed."""
-        content = {"state": state, "started": self._started, "updated": time.time(), **details}
-        write_json(self._run.status_path, content)
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Before the epoch, so that a reader sees the run as soon as it trains."""
-        self.write("running", epoch=trainer.current_epoch, max_epochs=trainer.max_epochs)
+        times = {"started": self._started, "updated": time.time()}
+        write_json(self._run.status_path, {"state": state, **self._progress, **details, **times})
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A line for logs without a progress bar."""
-        if self._verbose and not trainer.sanity_checking:
-            miou = float(trainer.callback_metrics["val/miou"])
-            epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            print(f"{epoch}  val/miou {miou:.4f}", flush=True)
-
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The last stage."""
-        self.write("running", epoch=trainer.max_epochs, max_epochs=trainer.max_epochs, stage="test")
+        """One more epoch is done."""
+        miou, epoch = float(trainer.callback_metrics["val/miou"]), trainer.current_epoch + 1
+        self._progress |= {"epoch": epoch, "val_miou": miou}
+        self.write("running")
+        if not sys.stdout.isatty():
+            print(f"epoch {epoch}/{trainer.max_epochs}  val/miou {miou:.4f}", flush=True)
 
 
 class CostMeter(Callback):
-    """Seconds spent training and testing; survives a resume through the checkpoint."""
+    """Seconds spent training and testing, and peak memory; survives a resume in the checkpoint."""
 
     def __init__(self) -> None:
         self.train_seconds, self.test_seconds, self.train_images = 0.0, 0.0, 0
-        self._mark = 0.0
+        self.peak_memory, self._mark = 0, 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
-        return {"train_seconds": self.train_seconds, "train_images": self.train_images}
+        return {
+            "train_seconds": self.train_seconds,
+            "train_images": self.train_images,
+            "peak_memory": self.peak_memory,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From the checkpoint."""
         self.train_seconds = state_dict["train_seconds"]
         self.train_images = state_dict["train_images"]
+        self.peak_memory = state_dict["peak_memory"]
 
-    def on_train_batch_start(self, *_: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
+    ) -> None:
         """The clock runs over the step alone; loading shows up as the rest of the wall time."""
-        self._mark = self._now()
+        self._mark = _now(pl_module.device)
 
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        outputs: object,
+        outputs: Any,
         batch: Any,
         *_: Any,
     ) -> None:
         """Stop the clock."""
-        self.train_seconds += self._now() - self._mark
+        self.train_seconds += _now(pl_module.device) - self._mark
         self.train_images += len(batch["name"])
 
-    def on_test_start(self, *_: Any) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the memory before the checkpoint of the epoch is written."""
+        self.peak_memory = max(self.peak_memory, _peak_memory(pl_module.device))
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        self._mark = self._now()
+        self._mark = _now(pl_module.device)
 
-    def on_test_end(self, *_: Any) -> None:
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
-        self.test_seconds = self._now() - self._mark
-
-    @staticmethod
-    def _now() -> float:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.perf_counter()
+        self.test_seconds = _now(pl_module.device) - self._mark
+        self.peak_memory = max(self.peak_memory, _peak_memory(pl_module.device))
 
     def summary(self) -> dict[str, float]:
-        """images_per_second of the training step, seconds, and the process's peak memory in bytes.
-
-        On a GPU the peak is what torch allocated there, on a CPU the resident set of the process.
-        """
-        if torch.cuda.is_available():
-            peak = torch.cuda.max_memory_allocated()
-        else:  # kilobytes on Linux, bytes on macOS
-            unit = 1 if sys.platform == "darwin" else 1024
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        """Images per second of the training step, seconds, and peak memory in bytes."""
         return {
             "images_per_second": self.train_images / max(self.train_seconds, 1e-9),
             "train_seconds": self.train_seconds,
             "test_seconds": self.test_seconds,
-            "peak_memory_bytes": peak,
+            "peak_memory_bytes": self.peak_memory,
         }
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Bytes: what torch allocated on a GPU, the resident set of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    # kilobytes on Linux, bytes on macOS
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 class Evidence(Callback):
@@ -186,4 +195,4 @@ def _write_examples(path: Path, examples: list[dict[str, Any]]) -> None:
     same = [example for example in examples if example["labels"].shape == shape]
     arrays = {key: np.stack([example[key] for example in same]) for key in same[0]}
     with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, allow_pickle=False, **arrays)
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]

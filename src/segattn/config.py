@@ -19,6 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 from segattn.arguments import check_choice
 from segattn.data import check_data
 from segattn.heads import check_head
+from segattn.metrics import SizeBins
+from segattn.model import check_encoder
 from segattn.optimizers import OPTIMIZERS, SCHEDULES
 
 CLASS_WEIGHTS = ("none", "inverse_sqrt")
@@ -193,13 +195,22 @@ def check_config(config: dict[str, Any]) -> None:
         _check_range(config, path, low=1)
     for path in ("seed", "num_examples", "loader.num_workers", "loss.aux_weight"):
         _check_range(config, path, low=0)
-    for path in ("augment.flip", "augment.jitter", "optimizer.warmup"):
-        _check_range(config, path, low=0, high=1)
-    low, high = config["augment"]["scale"]
-    if not 0 < low <= high:
-        raise ValueError(f"augment.scale must be 0 < low <= high, got [{low}, {high}]")
-    if "/" in config["name"] or config["name"].startswith("."):
-        raise ValueError(f"name must be a plain folder name, got {config['name']!r}")
+    _check_range(config, "augment.flip", low=0, high=1)
+    for path in ("augment.jitter", "optimizer.warmup"):
+        _check_range(config, path, low=0, high=0.99)
+    _check_augment(**config["augment"])
+    check_encoder(**{k: v for k, v in config["encoder"].items() if k != "weights"})
+    SizeBins(**{k: config["metric"][k] for k in ("stride", "size_edges", "elongation")})
+    for key in ("experiment", "name"):
+        if "/" in config[key] or config[key].startswith("."):
+            raise ValueError(f"{key} must be a plain folder name, got {config[key]!r}")
+
+
+def _check_augment(*, crop: list[int] | None, scale: list[float], **_: float) -> None:
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+        raise ValueError(f"augment.scale must be [low, high] with 0 < low <= high, got {scale}")
+    if crop is not None and (len(crop) != 2 or min(crop) < 1):
+        raise ValueError(f"augment.crop must be null or [height, width], got {crop}")
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,12 @@ from segattn.config import compose_config, differences
 from segattn.runs import Run
 from segattn.train import build_data, run_folder
 
-_NAMED_AXES = ("head", "encoder", "data", "seed")  # those that the default name already shows
-_POLL_SECONDS = 0.2
+_COMPARED_AXES = (
+    "head",
+    "seed",
+)  # what one report compares; each value of another axis has its own
+_NAMED_GROUPS = ("data", "encoder")  # config groups that can be told apart by a name
+_POLL_SECONDS = 0.5
 _STATE_STYLES = {"done": "green", "failed": "red", "running": "yellow", "pending": "dim"}
 
 
@@ -52,6 +56,9 @@ class Cell:
 def expand(overrides: Sequence[str], *, folder: Path) -> list[Cell]:
     """Cells of an ablation: the product of its axes.
 
+    Heads and seeds are compared within one experiment folder; each combination of other axes gets a
+    folder, and so a report, of its own.
+
     Args:
         overrides: "ablation=NAME" for `folder`/ablation/NAME.yaml, and Hydra overrides for every
             cell; one with several values, such as "seed=0,1,2", replaces or adds an axis.
@@ -72,9 +79,9 @@ def expand(overrides: Sequence[str], *, folder: Path) -> list[Cell]:
         else:
             axes.pop(key, None)
             fixed.append(override)
-    if not any(override.startswith("experiment=") for override in fixed):
-        fixed.append(f"experiment={name}-${{data.name}}")
-    fixed.append(_name_override([key for key in axes if key not in _NAMED_AXES]))
+    named = [o.split("=", 1)[1] for o in fixed if o.startswith("experiment=")]
+    fixed = [override for override in fixed if not override.startswith("experiment=")]
+    fixed.append(_experiment_override(named[-1] if named else name, axes, named=bool(named)))
     cells = [
         _make_cell([*fixed, *(f"{k}={v}" for k, v in zip(axes, values, strict=True))], folder)
         for values in itertools.product(*axes.values())
@@ -102,10 +109,20 @@ def _load_ablation(name: str, *, folder: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _name_override(other_axes: Iterable[str]) -> str:
-    """The run name shows every axis, so that no two cells share a folder."""
-    shown = "".join(f"-{key.rsplit('.', 1)[-1]}_${{{key}}}" for key in other_axes)
-    return f"name=${{head.name}}-${{encoder.name}}-${{data.name}}{shown}-s${{seed}}"
+def _experiment_override(name: str, axes: Iterable[str], *, named: bool) -> str:
+    """The experiment shows every axis that is not compared, so that no two cells share a folder."""
+    shown = "" if named else "-${data.name}"
+    for key in axes:
+        if key in _COMPARED_AXES or (key == "data" and not named):
+            continue
+        if "." not in key and key not in _NAMED_GROUPS:
+            raise ValueError(
+                f"{key} cannot be an axis; head, seed, data, encoder and single knobs such as "
+                f"optimizer.lr can"
+            )
+        value = f"{key}.name" if key in _NAMED_GROUPS else key
+        shown += f"-{key.rsplit('.', 1)[-1]}_${{{value}}}"
+    return f"experiment={name}{shown}"
 
 
 def _make_cell(overrides: list[str], folder: Path) -> Cell:
@@ -126,9 +143,15 @@ def _check_cells(cells: Sequence[Cell]) -> None:
             )
 
 
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux: what this process may use
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def default_jobs() -> int:
     """One cell per core on a CPU, one at a time on a GPU."""
-    return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+    return 1 if torch.cuda.is_available() else _num_cores()
 
 
 def run_grid(cells: Sequence[Cell], *, script: Path, jobs: int) -> list[Cell]:
@@ -141,36 +164,53 @@ def run_grid(cells: Sequence[Cell], *, script: Path, jobs: int) -> list[Cell]:
 
     Returns:
         The cells that failed.
+
+    Raises:
+        ValueError: `jobs` is below 1, or the data is missing or damaged.
     """
+    if jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {jobs}")
     for cell in cells:
         if cell.run.result is not None:
             cell.state = "done"
     _prepare_data([cell for cell in cells if cell.state != "done"])
     console = Console()
-    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     # a log file has no place for a table that redraws itself: it gets a line per change instead
     display = Live(_table(cells), console=console) if console.is_terminal else nullcontext()
     with display as live:
-        queue = [cell for cell in cells if cell.state != "done"]
-        running: list[tuple[Cell, subprocess.Popen[bytes], IO[bytes]]] = []
-        try:
-            while queue or running:
-                while queue and len(running) < jobs:
-                    running.append(_start(queue.pop(0), script, threads))
-                    _report_change(console, live, running[-1][0])
-                time.sleep(_POLL_SECONDS)
-                for entry in [entry for entry in running if entry[1].poll() is not None]:
-                    running.remove(entry)
-                    _finish(*entry)
-                    _report_change(console, live, entry[0])
-                if live is not None:
-                    live.update(_table(cells))
-        finally:  # Ctrl-C: the cells stop too, and the same command goes on later
-            for _, process, log in running:
-                process.terminate()
-                process.wait()
-                log.close()
+
+        def show(cell: Cell | None = None) -> None:
+            if live is not None:
+                live.update(_table(cells))
+            elif cell is not None:
+                _print_change(console, cell)
+
+        _work_off(cells, show, script=script, jobs=jobs)
     return [cell for cell in cells if cell.state == "failed"]
+
+
+def _work_off(
+    cells: Sequence[Cell], show: Callable[[Cell | None], None], *, script: Path, jobs: int
+) -> None:
+    queue = [cell for cell in cells if cell.state != "done"]
+    running: list[Started] = []
+    threads = max(1, _num_cores() // jobs)
+    try:
+        while queue or running:
+            while queue and len(running) < jobs:
+                running.append(_start(queue.pop(0), script, threads))
+                show(running[-1][0])
+            time.sleep(_POLL_SECONDS)
+            for entry in [entry for entry in running if entry[1].poll() is not None]:
+                running.remove(entry)
+                _finish(*entry)
+                show(entry[0])
+            show(None)
+    finally:  # Ctrl-C: the cells stop too, and the same command goes on later
+        for _, process, log in running:
+            process.terminate()
+            process.wait()
+            log.close()
 
 
 def _prepare_data(cells: Sequence[Cell]) -> None:
@@ -182,10 +222,12 @@ def _prepare_data(cells: Sequence[Cell]) -> None:
             prepared.append(cell.config["data"])
 
 
-def _start(
-    cell: Cell, script: Path, threads: int
-) -> tuple[Cell, "subprocess.Popen[bytes]", IO[bytes]]:
+Started = tuple[Cell, "subprocess.Popen[bytes]", IO[bytes]]
+
+
+def _start(cell: Cell, script: Path, threads: int) -> Started:
     cell.run.path.mkdir(parents=True, exist_ok=True)
+    cell.run.status_path.unlink(missing_ok=True)  # an earlier attempt's error is not this one's
     log = cell.run.log_path.open("ab")
     process = subprocess.Popen(
         [sys.executable, str(script), *cell.overrides],
@@ -209,10 +251,7 @@ def _finish(cell: Cell, process: "subprocess.Popen[bytes]", log: IO[bytes]) -> N
     cell.error = told or f"exit code {process.returncode}"
 
 
-def _report_change(console: Console, live: Live | None, cell: Cell) -> None:
-    if live is not None:
-        live.update(live.renderable)
-        return
+def _print_change(console: Console, cell: Cell) -> None:
     detail = f": {cell.error} (see {cell.run.log_path})" if cell.error else ""
     console.print(
         f"[{time.strftime('%H:%M:%S')}] {cell.run.path.name} {cell.state}{detail}",
@@ -236,10 +275,6 @@ def _table(cells: Sequence[Cell]) -> Table:
 
 
 def _progress(cell: Cell) -> tuple[str, str]:
-    if cell.state == "pending":
-        return "", ""
-    status, metrics = cell.run.status, cell.run.metrics()
+    status = {} if cell.state == "pending" else cell.run.status
     epoch = f"{status['epoch']}/{status['max_epochs']}" if "max_epochs" in status else ""
-    if "val/miou" not in metrics:
-        return epoch, ""
-    return epoch, f"{metrics['val/miou'].dropna().iloc[-1]:.3f}"
+    return epoch, f"{status['val_miou']:.3f}" if status.get("val_miou") is not None else ""

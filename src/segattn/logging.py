@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import socket
 from argparse import Namespace
 from pathlib import Path
@@ -11,9 +12,11 @@ from urllib.parse import urlsplit
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from segattn.runs import Run
+from segattn.files import atomic_path
+from segattn.runs import Run, nan_to_none
 
 _DEFAULT_SERVER = "https://api.wandb.ai"
+_INIT_SECONDS = 20  # W&B would wait 90 for a server that accepts and does not answer
 
 
 class JsonlLogger(Logger):
@@ -22,6 +25,9 @@ class JsonlLogger(Logger):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
+        if path.exists() and not path.read_bytes().endswith(b"\n"):
+            with path.open("a", encoding="utf-8") as file:  # a killed process left half a line
+                file.write("\n")
 
     @property
     def name(self) -> str:
@@ -38,7 +44,7 @@ class JsonlLogger(Logger):
         """Append one line."""
         row = {"epoch": metrics.get("epoch"), "step": step, **metrics}
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(nan_to_none(row), allow_nan=False) + "\n")
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
         """Nothing: config.yaml holds them."""
@@ -82,38 +88,58 @@ def build_loggers(config: dict[str, Any], run: Run) -> list[Logger]:
     """The local logger, and W&B's unless its mode is "disabled".
 
     Heads compare side by side: the runs of one head share a group, so W&B averages their seeds.
+    In mode "auto", a server that answers but does not let us in makes the run offline.
     """
-    loggers: list[Logger] = [JsonlLogger(run.metrics_path)]
-    mode = resolve_mode(config["logger"]["mode"])
-    if mode != "disabled":
-        loggers.append(_wandb_logger(config, run, mode))
-    return loggers
+    local, mode = JsonlLogger(run.metrics_path), resolve_mode(config["logger"]["mode"])
+    if mode == "disabled":
+        return [local]
+    import wandb
+
+    try:
+        return [local, _start_wandb(config, run, offline=mode == "offline")]
+    except (wandb.errors.Error, TimeoutError) as error:
+        if config["logger"]["mode"] != "auto":
+            raise
+        print(f"W&B does not let us in ({error}); going on offline", flush=True)
+        return [local, _start_wandb(config, run, offline=True)]
 
 
-def _wandb_logger(config: dict[str, Any], run: Run, mode: str) -> WandbLogger:
+def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> WandbLogger:
+    import wandb
+
     folder = run.path / "wandb"
     folder.mkdir(exist_ok=True)
     # W&B stages artifacts below the home directory otherwise, offline too, and never cleans up
     for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
-        os.environ.setdefault(variable, str(folder))
+        os.environ[variable] = str(folder)
     os.environ.setdefault("WANDB_SILENT", "true")
-    name, seed = config["name"], config["seed"]
+    name, experiment = config["name"], config["experiment"]
     logger = WandbLogger(
         project=config["logger"]["project"],
         name=name,
-        id=f"{config['experiment']}-{name}",
-        group=name.removesuffix(f"-s{seed}"),
+        id=_wandb_id(folder, f"{experiment}-{name}"),
+        group=f"{experiment}-{name}".removesuffix(f"-s{config['seed']}"),
         job_type="train",
-        tags=[config["experiment"], config["head"]["name"], *config["logger"]["tags"]],
+        tags=[experiment, config["head"]["name"], *config["logger"]["tags"]],
         save_dir=str(run.path),
-        offline=mode == "offline",
+        offline=offline,
         config=config,
+        settings=wandb.Settings(init_timeout=_INIT_SECONDS),
     )
     # Lightning counts in trainer/global_step; heads are compared by epoch
     logger.experiment.define_metric("*", step_metric="epoch")
-    if mode == "offline":
-        print(f"W&B is offline; later: wandb sync {folder}/offline-run-*", flush=True)
+    if offline:
+        print(f"W&B is offline; later: wandb sync {Path(logger.experiment.dir).parent}", flush=True)
     return logger
+
+
+def _wandb_id(folder: Path, name: str) -> str:
+    """The run's id: drawn once and kept, so that only a resume of this folder continues it."""
+    path = folder / "id.txt"
+    if not path.exists():
+        with atomic_path(path) as draft:
+            draft.write_text(f"{name}-{secrets.token_hex(4)}", encoding="utf-8")
+    return path.read_text(encoding="utf-8")
 
 
 def close_loggers(loggers: list[Logger], *, failed: bool) -> None:

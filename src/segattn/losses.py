@@ -10,14 +10,14 @@ from segattn.heads import HeadOutput
 
 
 def inverse_sqrt_weights(frequencies: Sequence[float]) -> list[float]:
-    """Class weights 1 / sqrt(frequency), scaled so that the mean weight of a pixel is 1.
+    """Class weights 1 / sqrt(frequency); their scale cancels in the weighted mean of the loss.
 
     Args:
-        frequencies: Share of each class in the training pixels; a class that never occurs gets 0.
+        frequencies: Share of each class in the training pixels; a class that never occurs there
+            counts as much as the rarest that does.
     """
-    weights = [f**-0.5 if f > 0 else 0.0 for f in frequencies]
-    mean = sum(f * w for f, w in zip(frequencies, weights, strict=True))
-    return [w / mean for w in weights]
+    rarest = min(f for f in frequencies if f > 0)
+    return [max(f, rarest) ** -0.5 for f in frequencies]
 
 
 def segmentation_loss(

@@ -8,9 +8,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from segattn.arguments import check_choice
 from segattn.heads import HeadOutput, build_head
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def check_encoder(*, name: str, depth: int, output_stride: int) -> None:
+    """Raise ValueError for an unknown encoder, or a stride that the depth cannot give."""
+    if not name.startswith("tu-"):  # timm's names are checked when they are built
+        check_choice("encoder", name, smp.encoders.get_encoder_names())
+    if output_stride not in (8, 16, 32) or 2**depth < output_stride:
+        raise ValueError(
+            f"encoder.output_stride must be 8, 16 or 32 and at most 2 ** encoder.depth = "
+            f"{2**depth}, got {output_stride}"
+        )
 
 
 def build_encoder(
@@ -27,11 +39,7 @@ def build_encoder(
     Raises:
         ValueError: Unknown encoder or weights, or a stride that the depth cannot give.
     """
-    if output_stride not in (8, 16, 32) or 2**depth < output_stride:
-        raise ValueError(
-            f"encoder.output_stride must be 8, 16 or 32 and at most 2 ** encoder.depth = "
-            f"{2**depth}, got {output_stride}"
-        )
+    check_encoder(name=name, depth=depth, output_stride=output_stride)
     try:
         encoder = smp.encoders.get_encoder(
             name,
@@ -55,7 +63,8 @@ def _drop_unused(encoder: nn.Module) -> None:
     training = encoder.training
     encoder.eval()  # batch norm must not see the probe
     probe = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    encoder(probe)[-1].sum().backward()
+    with torch.enable_grad():  # a checkpoint may be loaded under no_grad
+        encoder(probe)[-1].sum().backward()
     used = {id(p) for p in encoder.parameters() if p.grad is not None}
     _replace_unused(encoder, used)
     encoder.zero_grad(set_to_none=True)

@@ -10,6 +10,7 @@ checkpoints/     last.ckpt
 """
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,15 @@ RESULT_SCHEMA = 1
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write `content` to `path` atomically; NaN is written as null."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(_nan_to_none(content), indent=2, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(nan_to_none(content), indent=2, allow_nan=False) + "\n")
 
 
-def _nan_to_none(value: Any) -> Any:
+def nan_to_none(value: Any) -> Any:
+    """`value` with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
-        return {key: _nan_to_none(item) for key, item in value.items()}
+        return {key: nan_to_none(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_nan_to_none(item) for item in value]
+        return [nan_to_none(item) for item in value]
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
@@ -124,7 +126,7 @@ class Run:
             return pd.DataFrame(columns=["epoch", "step"])
         lines = _read_text(self.metrics_path).splitlines()
         rows = [row for row in map(_parse_line, lines) if row]
-        frame = pd.DataFrame(rows)
+        frame = pd.DataFrame(rows).apply(pd.to_numeric)  # a column of nulls alone is no number
         if frame.empty:
             return pd.DataFrame(columns=["epoch", "step"])
         # last() skips NaN column by column, so train and val rows of one step become one row
@@ -142,7 +144,7 @@ class Run:
         try:
             with np.load(self.examples_path) as archive:
                 return dict(archive)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(f"cannot read {self.examples_path}: {error}") from error
 
 
@@ -154,7 +156,9 @@ def load_runs(folder: Path) -> list[Run]:
     """
     if not folder.is_dir():
         raise ValueError(f"no such folder of runs: {folder}. Start one with `make ablation`.")
-    return [Run(path.parent) for path in sorted(folder.rglob("config.yaml"))]
+    paths = sorted(path.relative_to(folder) for path in folder.rglob("config.yaml"))
+    # W&B keeps a config.yaml of its own inside the run folder
+    return [Run(folder / path.parent) for path in paths if "wandb" not in path.parts]
 
 
 def _read_text(path: Path) -> str:

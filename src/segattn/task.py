@@ -41,6 +41,7 @@ class SegmentationTask(pl.LightningModule):
         metric: `stride`, `size_edges`, `elongation`, `radius` and `min_area`.
     """
 
+    class_weights: Tensor | None
     val_metric: SizeStratifiedIoU
     test_metric: SizeStratifiedIoU
 
@@ -58,6 +59,7 @@ class SegmentationTask(pl.LightningModule):
         # the logger gets the resolved config instead: nested hparams would overwrite it
         self.save_hyperparameters(logger=False)
         self.configure_models()
+        self.configure_losses()
         self.configure_metrics()
 
     def configure_models(self) -> None:
@@ -67,6 +69,12 @@ class SegmentationTask(pl.LightningModule):
             head=self.hparams["head"],
             encoder=self.hparams["encoder"],
         ).to(memory_format=torch.channels_last)
+
+    def configure_losses(self) -> None:
+        """Class weights as a buffer, so that they follow the device; hparams hold their values."""
+        weights = self.hparams["loss"]["class_weights"]
+        buffer = None if weights is None else torch.tensor(weights)
+        self.register_buffer("class_weights", buffer, persistent=False)
 
     def configure_metrics(self) -> None:
         """One metric per evaluated split, and the bins of objects."""
@@ -108,6 +116,10 @@ class SegmentationTask(pl.LightningModule):
         )
         return losses["loss"]
 
+    def on_train_epoch_end(self) -> None:
+        """Log the learning rate of the head."""
+        self.log("lr", float(self.trainer.optimizers[0].param_groups[-1]["lr"]))
+
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Update the val metric."""
         output = self(batch["image"])
@@ -137,13 +149,11 @@ class SegmentationTask(pl.LightningModule):
         self.test_metric.reset()
 
     def _losses(self, output: HeadOutput, target: Tensor) -> dict[str, Tensor]:
-        options = self.hparams["loss"]
-        weights = options["class_weights"]
         return segmentation_loss(
             output,
             target,
-            aux_weight=options["aux_weight"],
-            class_weights=None if weights is None else torch.tensor(weights, device=self.device),
+            aux_weight=self.hparams["loss"]["aux_weight"],
+            class_weights=self.class_weights,
             ignore_index=IGNORE_INDEX,
         )
 

@@ -12,12 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import yaml
-from pytorch_lightning.callbacks import (
-    Callback,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    RichProgressBar,
-)
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from torch.utils.flop_counter import FlopCounterMode
 
 import segattn
@@ -52,18 +47,21 @@ def train(config: dict[str, Any]) -> Run:
     """
     run = run_folder(config)
     _claim(run, config)
+    status = StatusWriter(run, max_epochs=config["trainer"]["max_epochs"])
     if run.result is not None:
+        status.write("done")  # the run may have been killed just before it could say so
         print(f"already finished: {run.path}")
         return run
-    verbose = not sys.stdout.isatty()
-    status = StatusWriter(run, verbose=verbose)
     status.write("running")
     try:
         _fit_and_test(run, config, status)
-    except BaseException as error:  # KeyboardInterrupt too: the grid must see it
+    except (KeyboardInterrupt, SystemExit):  # Lightning makes SystemExit of Ctrl-C and SIGTERM
+        status.write("failed", error="interrupted; start it again to go on")
+        raise
+    except Exception as error:
         status.write("failed", error=f"{type(error).__name__}: {error}")
         raise
-    status.write("done", epoch=config["trainer"]["max_epochs"])
+    status.write("done")
     return run
 
 
@@ -144,7 +142,7 @@ def _build_trainer(
         enable_version_counter=False,
         save_on_train_epoch_end=True,
     )
-    callbacks = [*callbacks, StepSeed(config["seed"]), LearningRateMonitor("epoch"), last]
+    callbacks = [*callbacks, StepSeed(config["seed"]), last]
     bar = sys.stdout.isatty()
     if bar:
         callbacks.append(RichProgressBar())
@@ -221,7 +219,10 @@ def _result(
 
 
 def _model_cost(task: SegmentationTask, data: SegmentationData) -> dict[str, int]:
-    """Parameters, and FLOPs (multiply and add count as 2) of one test image."""
+    """Parameters, and FLOPs of one test image through the whole model, upsampling included.
+
+    Multiply and add count as 2.
+    """
     image = torch.from_numpy(data.source("test").load(0).image.copy()).permute(2, 0, 1)[None]
     task.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -255,13 +256,16 @@ def _cpu_name() -> str:
 
 
 def _git_state() -> dict[str, Any]:
-    """Commit and whether tracked files differ from it; None outside a checkout."""
+    """Commit and whether tracked files differ from it; None outside a checkout or without git."""
     folder = Path(segattn.__file__).parent
 
     def git(*arguments: str) -> str | None:
-        done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=False
-        )
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=folder, capture_output=True, text=True, check=False
+            )
+        except OSError:  # no git here
+            return None
         return done.stdout.strip() if done.returncode == 0 else None
 
     changes = git("status", "--porcelain", "--untracked-files=no")

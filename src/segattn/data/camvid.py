@@ -1,5 +1,6 @@
 """CamVid in the layout of the SegNet tutorial (Brostow et al. 2009; Badrinarayanan et al. 2017)."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
@@ -99,18 +100,26 @@ def _pair_files(root: Path, split: Split) -> list[tuple[Path, Path]]:
             f"{len(missing)} of {len(pairs)} labels are missing, the first is {missing[0]}; copy "
             f"the tutorial's {split}annot folder whole"
         )
-    _check_list(root / f"{split}.txt", {image.stem for image, _ in pairs}, images)
+    _check_stems([image for image, _ in pairs], root / f"{split}.txt")
     return pairs
 
 
-def _check_list(listing: Path, stems: set[str], folder: Path) -> None:
-    """The tutorial's list carries an absolute prefix of its author, so only file names count."""
+def _check_stems(images: list[Path], listing: Path) -> None:
+    """Each frame once, and exactly those that the tutorial's list names, where it is there."""
+    stems = [image.stem for image in images]
+    for first, second in pairwise(images):  # sorted by name, so equal stems are neighbours
+        if first.stem == second.stem:
+            raise ValueError(f"{first} and {second} are the same frame; remove one of them")
     if not listing.is_file():
         return
-    for line in listing.read_text(encoding="utf-8").split("\n"):
-        name = line.split(" ")[0].rsplit("/", 1)[-1]
-        if name and Path(name).stem not in stems:
-            raise ValueError(f"{listing} lists {name}, which is not in {folder}; copy it whole")
+    # its lines carry an absolute prefix of their author: only the file names count
+    words = [line.split()[0] for line in listing.read_text(encoding="utf-8").splitlines() if line]
+    listed = [Path(word).stem for word in words]
+    for stem in sorted(set(listed) ^ set(stems)):
+        there, not_there = (
+            (listing, images[0].parent) if stem in listed else (images[0].parent, listing)
+        )
+        raise ValueError(f"{stem} is in {there} but not in {not_there}; copy both as they were")
 
 
 def _open_image(path: Path) -> Image.Image:

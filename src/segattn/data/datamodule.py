@@ -157,6 +157,7 @@ class SegmentationData(pl.LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_workers, self.cache = num_workers, cache
         self.sources: dict[Split, Source] = {}
+        self._training: TrainSamples | None = None
 
     def source(self, split: Split) -> Source:
         """The split's source; found and checked on first use."""
@@ -183,8 +184,16 @@ class SegmentationData(pl.LightningDataModule):
             # https://github.com/Lightning-AI/pytorch-lightning/issues/21938
             progress: Any = self.trainer.fit_loop.epoch_progress.current
             sampler.set_epoch(progress.processed)
-        samples = TrainSamples(source, cache=self.cache, augmentation=self.augmentation)
+        samples = self._train_samples()
         return self._loader(samples, self.batch_size, sampler=sampler, drop_last=True)
+
+    def _train_samples(self) -> TrainSamples:
+        """One object for counting and training, so that both share the cache."""
+        if self._training is None:
+            self._training = TrainSamples(
+                self.source("train"), cache=self.cache, augmentation=self.augmentation
+            )
+        return self._training
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The val split in order."""
@@ -211,11 +220,10 @@ class SegmentationData(pl.LightningDataModule):
 
     def class_frequencies(self) -> list[float]:
         """Share of each class in the labelled pixels of the training split."""
-        source = self.source("train")
-        num_classes = len(source.classes)
+        samples = self._train_samples()
         counts = torch.zeros(256, dtype=torch.long)
-        for index in range(len(source.names)):
-            label = torch.from_numpy(source.load(index).label.copy())
+        for index in range(len(samples)):
+            label = torch.from_numpy(samples.load(index).label.copy())
             counts += torch.bincount(label.flatten().long(), minlength=256)
-        counted = counts[:num_classes].double()
+        counted = counts[: len(samples.source.classes)].double()
         return (counted / counted.sum()).tolist()

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -87,11 +86,14 @@ class Scenes(Source):
     def _draw_all(self) -> None:
         """Draw into a folder of our own and rename it: a killed or a second process cannot harm."""
         self._folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=self._folder.parent, prefix=".drawing-"))
+        scratch = self._folder.with_name(f".drawing-{self._folder.name}-{os.getpid()}")
+        scratch.mkdir(exist_ok=True)
         try:
             self._draw_into(scratch)
-            if not self._folder.is_dir():
-                os.replace(scratch, self._folder)
+            os.replace(scratch, self._folder)
+        except OSError:
+            if not self._folder.is_dir():  # else another process was first, with the same pixels
+                raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 

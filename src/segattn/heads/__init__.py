@@ -24,9 +24,14 @@ HEADS: dict[str, Callable[..., nn.Module]] = {
 
 
 def check_head(name: str, knobs: dict[str, Any]) -> None:
-    """Raise ValueError, listing the choices, for an unknown head or knob or a wrong type."""
+    """Raise ValueError for an unknown head or knob (lists the choices), a wrong type or range."""
     check_choice("head", name, HEADS)
     check_arguments(f"head {name!r}", HEADS[name], knobs, given=("in_channels", "num_classes"))
+    channels, dropout = knobs.get("channels", 1), knobs.get("dropout", 0.0)
+    if channels < 1 or not 0 <= dropout < 1:
+        raise ValueError(
+            f"head {name!r} needs channels >= 1 and dropout in [0, 1), got {channels} and {dropout}"
+        )
 
 
 def build_head(name: str, in_channels: int, num_classes: int, **knobs: Any) -> nn.Module:

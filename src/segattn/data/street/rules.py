@@ -12,7 +12,7 @@ Four groups of classes look alike in a patch and are told apart by a cue elsewhe
 Layout `aligned` favours attention along rows and columns (FLA, criss-cross); `free` takes that
 favour away: the cue of a body or a pole leaves its rows and columns. The light is a global cue with
 no place: every surface also has a tint of its own as strong as the light, so that one surface says
-little and all together say it. Signs are several, 12 to 22 px wide, and some stand close enough to
+little and all together say it. Signs are several, 14 to 24 px wide, and some stand close enough to
 the billboard for a plain convolution to see it, so that the rule can be learned from near to far.
 Road, sky, buildings, vegetation, cars and riders are decidable locally: the control group.
 """

@@ -52,9 +52,9 @@ def _draw_water(street: Street) -> None:
     """A lake in warm light, ice in cool light; the surface itself is the same."""
     uniform, h, w = street.uniform, street.h, street.w
     kind, colour = (LAKE if street.warm else ICE), street.shade((168, 178, 188))
-    centre_y = street.horizon + uniform(0.25, 0.34) * h
+    centre_y = street.horizon + uniform(0.28, 0.34) * h
     centre_x = w * (0.5 + street.sign() * uniform(0.1, 0.35))
-    radii = uniform(0.17, 0.24) * h, uniform(0.35, 0.6) * w
+    radii = uniform(0.20, 0.26) * h, uniform(0.45, 0.75) * w
     street.canvas.disc(centre_y, centre_x, *radii, colour, kind, street.canvas.new_instance())
 
 

@@ -46,7 +46,7 @@ def draw_thing(street: Street, foot: float, kind: str) -> None:
     """Draw one thing; the nearer its foot, the larger."""
     nearness = (foot - street.horizon) / (0.36 * street.h)
     if kind == "vehicle":
-        height = (18 + 52 * nearness) * street.unit * street.uniform(0.9, 1.1)
+        height = (22 + 76 * nearness) * street.unit * street.uniform(0.9, 1.1)
         _draw_vehicle(street, foot, height)
     elif kind == "car":
         _draw_car(street, foot, (8 + 22 * nearness) * street.unit)
@@ -179,8 +179,8 @@ def draw_signs(street: Street) -> None:
     canvas.rect(y - 10 * unit, y + 10 * unit, x - 17 * unit, x + 17 * unit, board, BUILDING)
     canvas.rect(y - 3 * unit, y + 3 * unit, x - 13 * unit, x + 13 * unit, stripe)
     kind = SIGN_B if street.country else SIGN_A
-    for _ in range(4 + street.rng.randint(5)):
-        radius = uniform(6, 11) * unit
+    for _ in range(6 + street.rng.randint(5)):
+        radius = uniform(7, 12) * unit
         sign_y = uniform(0.10, 0.46) * h if street.free else y + uniform(-5, 5) * unit
         sign_x = uniform(0.05, 0.95) * w
         face = (205, 45, 45) if street.rng.randint(2) else (45, 85, 200)
