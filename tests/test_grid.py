@@ -95,7 +95,7 @@ def test_seeds_share_a_folder_and_other_axes_have_their_own():
         "heads-scenes-layout_aligned/fla-resnet18-scenes-s4",
         "heads-scenes-layout_free/fla-resnet18-scenes-s4",
     ]
-    assert paths("seed=0", "data=scenes,camvid", "+data.root=x") == [
+    assert paths("seed=0", "data=scenes,camvid", "data.root=x") == [
         "heads-scenes/fla-resnet18-scenes-s0",
         "heads-camvid/fla-resnet18-camvid-s0",
     ]

@@ -35,9 +35,9 @@ class JsonlLogger(Logger):
         return "jsonl"
 
     @property
-    def version(self) -> str:
-        """Of the format."""
-        return "1"
+    def version(self) -> None:
+        """None, so that the progress bar shows no version."""
+        return
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -101,6 +101,7 @@ def build_loggers(config: dict[str, Any], run: Run) -> list[Logger]:
         if config["logger"]["mode"] != "auto":
             raise
         print(f"W&B does not let us in ({error}); going on offline", flush=True)
+        wandb.teardown()  # else its service holds the run's id as "in use"
         return [local, _start_wandb(config, run, offline=True)]
 
 

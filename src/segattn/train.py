@@ -47,9 +47,11 @@ def train(config: dict[str, Any]) -> Run:
     """
     run = run_folder(config)
     _claim(run, config)
-    status = StatusWriter(run, max_epochs=config["trainer"]["max_epochs"])
+    epochs = config["trainer"]["max_epochs"]
+    status = StatusWriter(run, max_epochs=epochs)
     if run.result is not None:
-        status.write("done")  # the run may have been killed just before it could say so
+        if run.status["state"] != "done":  # killed just before it could say so
+            status.write("done", epoch=epochs)
         print(f"already finished: {run.path}")
         return run
     status.write("running")
@@ -61,7 +63,7 @@ def train(config: dict[str, Any]) -> Run:
     except Exception as error:
         status.write("failed", error=f"{type(error).__name__}: {error}")
         raise
-    status.write("done")
+    status.write("done", epoch=epochs)
     return run
 
 
