@@ -26,35 +26,41 @@ _VOID = (255, 255, 255)
 
 
 def size_iou(comparison: Comparison) -> Figure:
-    """One panel per measure: score of every head with its 95% interval.
+    """One panel per measure: score of every head with its 95% interval, and a dot per seed.
 
     Each panel has its own axis, because bins are not comparable with each other.
     """
-    frame = tables.scores(comparison)
-    names = list(frame["measure"].unique())
+    frame, contrasts = tables.scores(comparison), tables.measures(comparison)
+    names = list(contrasts)
     rows = math.ceil(len(names) / 3)
     height = rows * (0.9 + 0.34 * len(comparison.heads))
     figure = Figure(figsize=(9, height), layout="constrained")
     axes = figure.subplots(rows, 3, sharey=True, squeeze=False).ravel()
     for panel, name in zip(axes, names, strict=True):
-        _interval_panel(panel, frame[frame["measure"] == name], title=name)
+        seeds = {head: 100 * contrasts[name](s.sums) for head, s in comparison.samples.items()}
+        _interval_panel(panel, frame[frame["measure"] == name], title=name, seeds=seeds)
     for panel in axes[-3:]:
         panel.set_xlabel("IoU [%]")
     return figure
 
 
-def _interval_panel(axes: Axes, rows: pd.DataFrame, *, title: str) -> None:
+def _interval_panel(
+    axes: Axes, rows: pd.DataFrame, *, title: str, seeds: dict[str, NDArray[np.float64]]
+) -> None:
     for y, row in enumerate(rows.to_dict("records")):
+        color = _COLORS.get(row["head"], _OTHER_COLOR)
         axes.errorbar(
             row["value"],
             y,
             xerr=[[row["value"] - row["low"]], [row["high"] - row["value"]]],
-            color=_COLORS.get(row["head"], _OTHER_COLOR),
+            color=color,
             marker=_MARKERS.get(row["head"], _OTHER_MARKER),
             markersize=6,
             capsize=3,
             linewidth=1.6,
         )
+        values = seeds[row["head"]]
+        axes.plot(values, np.full(len(values), y + 0.25), ".", color=color, markersize=5)
     axes.set_yticks(range(len(rows)), list(rows["head"]))
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.margins(x=0.12)
@@ -62,6 +68,8 @@ def _interval_panel(axes: Axes, rows: pd.DataFrame, *, title: str) -> None:
     if rows["value"].isna().all():
         axes.text(0.5, 0.5, "too few objects", ha="center", transform=axes.transAxes)
         axes.set_xticks([])
+    elif rows["low"].min() < 0 or rows["high"].max() > 100:
+        axes.set_xlim(0, 100)  # the t interval of two seeds can leave the range of an IoU
     axes.tick_params(axis="y", length=0)
     _clean(axes, grid="x")
 
