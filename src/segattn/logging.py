@@ -111,7 +111,7 @@ def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> WandbLog
     folder = run.path / "wandb"
     folder.mkdir(exist_ok=True)
     # W&B stages artifacts below the home directory otherwise, offline too, and never cleans up
-    for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+    for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
         os.environ[variable] = str(folder)
     os.environ.setdefault("WANDB_SILENT", "true")
     name, experiment = config["name"], config["experiment"]
