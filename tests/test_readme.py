@@ -55,7 +55,7 @@ def test_train_command_composes(command):
 @pytest.mark.parametrize("command", commands("python scripts/ablate.py"))
 def test_ablate_command_expands(command):
     overrides = [word for word in shlex.split(command)[2:] if not word.startswith("--")]
-    assert len(expand(overrides, folder=EXPERIMENTS)) >= 12
+    assert len(expand(overrides, folder=EXPERIMENTS)) >= 6
 
 
 def test_environment_repeats_no_version():
