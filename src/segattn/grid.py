@@ -25,10 +25,8 @@ from segattn.config import compose_config, differences
 from segattn.runs import Run
 from segattn.train import build_data, run_folder
 
-_COMPARED_AXES = (
-    "head",
-    "seed",
-)  # what one report compares; each value of another axis has its own
+# what one report compares; each value of another axis has a report of its own
+_COMPARED_AXES = ("head", "seed")
 _NAMED_GROUPS = ("data", "encoder")  # config groups that can be told apart by a name
 _POLL_SECONDS = 0.5
 _STATE_STYLES = {"done": "green", "failed": "red", "running": "yellow", "pending": "dim"}

@@ -172,19 +172,18 @@ class SegmentationData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in the order of (seed, epoch)."""
-        source = self.source("train")
-        if len(source.names) < self.batch_size:
+        samples = self._train_samples()
+        if len(samples) < self.batch_size:
             raise ValueError(
-                f"loader.batch_size={self.batch_size} is more than the {len(source.names)} "
+                f"loader.batch_size={self.batch_size} is more than the {len(samples)} "
                 f"training images; lower it"
             )
-        sampler = EpochSampler(len(source.names), seed=self.seed)
+        sampler = EpochSampler(len(samples), seed=self.seed)
         if self.trainer is not None:
             # current_epoch is still 0 here after a resume with workers:
             # https://github.com/Lightning-AI/pytorch-lightning/issues/21938
             progress: Any = self.trainer.fit_loop.epoch_progress.current
             sampler.set_epoch(progress.processed)
-        samples = self._train_samples()
         return self._loader(samples, self.batch_size, sampler=sampler, drop_last=True)
 
     def _train_samples(self) -> TrainSamples:
