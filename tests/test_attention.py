@@ -56,3 +56,22 @@ def test_full_attention_equals_the_loop():
             f = x[b, :, h, :]
             expected[b, :, h, :] += torch.softmax(f @ rows[b].T, -1) @ f
     torch.testing.assert_close(full_attention(x, columns, rows), expected)
+
+
+def test_published_batch_mixing_pairs_slices_with_the_contexts_of_other_images():
+    x, columns, rows = random(3, 5, 2, 4), random(3, 5, 2, seed=1), random(3, 5, 4, seed=2)
+    expected = torch.zeros_like(x)
+    for b in range(3):
+        for w in range(4):
+            f = x[b, :, :, w]
+            expected[b, :, :, w] += torch.softmax(f @ columns[(4 * b + w) % 3].T, -1) @ f
+        for h in range(2):
+            f = x[b, :, h, :]
+            expected[b, :, h, :] += torch.softmax(f @ rows[(2 * b + h) % 3].T, -1) @ f
+    mixed = full_attention(x, columns, rows, published_batch_mixing=True)
+    torch.testing.assert_close(mixed, expected)
+    assert not torch.allclose(mixed, full_attention(x, columns, rows))
+    alone = [t[:1] for t in (x, columns, rows)]
+    torch.testing.assert_close(
+        full_attention(*alone, published_batch_mixing=True), full_attention(*alone)
+    )

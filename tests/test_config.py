@@ -63,6 +63,13 @@ def test_mistakes_are_named(tmp_path, override, message):
         tiny_config(tmp_path, override)
 
 
+def test_mixing_images_is_evaluated_one_at_a_time(tmp_path):
+    overrides = ["head=fla", "head.published_batch_mixing=true"]
+    with pytest.raises(ValueError, match=r"=8; set loader\.eval_batch_size=1"):
+        tiny_config(tmp_path, *overrides)
+    assert tiny_config(tmp_path, *overrides, "loader.eval_batch_size=1")
+
+
 def test_gpu_without_cuda_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="sees no CUDA device"):

@@ -107,6 +107,18 @@ def test_seeds_share_a_folder_and_other_axes_have_their_own():
     assert path == "mine/fla-resnet18-scenes-s0"
 
 
+def test_knobs_of_a_head_share_a_folder_under_names_of_their_own():
+    assert paths("seed=0", "head.channels=32,64") == [
+        "heads-scenes/fla-channels_32-resnet18-scenes-s0",
+        "heads-scenes/fla-channels_64-resnet18-scenes-s0",
+    ]
+    variant = "head=fla,fla head.published_batch_mixing=true"
+    assert paths("seed=1", variant, "loader.eval_batch_size=1") == [
+        "heads-scenes/fla-resnet18-scenes-s1",
+        "heads-scenes/fla-published_batch_mixing_true-resnet18-scenes-s1",
+    ]
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

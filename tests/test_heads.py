@@ -98,6 +98,16 @@ def test_energy_reaches_the_channel_block(name):
     assert [m.energy for m in head.modules() if isinstance(m, ChannelBlock)] == ["paper"]
 
 
+def test_published_batch_mixing_makes_an_image_depend_on_its_batch():
+    features = torch.randn(3, 16, 5, 7, generator=torch.Generator().manual_seed(1))
+    block = FullBlock(16, published_batch_mixing=True)
+    open_gammas(block)
+    together, alone = block(features), torch.cat([block(image[None]) for image in features])
+    assert not torch.allclose(together, alone, rtol=0.01)
+    block.published_batch_mixing = False
+    torch.testing.assert_close(block(features), alone)
+
+
 @pytest.mark.parametrize(
     ("name", "knobs", "message"),
     [

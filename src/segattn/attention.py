@@ -62,28 +62,44 @@ def spatial_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return (value.flatten(2) @ attention.transpose(1, 2)).view_as(value)
 
 
-def full_attention(x: Tensor, column_context: Tensor, row_context: Tensor) -> Tensor:
+def full_attention(
+    x: Tensor, column_context: Tensor, row_context: Tensor, *, published_batch_mixing: bool = False
+) -> Tensor:
     """Fully attentional block (FLA): channel attention inside every column and every row.
 
     Column w holds the features F_w = X[:, :, w], C x H. Its map is softmax(F_w G^T), C x C, with
-    the context G of the *same image*, shared by all its columns; rows likewise. The published
-    code tiles G so that image i of a batch meets the context of other images; here each image
-    sees its own, at any batch size. H and W may differ.
+    the context G of the *same image*, shared by all its columns; rows likewise. H and W may differ.
+
+    Deviation of the published code: it tiles G with the batch running fastest over features with
+    the batch running slowest, so that slice s of image b meets the context of image
+    (b * S + s) mod B. With one image that is the paper's equation; in a batch, images mix.
 
     Args:
         x: Features, floating, [B, C, H, W].
         column_context: Keys of the columns, [B, C, H]: the encoded mean over W.
         row_context: Keys of the rows, [B, C, W]: the encoded mean over H.
+        published_batch_mixing: Pair images and contexts as the published code does.
 
     Returns:
         [B, C, H, W], the sum of the column and the row result.
     """
-    columns = _attend_slices(x.permute(0, 3, 1, 2), column_context)  # [B, W, C, H]
-    rows = _attend_slices(x.permute(0, 2, 1, 3), row_context)  # [B, H, C, W]
-    return columns.permute(0, 2, 3, 1) + rows.permute(0, 2, 1, 3)
+    columns, rows = x.permute(0, 3, 1, 2), x.permute(0, 2, 1, 3)  # [B, W, C, H], [B, H, C, W]
+    column_keys = _slice_keys(column_context, x.shape[3], mixing=published_batch_mixing)
+    row_keys = _slice_keys(row_context, x.shape[2], mixing=published_batch_mixing)
+    column_result = _attend_slices(columns, column_keys).permute(0, 2, 3, 1)
+    return column_result + _attend_slices(rows, row_keys).permute(0, 2, 1, 3)
 
 
-def _attend_slices(slices: Tensor, context: Tensor) -> Tensor:
-    """softmax(F G^T) F for slices F [B, S, C, L] of each image with its context G [B, C, L]."""
-    attention = torch.softmax(slices @ context.transpose(1, 2).unsqueeze(1), dim=-1)
+def _slice_keys(context: Tensor, slices: int, *, mixing: bool) -> Tensor:
+    """The context [B, C, L] that each slice meets, [B, slices, C, L]; a view unless images mix."""
+    if not mixing:
+        return context.unsqueeze(1).expand(-1, slices, -1, -1)
+    batch = len(context)
+    met = torch.arange(batch * slices, device=context.device).view(batch, slices) % batch
+    return context[met]
+
+
+def _attend_slices(slices: Tensor, keys: Tensor) -> Tensor:
+    """softmax(F G^T) F for slices F [B, S, C, L] with keys G [B, S, C, L]."""
+    attention = torch.softmax(slices @ keys.transpose(2, 3), dim=-1)
     return attention @ slices

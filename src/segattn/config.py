@@ -199,6 +199,7 @@ def check_config(config: dict[str, Any]) -> None:
     for path in ("augment.jitter", "optimizer.warmup"):
         _check_range(config, path, low=0, high=0.99)
     _check_augment(**config["augment"])
+    _check_mixing(config)
     check_encoder(**{k: v for k, v in config["encoder"].items() if k != "weights"})
     SizeBins(**{k: config["metric"][k] for k in ("stride", "size_edges", "elongation")})
     for key in ("experiment", "name"):
@@ -211,6 +212,16 @@ def _check_augment(*, crop: list[int] | None, scale: list[float], **_: float) ->
         raise ValueError(f"augment.scale must be [low, high] with 0 < low <= high, got {scale}")
     if crop is not None and (len(crop) != 2 or min(crop) < 1):
         raise ValueError(f"augment.crop must be null or [height, width], got {crop}")
+
+
+def _check_mixing(config: dict[str, Any]) -> None:
+    """A score must not depend on which images happen to share a batch."""
+    size = config["loader"]["eval_batch_size"]
+    if config["head"].get("published_batch_mixing") and size != 1:
+        raise ValueError(
+            "head.published_batch_mixing=true mixes the images of a batch, so scores would depend "
+            f"on loader.eval_batch_size={size}; set loader.eval_batch_size=1"
+        )
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:

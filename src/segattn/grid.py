@@ -54,12 +54,13 @@ class Cell:
 def expand(overrides: Sequence[str], *, folder: Path) -> list[Cell]:
     """Cells of an ablation: the product of its axes.
 
-    Heads and seeds are compared within one experiment folder; each combination of other axes gets a
-    folder, and so a report, of its own.
+    Heads, their knobs and seeds are compared within one experiment folder; each combination of
+    other axes gets a folder, and so a report, of its own.
 
     Args:
         overrides: "ablation=NAME" for `folder`/ablation/NAME.yaml, and Hydra overrides for every
-            cell; one with several values, such as "seed=0,1,2", replaces or adds an axis.
+            cell; one with several values, such as "seed=0,1,2", replaces or adds an axis. A value
+            may bring knobs along: "fla head.published_batch_mixing=true".
         folder: The config folder.
 
     Raises:
@@ -81,7 +82,7 @@ def expand(overrides: Sequence[str], *, folder: Path) -> list[Cell]:
     fixed = [override for override in fixed if not override.startswith("experiment=")]
     fixed.append(_experiment_override(named[-1] if named else name, axes, named=bool(named)))
     cells = [
-        _make_cell([*fixed, *(f"{k}={v}" for k, v in zip(axes, values, strict=True))], folder)
+        _make_cell([*fixed, *_cell_overrides(axes, values)], folder)
         for values in itertools.product(*axes.values())
     ]
     _check_cells(cells)
@@ -111,7 +112,7 @@ def _experiment_override(name: str, axes: Iterable[str], *, named: bool) -> str:
     """The experiment shows every axis that is not compared, so that no two cells share a folder."""
     shown = "" if named else "-${data.name}"
     for key in axes:
-        if key in _COMPARED_AXES or (key == "data" and not named):
+        if key in _COMPARED_AXES or key.startswith("head.") or (key == "data" and not named):
             continue
         if "." not in key and key not in _NAMED_GROUPS:
             raise ValueError(
@@ -121,6 +122,20 @@ def _experiment_override(name: str, axes: Iterable[str], *, named: bool) -> str:
         value = f"{key}.name" if key in _NAMED_GROUPS else key
         shown += f"-{key.rsplit('.', 1)[-1]}_${{{value}}}"
     return f"experiment={name}{shown}"
+
+
+def _cell_overrides(axes: Iterable[str], values: Sequence[str]) -> list[str]:
+    """Overrides of one cell; the run's name shows the knobs in which its head differs."""
+    chosen = [
+        override
+        for key, value in zip(axes, values, strict=True)
+        for override in f"{key}={value}".split()
+    ]
+    knobs = [o.removeprefix("head.").replace("=", "_") for o in chosen if o.startswith("head.")]
+    if not knobs:
+        return chosen
+    shown = "-".join(["${head.name}", *knobs, "${encoder.name}", "${data.name}", "s${seed}"])
+    return [*chosen, f"name={shown}"]
 
 
 def _make_cell(overrides: list[str], folder: Path) -> Cell:

@@ -89,10 +89,16 @@ class FullBlock(AttentionBlock):
     The context of the columns is Linear(mean of x over W), that of the rows Linear(mean over H);
     both are 1x1 convolutions along one axis, so any H and W are accepted. The 3x3 convolution
     that closes the published block is the scaffold's.
+
+    Args:
+        channels: C.
+        published_batch_mixing: Mix the images of a batch as the published code does, see
+            `full_attention`.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, published_batch_mixing: bool = False) -> None:
         super().__init__()
+        self.published_batch_mixing = published_batch_mixing
         self.column_context = nn.Conv1d(channels, channels, kernel_size=1)
         self.row_context = nn.Conv1d(channels, channels, kernel_size=1)
         self.gamma = nn.Parameter(torch.zeros(1))
@@ -100,4 +106,5 @@ class FullBlock(AttentionBlock):
     def attend(self, x: Tensor) -> Tensor:
         """See the base class."""
         columns, rows = self.column_context(x.mean(3)), self.row_context(x.mean(2))
-        return self.gamma * full_attention(x, columns, rows)
+        mixing = self.published_batch_mixing
+        return self.gamma * full_attention(x, columns, rows, published_batch_mixing=mixing)
