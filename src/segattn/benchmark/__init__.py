@@ -1,0 +1,1 @@
+"""What the attention blocks cost, measured against their published formulations."""
