@@ -27,7 +27,7 @@ def test_channel_attention_equals_the_loop(energy):
 def test_channel_attention_signs_differ_and_a_third_is_refused():
     x = random(1, 4, 3, 3)
     assert not torch.allclose(channel_attention(x), channel_attention(x, energy="paper"))
-    with pytest.raises(ValueError, match=r"'both'.*published.*paper"):
+    with pytest.raises(ValueError, match=r"'both'.*paper.*published"):
         channel_attention(x, energy="both")
 
 

@@ -1,8 +1,9 @@
 """The attention equations as pure functions.
 
 Axes: B batch, C channels, D query/key channels, H rows, W columns, N = H * W positions.
-No function divides by a square root and none adds the residual: the modules in
-`segattn.heads.blocks` hold the parameters and compute `gamma * attention + x`.
+Every function returns residual + gamma * attention, the whole equation of its paper; gamma is the
+learned scale of the block (one element), and without it and the residual the attention alone comes
+back. Nothing is divided by a square root.
 
 | function            | attends over                     | map             | source                |
 |---------------------|----------------------------------|-----------------|-----------------------|
@@ -11,17 +12,68 @@ No function divides by a square root and none adds the residual: the modules in
 | `full_attention`    | channels, per row and per column | (H + W) x C x C | FLA sec. 3.2          |
 
 DANet: Fu et al., CVPR 2019, arXiv 1809.02983. FLA: Song et al., AAAI 2022, arXiv 2112.04108.
+
+All forms of an equation are exact. `implementation="reference"` is the equation as one reads it;
+"auto" gives the same numbers without keeping an N x N or (H + W) x C x C map, see `choose_form`.
 """
 
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.backends.cuda import SDPAParams, can_use_efficient_attention, can_use_flash_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+from segattn.arguments import check_choice
+from segattn.recompute import (
+    ChannelAttention,
+    SliceAttention,
+    SpatialAttention,
+    without_autocast,
+)
 
 Energy = Literal["published", "paper"]
+Implementation = Literal["auto", "reference"]
+Form = Literal["reference", "fused", "recompute"]
+Heads = tuple[Tensor, Tensor, Tensor]
 
 
-def channel_attention(x: Tensor, *, energy: Energy = "published") -> Tensor:
+def choose_form(implementation: Implementation, heads: Heads | None = None) -> Form:
+    """The one rule that picks a form.
+
+    "fused", torch's scaled_dot_product_attention, where a CUDA kernel that keeps no map takes the
+    tensors: torch itself is asked, since its rules on dtypes, sizes and strides change. Else
+    "recompute" (`segattn.recompute`): on a CPU, where it is as fast as the fused backward pass and
+    keeps less, and where the run asks for deterministic algorithms, which fused backward passes
+    are not.
+
+    Args:
+        implementation: "reference" is always granted.
+        heads: Query, key and value as kernels see them, [batch, heads, sequence, size]; None if
+            the attention has no fused form.
+
+    Raises:
+        ValueError: Unknown `implementation`.
+    """
+    check_choice("implementation", implementation, get_args(Implementation))
+    if implementation == "reference":
+        return "reference"
+    if heads is None or not heads[0].is_cuda or torch.are_deterministic_algorithms_enabled():
+        return "recompute"
+    parameters = SDPAParams(*heads, None, 0.0, False, False)
+    fits = can_use_flash_attention(parameters) or can_use_efficient_attention(parameters)
+    return "fused" if fits else "recompute"
+
+
+@without_autocast
+def channel_attention(
+    x: Tensor,
+    *,
+    gamma: Tensor | None = None,
+    residual: Tensor | None = None,
+    energy: Energy = "published",
+    implementation: Implementation = "auto",
+) -> Tensor:
     """Channel non-local attention, the CAM of DANet: softmax(E) X with E = X X^T.
 
     Deviation of the published code: it computes softmax(max(E) - E), which equals softmax(-E), so
@@ -30,40 +82,80 @@ def channel_attention(x: Tensor, *, energy: Energy = "published") -> Tensor:
 
     Args:
         x: Features, floating, [B, C, H, W].
+        gamma: Scale of the attention, [1]; 1 if not given.
+        residual: Added to it, [B, C, H, W]; `x` in DANet.
         energy: Sign of the energies, "published" or "paper".
+        implementation: "auto" or "reference".
 
     Returns:
-        [B, C, H, W], the dtype of `x`.
+        [B, C, H, W], the dtype of `x`; without autocast, whatever is around the call.
 
     Raises:
-        ValueError: Unknown `energy`.
+        ValueError: Unknown `energy` or `implementation`.
     """
-    if energy not in get_args(Energy):
-        raise ValueError(f"unknown energy {energy!r}; choose one of {list(get_args(Energy))}")
+    check_choice("energy", energy, get_args(Energy))
+    sign = 1 if energy == "paper" else -1
     flat = x.flatten(2)
-    energies = flat @ flat.transpose(1, 2)
-    attention = torch.softmax(energies if energy == "paper" else -energies, dim=-1)
-    return (attention @ flat).view_as(x)
+    if choose_form(implementation) == "reference":
+        energies = flat @ flat.mT
+        attention = torch.softmax(sign * energies, dim=-1)
+        return _combine((attention @ flat).view_as(x), gamma, residual)
+    added = None if residual is None or residual is x else residual.flatten(2)
+    result = ChannelAttention.apply(flat, _scale(gamma, x), added, sign, residual is x)
+    return result.view_as(x)
 
 
-def spatial_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+@without_autocast
+def spatial_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    gamma: Tensor | None = None,
+    residual: Tensor | None = None,
+    implementation: Implementation = "auto",
+) -> Tensor:
     """Spatial non-local attention, the PAM of DANet: V softmax(Q^T K)^T.
 
     Args:
         query: [B, D, H, W], floating; D is C / 8 in DANet.
         key: [B, D, H, W].
         value: [B, C, H, W].
+        gamma: Scale of the attention, [1]; 1 if not given.
+        residual: Added to it, [B, C, H, W]; the features in DANet.
+        implementation: "auto" or "reference".
 
     Returns:
         [B, C, H, W]; position i is the mean of all values, weighted by softmax_j(q_i . k_j).
+
+    Raises:
+        ValueError: Unknown `implementation`.
     """
-    energies = query.flatten(2).transpose(1, 2) @ key.flatten(2)
-    attention = torch.softmax(energies, dim=-1)
-    return (value.flatten(2) @ attention.transpose(1, 2)).view_as(value)
+    q, k, v = query.flatten(2), key.flatten(2), value.flatten(2)
+    heads = _heads(*(x.mT.unsqueeze(1) for x in (q, k, v)))  # [B, 1, N, D or C]
+    form = choose_form(implementation, heads)
+    if form == "reference":
+        attention = torch.softmax(q.mT @ k, dim=-1)
+        return _combine((v @ attention.mT).view_as(value), gamma, residual)
+    if form == "fused":
+        fused = scaled_dot_product_attention(*heads, scale=1.0)[:, 0, :, : v.shape[1]]
+        return _combine(fused.mT.view_as(value), gamma, residual)
+    added = (
+        torch.zeros_like(v[:1, :1, :1]).expand_as(v) if residual is None else residual.flatten(2)
+    )
+    return SpatialAttention.apply(q, k, v, _scale(gamma, value), added).view_as(value)
 
 
+@without_autocast
 def full_attention(
-    x: Tensor, column_context: Tensor, row_context: Tensor, *, published_batch_mixing: bool = False
+    x: Tensor,
+    column_context: Tensor,
+    row_context: Tensor,
+    *,
+    gamma: Tensor | None = None,
+    residual: Tensor | None = None,
+    published_batch_mixing: bool = False,
+    implementation: Implementation = "auto",
 ) -> Tensor:
     """Fully attentional block (FLA): channel attention inside every column and every row.
 
@@ -78,28 +170,70 @@ def full_attention(
         x: Features, floating, [B, C, H, W].
         column_context: Keys of the columns, [B, C, H]: the encoded mean over W.
         row_context: Keys of the rows, [B, C, W]: the encoded mean over H.
+        gamma: Scale of the attention, [1]; 1 if not given.
+        residual: Added to it, [B, C, H, W]; `x` in FLA.
         published_batch_mixing: Pair images and contexts as the published code does.
+        implementation: "auto" or "reference".
 
     Returns:
         [B, C, H, W], the sum of the column and the row result.
+
+    Raises:
+        ValueError: Unknown `implementation`.
     """
-    columns, rows = x.permute(0, 3, 1, 2), x.permute(0, 2, 1, 3)  # [B, W, C, H], [B, H, C, W]
-    column_keys = _slice_keys(column_context, x.shape[3], mixing=published_batch_mixing)
-    row_keys = _slice_keys(row_context, x.shape[2], mixing=published_batch_mixing)
-    column_result = _attend_slices(columns, column_keys).permute(0, 2, 3, 1)
-    return column_result + _attend_slices(rows, row_keys).permute(0, 2, 1, 3)
+    scale = _scale(gamma, x)
+    mixing, form = published_batch_mixing, implementation
+    by_column = _attend_rows(x.mT, column_context, scale, mixing=mixing, implementation=form).mT
+    by_row = _attend_rows(x, row_context, scale, mixing=mixing, implementation=form)
+    result = by_column + by_row
+    return result if residual is None else result.add_(residual)
 
 
-def _slice_keys(context: Tensor, slices: int, *, mixing: bool) -> Tensor:
-    """The context [B, C, L] that each slice meets, [B, slices, C, L]; a view unless images mix."""
-    if not mixing:
-        return context.unsqueeze(1).expand(-1, slices, -1, -1)
-    batch = len(context)
-    met = torch.arange(batch * slices, device=context.device).view(batch, slices) % batch
-    return context[met]
+def _attend_rows(
+    x: Tensor, context: Tensor, gamma: Tensor, *, mixing: bool, implementation: Implementation
+) -> Tensor:
+    """Gamma * softmax(F G^T) F for every row F of x [B, C, H, W]; the context G is [B, C, W]."""
+    rows = _split_rows(x, mixing=mixing)
+    keys = context.unsqueeze(1).expand_as(rows)
+    heads = _heads(rows, keys, rows)
+    form = choose_form(implementation, heads)
+    if form == "reference":
+        result = gamma * (torch.softmax(rows @ keys.mT, dim=-1) @ rows)
+    elif form == "fused":
+        result = gamma * scaled_dot_product_attention(*heads, scale=1.0)[..., : x.shape[3]]
+    else:
+        result = SliceAttention.apply(rows, context, gamma)
+    return _merge_rows(result, mixing=mixing)
 
 
-def _attend_slices(slices: Tensor, keys: Tensor) -> Tensor:
-    """softmax(F G^T) F for slices F [B, S, C, L] with keys G [B, S, C, L]."""
-    attention = torch.softmax(slices @ keys.transpose(2, 3), dim=-1)
-    return attention @ slices
+def _split_rows(x: Tensor, *, mixing: bool) -> Tensor:
+    """[B, C, H, W] to rows [B, H, C, W], last axis contiguous as kernels want it."""
+    rows = x.contiguous().transpose(1, 2)
+    if mixing:  # row n of the batch, n = b * H + h, moves to the place of image n mod B
+        rows = rows.flatten(0, 1).unflatten(0, (-1, len(x))).transpose(0, 1)
+    return rows
+
+
+def _merge_rows(rows: Tensor, *, mixing: bool) -> Tensor:
+    """The inverse of `_split_rows`."""
+    if mixing:
+        rows = rows.transpose(0, 1).flatten(0, 1).unflatten(0, (len(rows), -1))
+    return rows.transpose(1, 2)
+
+
+def _combine(attention: Tensor, gamma: Tensor | None, residual: Tensor | None) -> Tensor:
+    scaled = attention if gamma is None else gamma * attention
+    return scaled if residual is None else scaled + residual
+
+
+def _scale(gamma: Tensor | None, like: Tensor) -> Tensor:
+    return like.new_ones(1) if gamma is None else gamma
+
+
+def _heads(query: Tensor, key: Tensor, value: Tensor) -> Heads:
+    """Padded for CUDA kernels, which take sizes in steps of 8; zeros add nothing to a product."""
+
+    def padded(x: Tensor) -> Tensor:
+        return pad(x, (0, -x.shape[-1] % 8)) if x.is_cuda else x
+
+    return padded(query), padded(key), padded(value)

@@ -1,29 +1,38 @@
 """Attention blocks: the parameters around the equations of `segattn.attention`.
 
 Every block is built from its number of channels and maps [B, C, H, W] to the same shape as
-gamma * attention(x) + x, with gamma = 0 at the start: a fresh block is the identity. Under
-autocast the attention itself stays in float32: energies are not divided by a square root and reach
-the hundreds, where bfloat16 is off by a whole unit in the exponent of the softmax.
+gamma * attention(x) + x, with gamma = 0 at the start: a fresh block is the identity. Attention runs
+in the dtype of the block's weights, so in float32 under autocast: energies are not divided by a
+square root and reach the hundreds, where bfloat16 is off by a whole unit in the exponent of the
+softmax.
 """
 
 import torch
 from torch import Tensor, nn
 
-from segattn.attention import Energy, channel_attention, full_attention, spatial_attention
+from segattn.attention import (
+    Energy,
+    Implementation,
+    channel_attention,
+    full_attention,
+    spatial_attention,
+)
 
 
 class AttentionBlock(nn.Module):
-    """x + attend(x) in float32; subclasses say what `attend` is."""
+    """x + gamma * attention(x); subclasses say what the attention is."""
 
-    def attend(self, x: Tensor) -> Tensor:
-        """Gamma * attention, without the residual; [B, C, H, W] to [B, C, H, W]."""
+    gamma: nn.Parameter
+
+    def attend(self, x: Tensor, residual: Tensor) -> Tensor:
+        """Residual + gamma * attention(x); all [B, C, H, W]."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] to [B, C, H, W], float32."""
+        """[B, C, H, W] to [B, C, H, W] in the dtype of the weights."""
         with torch.autocast(x.device.type, enabled=False):
-            x = x.float()
-            return x + self.attend(x)
+            x = x.to(next(self.parameters()).dtype)
+            return self.attend(x, residual=x)
 
 
 class ChannelBlock(AttentionBlock):
@@ -32,16 +41,29 @@ class ChannelBlock(AttentionBlock):
     Args:
         channels: C; the block has no weights that depend on it.
         energy: Sign of the energies, see `channel_attention`.
+        implementation: Form of the attention, see `segattn.attention`.
     """
 
-    def __init__(self, channels: int, *, energy: Energy = "published") -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        energy: Energy = "published",
+        implementation: Implementation = "auto",
+    ) -> None:
         super().__init__()
-        self.energy = energy
+        self.energy, self.implementation = energy, implementation
         self.gamma = nn.Parameter(torch.zeros(1))
 
-    def attend(self, x: Tensor) -> Tensor:
+    def attend(self, x: Tensor, residual: Tensor) -> Tensor:
         """See the base class."""
-        return self.gamma * channel_attention(x, energy=self.energy)
+        return channel_attention(
+            x,
+            gamma=self.gamma,
+            residual=residual,
+            energy=self.energy,
+            implementation=self.implementation,
+        )
 
 
 class SpatialBlock(AttentionBlock):
@@ -49,38 +71,62 @@ class SpatialBlock(AttentionBlock):
 
     Args:
         channels: C; queries and keys have C / 8 channels (at least 1), as published.
+        implementation: Form of the attention, see `segattn.attention`.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, implementation: Implementation = "auto") -> None:
         super().__init__()
+        self.implementation = implementation
         self.query = nn.Conv2d(channels, max(channels // 8, 1), kernel_size=1)
         self.key = nn.Conv2d(channels, max(channels // 8, 1), kernel_size=1)
         self.value = nn.Conv2d(channels, channels, kernel_size=1)
         self.gamma = nn.Parameter(torch.zeros(1))
 
-    def attend(self, x: Tensor) -> Tensor:
+    def attend(self, x: Tensor, residual: Tensor) -> Tensor:
         """See the base class."""
-        return self.gamma * spatial_attention(self.query(x), self.key(x), self.value(x))
+        return spatial_attention(
+            self.query(x),
+            self.key(x),
+            self.value(x),
+            gamma=self.gamma,
+            residual=residual,
+            implementation=self.implementation,
+        )
 
 
 class DualBlock(AttentionBlock):
     """Dual NL, DANet's idea: spatial and channel attention in parallel, one residual."""
 
-    def __init__(self, channels: int, *, energy: Energy = "published") -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        energy: Energy = "published",
+        implementation: Implementation = "auto",
+    ) -> None:
         super().__init__()
-        self.spatial = SpatialBlock(channels)
-        self.channel = ChannelBlock(channels, energy=energy)
+        self.spatial = SpatialBlock(channels, implementation=implementation)
+        self.channel = ChannelBlock(channels, energy=energy, implementation=implementation)
 
-    def attend(self, x: Tensor) -> Tensor:
+    def attend(self, x: Tensor, residual: Tensor) -> Tensor:
         """See the base class."""
-        return self.spatial.attend(x) + self.channel.attend(x)
+        return self.channel.attend(x, residual=self.spatial.attend(x, residual))
 
 
 class SeriesBlock(nn.Sequential):
     """CS NL: channel, then spatial attention (compared in the FLA paper, arXiv 2112.04108)."""
 
-    def __init__(self, channels: int, *, energy: Energy = "published") -> None:
-        super().__init__(ChannelBlock(channels, energy=energy), SpatialBlock(channels))
+    def __init__(
+        self,
+        channels: int,
+        *,
+        energy: Energy = "published",
+        implementation: Implementation = "auto",
+    ) -> None:
+        super().__init__(
+            ChannelBlock(channels, energy=energy, implementation=implementation),
+            SpatialBlock(channels, implementation=implementation),
+        )
 
 
 class FullBlock(AttentionBlock):
@@ -94,17 +140,31 @@ class FullBlock(AttentionBlock):
         channels: C.
         published_batch_mixing: Mix the images of a batch as the published code does, see
             `full_attention`.
+        implementation: Form of the attention, see `segattn.attention`.
     """
 
-    def __init__(self, channels: int, *, published_batch_mixing: bool = False) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        published_batch_mixing: bool = False,
+        implementation: Implementation = "auto",
+    ) -> None:
         super().__init__()
         self.published_batch_mixing = published_batch_mixing
+        self.implementation = implementation
         self.column_context = nn.Conv1d(channels, channels, kernel_size=1)
         self.row_context = nn.Conv1d(channels, channels, kernel_size=1)
         self.gamma = nn.Parameter(torch.zeros(1))
 
-    def attend(self, x: Tensor) -> Tensor:
+    def attend(self, x: Tensor, residual: Tensor) -> Tensor:
         """See the base class."""
-        columns, rows = self.column_context(x.mean(3)), self.row_context(x.mean(2))
-        mixing = self.published_batch_mixing
-        return self.gamma * full_attention(x, columns, rows, published_batch_mixing=mixing)
+        return full_attention(
+            x,
+            self.column_context(x.mean(3)),
+            self.row_context(x.mean(2)),
+            gamma=self.gamma,
+            residual=residual,
+            published_batch_mixing=self.published_batch_mixing,
+            implementation=self.implementation,
+        )

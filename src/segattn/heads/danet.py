@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from segattn.attention import Energy
+from segattn.attention import Energy, Implementation
 from segattn.heads.blocks import ChannelBlock, DualBlock, SpatialBlock
 from segattn.heads.scaffold import HeadOutput, ScaffoldHead, classifier, conv_norm_relu
 
@@ -17,12 +17,19 @@ class DANetHead(nn.Module):
     """
 
     def __init__(
-        self, *, in_channels: int, num_classes: int, channels: int, dropout: float, energy: Energy
+        self,
+        *,
+        in_channels: int,
+        num_classes: int,
+        channels: int,
+        dropout: float,
+        energy: Energy,
+        implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
         blocks = {
-            "spatial": SpatialBlock(channels),
-            "channel": ChannelBlock(channels, energy=energy),
+            "spatial": SpatialBlock(channels, implementation=implementation),
+            "channel": ChannelBlock(channels, energy=energy, implementation=implementation),
         }
         self.branches = nn.ModuleDict(
             {
@@ -53,6 +60,7 @@ def danet(
     channels: int = 64,
     dropout: float = 0.1,
     energy: Energy = "published",
+    implementation: Implementation = "auto",
     wiring: Literal["scaffold", "published"] = "scaffold",
 ) -> nn.Module:
     """Dual non-local head.
@@ -63,10 +71,12 @@ def danet(
         channels: Inner width.
         dropout: Channel dropout before each classifier, in [0, 1].
         energy: Sign of the channel energies, see `channel_attention`.
+        implementation: Form of the attention, see `segattn.attention`.
         wiring: "scaffold" puts both attentions behind one 3x3 reduction, so that the ablation
             compares blocks; "published" is `DANetHead`, with about twice the parameters.
     """
     sizes = {"in_channels": in_channels, "num_classes": num_classes, "channels": channels}
     if wiring == "published":
-        return DANetHead(**sizes, dropout=dropout, energy=energy)
-    return ScaffoldHead(DualBlock(channels, energy=energy), **sizes, dropout=dropout)
+        return DANetHead(**sizes, dropout=dropout, energy=energy, implementation=implementation)
+    block = DualBlock(channels, energy=energy, implementation=implementation)
+    return ScaffoldHead(block, **sizes, dropout=dropout)

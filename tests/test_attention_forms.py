@@ -1,0 +1,245 @@
+"""The forms of each equation: exact, whatever the layout and dtype, and sparing of memory."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from segattn import attention, recompute
+from segattn.attention import (
+    channel_attention,
+    choose_form,
+    full_attention,
+    spatial_attention,
+)
+
+# B, C, H, W: batches, H != W, odd sizes, C not a multiple of 8, one position, several parts
+SHAPES = [(1, 16, 4, 6), (2, 13, 5, 7), (3, 8, 1, 1), (4, 20, 7, 3), (1, 12, 33, 18), (2, 9, 1, 6)]
+CASES = {
+    "channel": {},
+    "channel paper": {"energy": "paper"},
+    "spatial": {},
+    "full": {},
+    "full mixing": {"published_batch_mixing": True},
+}
+FUNCTIONS = {"channel": channel_attention, "spatial": spatial_attention, "full": full_attention}
+
+
+def inputs(case: str, shape: tuple[int, int, int, int], *, scale: float = 0.5) -> list[Tensor]:
+    """The tensors that a function attends with, then gamma and a residual; float64."""
+    generator = torch.Generator().manual_seed(0)
+    batch, channels, height, width = shape
+    sizes = {
+        "channel": [shape],
+        "spatial": [(batch, max(channels // 8, 1), height, width)] * 2 + [shape],
+        "full": [shape, (batch, channels, height), (batch, channels, width)],
+    }[case.split()[0]]
+    drawn = [torch.randn(size, generator=generator, dtype=torch.float64) for size in sizes]
+    residual = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return [*(scale * x for x in drawn), torch.tensor([0.7], dtype=torch.float64), residual]
+
+
+def function(case: str, implementation: str = "auto") -> Callable[..., Tensor]:
+    def call(*tensors: Tensor) -> Tensor:
+        *attended, gamma, residual = tensors
+        return FUNCTIONS[case.split()[0]](
+            *attended,
+            gamma=gamma,
+            residual=residual,
+            implementation=implementation,
+            **CASES[case],
+        )
+
+    return call
+
+
+def result_and_gradients(call: Callable[..., Tensor], tensors: list[Tensor]) -> list[Tensor]:
+    leaves = [x.detach().requires_grad_() for x in tensors]
+    result = call(*leaves)
+    g = torch.randn(result.shape, generator=torch.Generator().manual_seed(1))
+    g = g.bfloat16().to(result.dtype)  # the same number in every dtype
+    return [result.detach(), *torch.autograd.grad(result, leaves, g)]
+
+
+def largest_relative_error(actual: list[Tensor], expected: list[Tensor]) -> float:
+    """Over a list of tensors: largest difference, relative to the tensor's largest value."""
+    return max(
+        float((a.double() - e).abs().max() / e.abs().max().clamp_min(1e-6))
+        for a, e in zip(actual, expected, strict=True)
+    )
+
+
+@pytest.fixture(autouse=True)
+def several_parts(monkeypatch):
+    """Small parts, so that small maps are worked off in several of them, the last one short."""
+    monkeypatch.setattr(recompute, "_POSITIONS", 5)
+    monkeypatch.setattr(recompute, "_SLICE_BYTES", 4000)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2e-2)],
+    ids=str,
+)
+def test_auto_equals_the_float64_reference(case, shape, dtype, tolerance):
+    rounded = [x.to(dtype) for x in inputs(case, shape)]
+    expected = result_and_gradients(function(case, "reference"), [x.double() for x in rounded])
+    actual = result_and_gradients(function(case), rounded)
+    assert [x.dtype for x in actual] == [dtype] * len(actual)
+    assert largest_relative_error(actual, expected) < tolerance
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_pass_gradcheck(case):
+    leaves = [x.requires_grad_() for x in inputs(case, (2, 4, 3, 2))]
+    assert torch.autograd.gradcheck(function(case), leaves)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_cuda_without_a_fused_kernel_computes_the_same_in_parts(case, monkeypatch):
+    """On a CPU, the forward pass of rows and columns is fused; elsewhere it goes in parts."""
+    tensors = inputs(case, (2, 13, 5, 7))
+    expected = function(case)(*tensors)
+    monkeypatch.setattr(recompute, "_fuses_every_shape", lambda _: False)
+    torch.testing.assert_close(function(case)(*tensors), expected)
+
+
+@pytest.mark.parametrize("implementation", ["auto", "reference"])
+@pytest.mark.parametrize("case", CASES)
+def test_without_gamma_and_residual_the_attention_alone_comes_back(case, implementation):
+    *attended, gamma, residual = inputs(case, (2, 13, 5, 7))
+    call = FUNCTIONS[case.split()[0]]
+    knobs = {"implementation": implementation, **CASES[case]}
+    alone = call(*attended, **knobs)
+    torch.testing.assert_close(call(*attended, gamma=gamma, **knobs), gamma * alone)
+    torch.testing.assert_close(call(*attended, residual=residual, **knobs), residual + alone)
+
+
+def test_channel_attention_adds_its_own_input():
+    x = inputs("channel", (2, 13, 5, 7))[0].requires_grad_()
+    results = []
+    for residual in (x, x.clone()):
+        y = channel_attention(x, residual=residual)
+        results.append([y, *torch.autograd.grad(y.square().sum(), x)])
+    torch.testing.assert_close(results[0], results[1])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_extreme_energies_stay_finite(case):
+    tensors = [x.float() for x in inputs(case, (2, 16, 6, 5), scale=40.0)]  # energies above 1e4
+    for values in (tensors, [x.bfloat16() for x in tensors]):
+        for implementation in ("auto", "reference"):
+            results = result_and_gradients(function(case, implementation), values)
+            assert all(torch.isfinite(x).all() for x in results)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_layout_does_not_change_the_numbers(case):
+    tensors = [x.float() for x in inputs(case, (2, 16, 6, 5))]
+    expected = result_and_gradients(function(case), tensors)
+    strided = [torch.stack([x, x], -1)[..., 0] for x in tensors]
+    channels_last = [
+        x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in tensors
+    ]
+    for values in (strided, channels_last):
+        assert any(not x.is_contiguous() for x in values)
+        actual = result_and_gradients(function(case), values)
+        assert largest_relative_error(actual, [x.double() for x in expected]) < 1e-5
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_autocast_changes_nothing(case):
+    tensors = [x.float() for x in inputs(case, (2, 16, 6, 5))]
+    for implementation in ("auto", "reference"):
+        call = function(case, implementation)
+        expected = result_and_gradients(call, tensors)
+        autocast = torch.autocast("cpu", dtype=torch.bfloat16)
+        actual = result_and_gradients(autocast(call), tensors)
+        assert all(torch.equal(a, e) for a, e in zip(actual, expected, strict=True))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_autocast_around_the_backward_pass_changes_nothing(case):
+    tensors = [x.float() for x in inputs(case, (2, 16, 6, 5))]
+    expected = result_and_gradients(function(case), tensors)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = result_and_gradients(function(case), tensors)
+    assert all(torch.equal(a, e) for a, e in zip(actual, expected, strict=True))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_compiled_function_gives_the_same_numbers(case):
+    torch.compiler.reset()
+    tensors = [x.float() for x in inputs(case, (2, 16, 6, 5))]
+    expected = result_and_gradients(function(case), tensors)
+    compiled = torch.compile(function(case), backend="aot_eager")
+    actual = result_and_gradients(compiled, tensors)
+    assert largest_relative_error(actual, [x.double() for x in expected]) < 1e-5
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_runs_are_bit_equal_where_determinism_is_asked_for(case):
+    tensors = [x.float() for x in inputs(case, (2, 16, 6, 5))]
+    torch.use_deterministic_algorithms(True)
+    try:
+        first, second = (result_and_gradients(function(case), tensors) for _ in range(2))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_map_is_kept_for_the_backward_pass(case):
+    batch, channels, height, width = shape = (2, 40, 12, 16)
+    positions, slices = height * width, height + width
+    maps = {"spatial": positions**2, "full": slices * channels**2}.get(case.split()[0])
+    kept: dict[str, int] = {}
+    for implementation in ("auto", "reference"):
+        leaves = [x.float().requires_grad_() for x in inputs(case, shape)]
+        saved: dict[int, int] = {}
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, saved=saved: saved.setdefault(x.data_ptr(), x.numel()) and x, lambda x: x
+        ):
+            function(case, implementation)(*leaves)
+        kept[implementation] = sum(saved.values())
+    given = sum(x.numel() for x in inputs(case, shape))
+    own_map = batch * channels**2 if maps is None else 0  # C x C is kept, it is small
+    copies = 2 * batch * channels * positions  # rows and columns of `full`, where images mix
+    assert kept["auto"] <= given + own_map + (copies if "full" in case else 0)
+    if maps is not None:
+        assert kept["reference"] > batch * maps > kept["auto"]
+
+
+def on_cuda() -> tuple[SimpleNamespace, ...]:
+    return (SimpleNamespace(is_cuda=True),) * 3
+
+
+@pytest.mark.parametrize(("flash", "efficient"), [(True, False), (False, True), (False, False)])
+def test_rule_takes_the_fused_kernel_that_torch_offers(monkeypatch, flash, efficient):
+    monkeypatch.setattr(attention, "SDPAParams", lambda *_: None)
+    monkeypatch.setattr(attention, "can_use_flash_attention", lambda _: flash)
+    monkeypatch.setattr(attention, "can_use_efficient_attention", lambda _: efficient)
+    assert choose_form("auto", on_cuda()) == ("fused" if flash or efficient else "recompute")
+    assert choose_form("reference", on_cuda()) == "reference"
+    assert choose_form("auto") == "recompute"  # channel attention has no fused form
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+    assert choose_form("auto", on_cuda()) == "recompute"
+
+
+@pytest.mark.parametrize("case", ["spatial", "full", "full mixing"])
+def test_fused_form_gives_the_same_numbers(case, monkeypatch):
+    """What a CUDA device runs, here on the CPU's kernels."""
+    tensors = inputs(case, (2, 13, 5, 7))
+    expected = result_and_gradients(function(case), tensors)
+    monkeypatch.setattr(attention, "choose_form", lambda *_: "fused")
+    assert largest_relative_error(result_and_gradients(function(case), tensors), expected) < 1e-12
+
+
+def test_unknown_implementation_lists_the_choices():
+    x = torch.zeros(1, 8, 2, 2)
+    with pytest.raises(ValueError, match=r"implementation 'fast'.*auto.*reference"):
+        channel_attention(x, implementation="fast")
