@@ -176,7 +176,7 @@ def test_compiled_function_gives_the_same_numbers(case):
     torch.compiler.reset()
     tensors = [x.float() for x in inputs(case, (2, 16, 6, 5))]
     expected = result_and_gradients(function(case), tensors)
-    compiled = torch.compile(function(case), backend="aot_eager")
+    compiled = torch.compile(function(case), backend="aot_eager", fullgraph=True)
     actual = result_and_gradients(compiled, tensors)
     assert largest_relative_error(actual, [x.double() for x in expected]) < 1e-5
 

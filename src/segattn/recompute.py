@@ -117,7 +117,7 @@ class SpatialAttention(Function):
         for q, k, v, added, out in zip(query, key, value, residual, result, strict=True):
             k, v = exact(k), exact(v)
             for part, attention in _row_parts(q, k):
-                torch.addcmul(added[:, part], gamma, v @ attention.T, out=out[:, part])
+                out[:, part] = torch.addcmul(added[:, part], gamma, v @ attention.T)
         return result
 
     @staticmethod
@@ -163,7 +163,7 @@ def _spatial_gradients(
         sums = s.sum(dim=-1, keepdim=True)
         dgamma += sums.sum()
         s.addcmul_(attention, sums, value=-1)
-        torch.mm(key, s.T, out=dq[:, part])
+        dq[:, part] = key @ s.T
         dk.addmm_(query[:, part], s)
     return dgamma
 
