@@ -1,18 +1,23 @@
-"""Fill the result tables of README.md from the runs in results/, so that no number is typed.
+"""Fill the result tables of README.md and docs/ from results/, so that no number is typed.
 
-A table stands between `<!-- table: FOLDER NAME -->` and `<!-- end -->`; NAME is a function of
-segattn.analysis.display. Run it after adding results; a test checks that it would change nothing.
+A table stands between `<!-- table: FOLDER NAME -->` and `<!-- end -->`. FOLDER holds runs and NAME
+is a function of segattn.analysis.display; or it holds NAME.csv of scripts/benchmark.py, then a
+third word picks one shape. Run it after adding results; a test checks that it changes nothing.
 """
 
 import re
 from functools import cache
 from pathlib import Path
 
+import pandas as pd
+
 from segattn.analysis import Comparison, compare, display
+from segattn.benchmark import display as benchmark
 from segattn.runs import load_runs
 
 ROOT = Path(__file__).resolve().parents[1]
-TABLE = re.compile(r"(<!-- table: (\S+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+FILES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+TABLE = re.compile(r"(<!-- table: (\S+) (\w+)(?: (\S+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 @cache
@@ -20,19 +25,29 @@ def comparison(folder: str) -> Comparison:
     return compare(load_runs(ROOT / folder))
 
 
+def measured(folder: Path, name: str, shape: str | None) -> str:
+    """A table of the benchmark, and the line that says how it was made."""
+    frame = pd.read_csv(folder / f"{name}.csv")
+    shown = benchmark.TABLES[name](frame if shape is None else frame[frame["shape"] == shape])
+    made = (folder / f"{name}.md").read_text(encoding="utf-8").splitlines()[-1]
+    return f"{display.to_markdown(shown)}\n{made}\n"
+
+
 def fill(text: str) -> str:
     """`text` with every table computed anew."""
 
     def table(match: re.Match[str]) -> str:
-        start, folder, name, end = match.groups()
-        return f"{start}{display.to_markdown(getattr(display, name)(comparison(folder)))}{end}"
+        start, folder, name, shape, end = match.groups()
+        if (ROOT / folder / f"{name}.csv").exists():
+            return start + measured(ROOT / folder, name, shape) + end
+        return start + display.to_markdown(getattr(display, name)(comparison(folder))) + end
 
     return TABLE.sub(table, text)
 
 
 def main() -> None:
-    readme = ROOT / "README.md"
-    readme.write_text(fill(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in FILES:
+        path.write_text(fill(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

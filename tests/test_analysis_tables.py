@@ -34,7 +34,7 @@ def value(frame, **where):
 
 def test_heads_are_ordered_with_fcn_as_reference(comparison):
     assert comparison.heads == ["fcn", "danet", "cs_nl", "fla"]
-    assert comparison.reference == "fcn"
+    assert comparison.references == {"danet": "fcn", "cs_nl": "fcn", "fla": "fcn"}
     assert [run.path.name for run in comparison.runs["fla"]] == ["fla-0", "fla-1", "fla-2"]
 
 
@@ -201,11 +201,21 @@ def test_runs_that_differ_are_refused(tmp_path, change, message):
         compare(load_runs(tmp_path))
 
 
-def test_a_head_with_two_settings_is_refused(tmp_path):
-    simulate(tmp_path, heads={"fla": {}}, seeds=(0, 1))
-    edit_result(tmp_path / "fla-1", head={"name": "fla", "channels": 128})
-    with pytest.raises(ValueError, match=r"different head .* differ in channels"):
-        compare(load_runs(tmp_path))
+def test_variants_of_a_head_are_compared_with_its_default(tmp_path):
+    simulate(tmp_path, heads={"fcn": {}, "fla": {}}, seeds=(0, 1))
+    simulate(tmp_path / "other", heads={"fla": {"lamp": 0.2}}, seeds=(0, 1))
+    for seed in (0, 1):  # a run that is older than the knob has its default
+        variant = {"name": "fla", "channels": 64, "published_batch_mixing": True}
+        edit_result(tmp_path / f"other/fla-{seed}", head=variant)
+    comparison = compare(load_runs(tmp_path))
+    variant = "fla published_batch_mixing=true"
+    assert comparison.heads == ["fcn", "fla", variant]
+    assert comparison.references == {"fla": "fcn", variant: "fla"}
+    frame = tables.differences(comparison).set_index(["measure", "head"])
+    assert frame.loc[("thin", variant), "reference"] == "fla"
+    assert frame.loc[("thin", variant), "reading"] == "better"
+    assert f"minus fla: better: {variant} +" in " ".join(text.findings(comparison))
+    assert list(display.sizes(comparison)["head"]) == comparison.heads
 
 
 def test_two_runs_with_one_seed_are_refused(tmp_path):

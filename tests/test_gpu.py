@@ -1,10 +1,20 @@
-"""What only a CUDA device can show: the heads agree with the CPU, and a run trains there."""
+"""What only a CUDA device can show: attention and heads agree with the CPU, and a run trains."""
 
 import pytest
 import torch
+from test_attention_forms import (
+    CASES,
+    SHAPES,
+    function,
+    inputs,
+    largest_relative_error,
+    result_and_gradients,
+)
 from test_heads import images, open_gammas
 from tiny import tiny_config
 
+from segattn.benchmark.measure import peak_memory, step
+from segattn.benchmark.pairs import block_pair
 from segattn.heads import HEADS
 from segattn.model import Segmenter
 from segattn.train import train
@@ -13,6 +23,35 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (2, 64, 24, 40), (1, 48, 19, 300)], ids=str)
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=str
+)
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_attention_on_cuda_equals_the_float64_reference(
+    case, shape, dtype, tolerance, deterministic, monkeypatch
+):
+    """Deterministic runs recompute, the others take the fused kernel where it fits."""
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: deterministic)
+    rounded = [x.to(dtype) for x in inputs(case, shape)]
+    expected = result_and_gradients(function(case, "reference"), [x.double() for x in rounded])
+    actual = result_and_gradients(function(case), [x.cuda() for x in rounded])
+    assert largest_relative_error([x.cpu() for x in actual], expected) < tolerance
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["spatial_nl", "fla"])
+def test_training_on_cuda_keeps_a_quarter_of_the_published_memory(name, dtype):
+    pair, device = block_pair(name, 512), torch.device("cuda")
+    x = torch.randn(1, 512, 96, 96, device=device, dtype=dtype)
+    ours, published = (
+        peak_memory(step(module.to(device, dtype), x, training=True), device)
+        for module in (pair.ours, pair.published)
+    )
+    assert ours < 0.25 * published
 
 
 @pytest.mark.parametrize("name", HEADS)

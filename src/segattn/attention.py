@@ -1,15 +1,16 @@
 """The attention equations as pure functions.
 
 Axes: B batch, C channels, D query/key channels, H rows, W columns, N = H * W positions.
-Every function returns residual + gamma * attention, the whole equation of its paper; gamma is the
+Every function returns gamma * attention + residual, the whole equation of its paper; gamma is the
 learned scale of the block (one element), and without it and the residual the attention alone comes
 back. Nothing is divided by a square root.
 
-| function            | attends over                     | map             | source                |
-|---------------------|----------------------------------|-----------------|-----------------------|
-| `channel_attention` | channels                         | C x C           | DANet sec. 3.3, eq. 3 |
-| `spatial_attention` | positions                        | N x N           | DANet sec. 3.2, eq. 1 |
-| `full_attention`    | channels, per row and per column | (H + W) x C x C | FLA sec. 3.2          |
+| function            | attends over     | map             | source          | published code    |
+|---------------------|-------------------|-----------------|-----------------|-------------------|
+| `channel_attention` | channels          | C x C           | DANet 3.3, eq 3 | flips the sign    |
+| `spatial_attention` | positions         | N x N           | DANet 3.2, eq 1 | as the paper      |
+| `full_attention`    | channels, in each | (H + W) x C x C | FLA 3.2         | mixes the images  |
+|                     | row and column    |                 |                 | of a batch        |
 
 DANet: Fu et al., CVPR 2019, arXiv 1809.02983. FLA: Song et al., AAAI 2022, arXiv 2112.04108.
 
@@ -41,11 +42,13 @@ Heads = tuple[Tensor, Tensor, Tensor]
 def choose_form(implementation: Implementation, heads: Heads | None = None) -> Form:
     """The one rule that picks a form.
 
-    "fused", torch's scaled_dot_product_attention, where a CUDA kernel that keeps no map takes the
-    tensors: torch itself is asked, since its rules on dtypes, sizes and strides change. Else
-    "recompute" (`segattn.recompute`): on a CPU, where it is as fast as the fused backward pass and
-    keeps less, and where the run asks for deterministic algorithms, which fused backward passes
-    are not.
+    "fused", torch's scaled_dot_product_attention, where a kernel that keeps no map takes the
+    tensors: on CUDA torch itself is asked, since the rules on dtypes, sizes and strides change; on
+    a CPU the kernel wants equal sizes and a contiguous last axis, and is taken for float32 and
+    float64 only, since it rounds the map to a dtype below these. Else "recompute"
+    (`segattn.recompute`), also where a run on CUDA asks for deterministic algorithms, which fused
+    backward passes are not. Measured on a CPU (scripts/benchmark.py): fused is the fastest for rows
+    and columns; spatial attention has unequal sizes, and made equal by padding it is slower.
 
     Args:
         implementation: "reference" is always granted.
@@ -58,11 +61,18 @@ def choose_form(implementation: Implementation, heads: Heads | None = None) -> F
     check_choice("implementation", implementation, get_args(Implementation))
     if implementation == "reference":
         return "reference"
-    if heads is None or not heads[0].is_cuda or torch.are_deterministic_algorithms_enabled():
-        return "recompute"
-    parameters = SDPAParams(*heads, None, 0.0, False, False)
-    fits = can_use_flash_attention(parameters) or can_use_efficient_attention(parameters)
-    return "fused" if fits else "recompute"
+    return "fused" if heads is not None and _fuses(*heads) else "recompute"
+
+
+def _fuses(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    if query.is_cpu:
+        contiguous = all(x.stride(-1) == 1 for x in (query, key, value))
+        exact = query.dtype in (torch.float32, torch.float64)
+        return exact and contiguous and query.shape[-1] == value.shape[-1]
+    if not query.is_cuda or torch.are_deterministic_algorithms_enabled():
+        return False
+    parameters = SDPAParams(query, key, value, None, 0.0, False, False)
+    return can_use_flash_attention(parameters) or can_use_efficient_attention(parameters)
 
 
 @without_autocast
@@ -194,7 +204,7 @@ def _attend_rows(
 ) -> Tensor:
     """Gamma * softmax(F G^T) F for every row F of x [B, C, H, W]; the context G is [B, C, W]."""
     rows = _split_rows(x, mixing=mixing)
-    keys = context.unsqueeze(1).expand_as(rows)
+    keys = context.to(rows.dtype).unsqueeze(1).expand_as(rows)
     heads = _heads(rows, keys, rows)
     form = choose_form(implementation, heads)
     if form == "reference":

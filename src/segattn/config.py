@@ -173,7 +173,7 @@ def resolve_config(composed: DictConfig) -> dict[str, Any]:
     check_config(checked)
     trainer = checked["trainer"]
     trainer["accelerator"] = _resolve_accelerator(trainer["accelerator"])
-    trainer["precision"] = _resolve_precision(trainer["precision"], trainer["accelerator"])
+    trainer["precision"] = resolve_precision(trainer["precision"], trainer["accelerator"])
     return checked
 
 
@@ -267,7 +267,7 @@ def _resolve_accelerator(accelerator: str) -> str:
     return accelerator
 
 
-def _resolve_precision(precision: str, accelerator: str) -> str:
+def resolve_precision(precision: str, accelerator: str) -> str:
     """bf16 where the hardware multiplies it; elsewhere it is emulated and slower than fp32."""
     if precision != "auto":
         return precision

@@ -12,6 +12,7 @@ the exponent of the softmax.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -19,7 +20,6 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import scaled_dot_product_attention
 
 # positions whose energies exist at a time; fewer make thin and slow matrix products
 _POSITIONS = 512
@@ -35,13 +35,19 @@ def exact(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def autocast_off(device: torch.device) -> AbstractContextManager[object]:
+    """A context without autocast; the meta device has none to switch off."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
+
+
 def without_autocast(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Run `function` with autocast off on the device of its first tensor."""
 
     @wraps(function)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        device = next(arg.device for arg in args if isinstance(arg, Tensor))
-        with torch.autocast(device.type, enabled=False):
+        with autocast_off(next(arg.device for arg in args if isinstance(arg, Tensor))):
             return function(*args, **kwargs)
 
     return run
@@ -175,9 +181,6 @@ class SliceAttention(Function):
     def forward(ctx: Any, slices: Tensor, context: Tensor, gamma: Tensor) -> Tensor:
         """slices: [B, S, C, L]; context: [B, C, L]."""
         ctx.save_for_backward(slices, context, gamma)
-        if _fuses_every_shape(slices.device):
-            keys = context.unsqueeze(1).expand_as(slices)
-            return scaled_dot_product_attention(slices, keys, slices, scale=1.0).mul_(gamma)
         result = torch.empty_like(slices)
         for f, keys, out in zip(slices, context, result, strict=True):
             for part, chunk, attention in _map_parts(f, exact(keys)):
@@ -198,11 +201,6 @@ class SliceAttention(Function):
         ]
         scaled = (d.mul_(gamma).to(x.dtype) for d, x in zip(gradients, inputs, strict=True))
         return *scaled, _total(torch.stack(sums), gamma)
-
-
-def _fuses_every_shape(device: torch.device) -> bool:
-    """Whether torch's fused attention needs no map whatever the shape and dtype."""
-    return device.type == "cpu"
 
 
 def _map_parts(slices: Tensor, keys: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:

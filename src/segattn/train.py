@@ -244,13 +244,16 @@ def _environment(config: dict[str, Any]) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "pytorch_lightning": version("pytorch-lightning"),
-        "device": torch.cuda.get_device_name() if gpu else _cpu_name(),
+        "device": device_name(gpu=gpu),
         "threads": torch.get_num_threads(),
         "precision": config["trainer"]["precision"],
     }
 
 
-def _cpu_name() -> str:
+def device_name(*, gpu: bool) -> str:
+    """The GPU's or the processor's own name."""
+    if gpu:
+        return torch.cuda.get_device_name()
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

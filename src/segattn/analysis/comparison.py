@@ -1,5 +1,10 @@
-"""Run folders of one experiment, grouped into heads x seeds and checked to be comparable."""
+"""Run folders of one experiment, grouped into heads x seeds and checked to be comparable.
 
+A head may come in variants: runs of it that differ in knobs, such as "fla" and
+"fla published_batch_mixing=true". Each variant is compared like a head of its own.
+"""
+
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segattn.analysis.stats import AREA, Sample, resample
+from segattn.heads import HEADS
 from segattn.metrics import GROUPS, SizeBins, image_counts
 from segattn.runs import Run
 
@@ -30,8 +36,8 @@ class Comparison:
     """Finished runs of one experiment on one data set.
 
     Attributes:
-        samples: Head name to its counts, in display order; the first head is the reference.
-        runs: Head name to its runs, in the order of the seeds.
+        samples: Head (name, and knobs where it has variants) to its counts, in display order.
+        runs: Head to its runs, in the order of the seeds.
         facts: What all runs share: experiment, data, split, images, protocol, encoder, metric.
         support: One row per class and size group: class, group, objects, images, pixels,
             published. Objects below the minimum area count as pixels only.
@@ -48,13 +54,15 @@ class Comparison:
 
     @property
     def heads(self) -> list[str]:
-        """Head names in display order."""
+        """Heads in display order."""
         return list(self.samples)
 
     @property
-    def reference(self) -> str:
-        """The head that the others are compared with."""
-        return self.heads[0]
+    def references(self) -> dict[str, str]:
+        """What each head but the first is compared with: variants with the first of their head."""
+        first = {base_name(head): head for head in reversed(self.heads)}
+        own = {head: first[base_name(head)] for head in self.heads[1:]}
+        return {head: self.heads[0] if other == head else other for head, other in own.items()}
 
     @property
     def classes(self) -> list[str]:
@@ -75,8 +83,8 @@ def compare(runs: Sequence[Run]) -> Comparison:
 
     Raises:
         ValueError: No run is finished; the runs differ in experiment, data, test images, metric,
-            protocol or encoder; a head has two runs with one seed, or different settings; the
-            ground truth of two runs differs.
+            protocol or encoder; a head has two runs with one seed; the ground truth of two runs
+            differs.
     """
     results = [(run, result) for run in runs if (result := run.result) is not None]
     if not results:
@@ -122,29 +130,54 @@ def _difference(first: Any, second: Any) -> str:
     return f"{first!r} and {second!r}"
 
 
+def base_name(head: str) -> str:
+    """The name of a head without the knobs of its variant."""
+    return head.split(" ")[0]
+
+
 def _group(results: list[Cell]) -> dict[str, list[Cell]]:
-    """Head name to its runs by seed, in display order."""
-    names = {result["head"]["name"] for _, result in results}
-    ordered = [name for name in HEAD_ORDER if name in names] + sorted(names - set(HEAD_ORDER))
-    by_head = {
-        name: sorted(
-            (cell for cell in results if cell[1]["head"]["name"] == name),
-            key=lambda cell: int(cell[1]["seed"]),
-        )
-        for name in ordered
-    }
-    for cells in by_head.values():
-        _check_head(cells)
-    return by_head
+    """Head to its runs by seed, in display order."""
+    by_head: dict[str, list[Cell]] = {}
+    for cell in sorted(results, key=lambda cell: int(cell[1]["seed"])):
+        by_head.setdefault(_label(cell, results), []).append(cell)
+    for head, cells in by_head.items():
+        _check_seeds(head, cells)
+    return {head: by_head[head] for head in sorted(by_head, key=_display_order)}
 
 
-def _check_head(cells: list[Cell]) -> None:
-    _check_shared(cells, "head")
+def _label(cell: Cell, results: list[Cell]) -> str:
+    """The head's name, and the knobs that vary between its runs where they are not the default."""
+    name = cell[1]["head"]["name"]
+    defaults = _defaults(name)
+    same = [{**defaults, **result["head"]} for _, result in results]
+    varying = _varying([head for head in same if head["name"] == name])
+    own = {**defaults, **cell[1]["head"]}
+    shown = [f"{k}={_plain(own.get(k))}" for k in varying if own.get(k) != defaults.get(k)]
+    return " ".join([name, *shown])
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """What a run without the knob has, because it is older than the knob."""
+    parameters = inspect.signature(HEADS[name]).parameters.values() if name in HEADS else ()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _display_order(head: str) -> tuple[int, str, int, str]:
+    name = base_name(head)
+    place = HEAD_ORDER.index(name) if name in HEAD_ORDER else len(HEAD_ORDER)
+    return place, name, len(head.split(" ")), head
+
+
+def _check_seeds(head: str, cells: list[Cell]) -> None:
     for (run, result), (other, next_result) in pairwise(cells):
         if result["seed"] == next_result["seed"]:
             raise ValueError(
-                f"{run.path.name} and {other.path.name} are both head "
-                f"{result['head']['name']!r} with seed {result['seed']}; delete or move one of them"
+                f"{run.path.name} and {other.path.name} are both head {head!r} with seed "
+                f"{result['seed']}; delete or move one of them"
             )
 
 

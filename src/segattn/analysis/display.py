@@ -33,7 +33,8 @@ def differences(comparison: Comparison) -> pd.DataFrame:
         {
             "measure": frame["measure"],
             "head": frame["head"],
-            f"minus {comparison.reference}": _ranged(frame, POINTS),
+            "minus": frame["reference"],
+            "difference [points]": _ranged(frame, POINTS),
             "p": ["<0.001" if p < 0.001 else number(p, "{:.3f}") for p in frame["p"]],
             "seeds": frame["seeds"].astype(str),
             "reading": frame["reading"],

@@ -5,7 +5,7 @@ so that a head looks the same in every figure; markers repeat the distinction wi
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from segattn.analysis import tables
-from segattn.analysis.comparison import HEAD_ORDER, Comparison
+from segattn.analysis.comparison import HEAD_ORDER, Comparison, base_name
 
 _COLORS = dict(
     zip(HEAD_ORDER, ("#555555", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00"), strict=True)
@@ -23,6 +23,16 @@ _COLORS = dict(
 _MARKERS = dict(zip(HEAD_ORDER, "osDv^P", strict=True))
 _OTHER_COLOR, _OTHER_MARKER = "#56B4E9", "X"
 _VOID = (255, 255, 255)
+
+
+def _style(head: str) -> dict[str, Any]:
+    """Colour and marker of a head; the markers of variants are hollow."""
+    name = base_name(head)
+    return {
+        "color": _COLORS.get(name, _OTHER_COLOR),
+        "marker": _MARKERS.get(name, _OTHER_MARKER),
+        "fillstyle": "full" if head == name else "none",
+    }
 
 
 def size_iou(comparison: Comparison) -> Figure:
@@ -48,19 +58,18 @@ def _interval_panel(
     axes: Axes, rows: pd.DataFrame, *, title: str, seeds: dict[str, NDArray[np.float64]]
 ) -> None:
     for y, row in enumerate(rows.to_dict("records")):
-        color = _COLORS.get(row["head"], _OTHER_COLOR)
+        style = _style(row["head"])
         axes.errorbar(
             row["value"],
             y,
             xerr=[[row["value"] - row["low"]], [row["high"] - row["value"]]],
-            color=color,
-            marker=_MARKERS.get(row["head"], _OTHER_MARKER),
+            **style,
             markersize=6,
             capsize=3,
             linewidth=1.6,
         )
         values = seeds[row["head"]]
-        axes.plot(values, np.full(len(values), y + 0.25), ".", color=color, markersize=5)
+        axes.plot(values, np.full(len(values), y + 0.25), ".", color=style["color"], markersize=5)
     axes.set_yticks(range(len(rows)), list(rows["head"]))
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.margins(x=0.12)
@@ -75,11 +84,12 @@ def _interval_panel(
 
 
 def class_heatmap(comparison: Comparison) -> Figure:
-    """Per-class IoU of every head, and below it the difference to the reference head."""
+    """Per-class IoU of every head, and below it the difference to its reference."""
     frame = tables.class_scores(comparison)
     wide = frame.pivot(index="head", columns="class", values="value")
     iou = wide.loc[comparison.heads, comparison.classes].to_numpy(dtype=float)
-    delta = iou[1:] - iou[:1]
+    references = comparison.references
+    delta = iou[1:] - iou[[comparison.heads.index(head) for head in references.values()]]
     panels = 2 if len(delta) else 1
     size = (1.8 + 0.62 * iou.shape[1], 1.2 + 0.36 * (len(iou) + len(delta)) + 0.4 * panels)
     figure = Figure(figsize=size, layout="constrained")
@@ -91,8 +101,8 @@ def class_heatmap(comparison: Comparison) -> Figure:
     if panels == 2:
         reach = max(1.0, float(np.nanmax(np.abs(delta), initial=0)))
         _heat_panel(axes[1], delta, limits=(-reach, reach), cmap="PuOr", form="{:+z.1f}")
-        axes[1].set_yticks(range(len(delta)), comparison.heads[1:])
-        axes[1].set_title(f"minus {comparison.reference} [points]", fontsize=10, loc="left")
+        axes[1].set_yticks(range(len(delta)), [f"{a} - {b}" for a, b in references.items()])
+        axes[1].set_title("difference [points]", fontsize=10, loc="left")
     axes[-1].set_xticks(
         range(iou.shape[1]), comparison.classes, rotation=40, ha="right", rotation_mode="anchor"
     )
@@ -121,7 +131,7 @@ def _heat_panel(
 def examples(comparison: Comparison) -> Figure:
     """Test images in rows: image, ground truth and the prediction of every head's first seed."""
     shown = {head: runs[0].examples() for head, runs in comparison.runs.items()}
-    first = shown[comparison.reference]
+    first = shown[comparison.heads[0]]
     palette, ignore = _palette(comparison)
     columns = [first["images"], palette[first["labels"]]]
     titles = ["image", "ground truth", *shown]
@@ -174,10 +184,11 @@ def learning_curves(comparison: Comparison) -> Figure:
     for head, runs in comparison.runs.items():
         logged = pd.concat([_validation(run.metrics()) for run in runs])
         curve = logged.groupby("step")["val/miou"].agg(["mean", "min", "max"]) * 100
-        color = _COLORS.get(head, _OTHER_COLOR)
-        marker = _MARKERS.get(head, _OTHER_MARKER)
-        axes.plot(curve.index, curve["mean"], color=color, marker=marker, markersize=4, label=head)
-        axes.fill_between(curve.index, curve["min"], curve["max"], color=color, alpha=0.15, lw=0)
+        style = _style(head)
+        axes.plot(curve.index, curve["mean"], **style, markersize=4, label=head)
+        axes.fill_between(
+            curve.index, curve["min"], curve["max"], color=style["color"], alpha=0.15, lw=0
+        )
     axes.set_xlabel("training step")
     axes.set_ylabel("validation mIoU [%]")
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))

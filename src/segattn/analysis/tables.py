@@ -53,18 +53,18 @@ def costs(comparison: Comparison) -> pd.DataFrame:
 
 
 def differences(comparison: Comparison) -> pd.DataFrame:
-    """Each head minus the reference head, per measure, with a reading in words.
+    """Each head minus its reference, per measure, with a reading in words.
 
     Returns:
         Tidy frame: head, reference, measure, value, low, high, se, df, p, seeds, images, reading.
         p-values are two-sided and not adjusted for the number of comparisons.
     """
-    reference = comparison.samples[comparison.reference]
+    samples = comparison.samples
     rows: list[dict[str, Any]] = []
     for name, contrast in measures(comparison).items():
-        for head in comparison.heads[1:]:
-            estimate = paired_difference(comparison.samples[head], reference, contrast)
-            names = {"head": head, "reference": comparison.reference, "measure": name}
+        for head, reference in comparison.references.items():
+            estimate = paired_difference(samples[head], samples[reference], contrast)
+            names = {"head": head, "reference": reference, "measure": name}
             rows.append({**names, **_percent(estimate), "reading": reading(estimate)})
     columns = ["head", "reference", "measure", *_percent_columns(), "reading"]
     return pd.DataFrame(rows, columns=columns)

@@ -25,10 +25,10 @@ def findings(comparison: Comparison) -> list[str]:
     """One sentence per measure: which heads are better, worse or not separated."""
     frame = tables.differences(comparison)
     if frame.empty:
-        return [f"Only one head ({comparison.reference}) is finished: nothing to compare."]
+        return [f"Only one head ({comparison.heads[0]}) is finished: nothing to compare."]
     return [
-        f"{name}, minus {comparison.reference}: {_by_reading(rows)}."
-        for name, rows in frame.groupby("measure", sort=False)
+        f"{name}, minus {reference}: {_by_reading(rows)}."
+        for (name, reference), rows in frame.groupby(["measure", "reference"], sort=False)
     ]
 
 

@@ -17,6 +17,7 @@ from segattn.attention import (
     full_attention,
     spatial_attention,
 )
+from segattn.recompute import autocast_off
 
 
 class AttentionBlock(nn.Module):
@@ -30,7 +31,7 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to [B, C, H, W] in the dtype of the weights."""
-        with torch.autocast(x.device.type, enabled=False):
+        with autocast_off(x.device):
             x = x.to(next(self.parameters()).dtype)
             return self.attend(x, residual=x)
 

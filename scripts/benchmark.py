@@ -1,0 +1,135 @@
+"""Attention against its published form: time, memory and FLOPs, alternating in one run.
+
+python scripts/benchmark.py                    # everything, on a GPU if there is one
+python scripts/benchmark.py blocks --shapes 1,512,96,96
+python scripts/benchmark.py heads steps --device cpu
+
+Parts: blocks and heads (against the published formulation), memory (of a training step against the
+size of the map), steps (a whole training step, choice by choice, and where its time goes). Each
+leaves a CSV file and a Markdown table under --out, memory a figure too.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would report its starts and stops
+
+import pandas as pd
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from segattn.analysis.display import to_markdown
+from segattn.benchmark import display
+from segattn.benchmark.suite import SHAPES, SIDES, compare, limit_memory, memory_curves
+from segattn.benchmark.training import training_steps
+from segattn.heads import HEADS
+from segattn.train import device_name
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("blocks", "heads", "memory", "steps")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def shape(text: str) -> tuple[int, int, int, int]:
+    try:
+        batch, channels, height, width = (int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not B,C,H,W, e.g. 1,512,96,96") from None
+    if channels < 32:  # a head has C / 4 channels, its queries an eighth of them
+        raise argparse.ArgumentTypeError(f"{text!r} needs C of at least 32")
+    return batch, channels, height, width
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; default all"
+    )
+    parser.add_argument("--shapes", type=shape, nargs="+", default=SHAPES, metavar="B,C,H,W")
+    parser.add_argument("--sides", type=int, nargs="+", default=SIDES, help="maps of part memory")
+    parser.add_argument(
+        "--heads", nargs="+", default=list(HEADS), choices=HEADS, help="of part steps"
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--dtype", default="fp32", choices=DTYPES, help="of blocks, heads and memory"
+    )
+    parser.add_argument("--batch-size", type=int, default=4, help="of part steps")
+    parser.add_argument("--encoder", default="resnet18", help="of part steps")
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each comparison")
+    parser.add_argument("--limit", type=float, default=16.0, help="GiB beyond which nothing fits")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmark")
+    arguments = parser.parse_args()
+    arguments.parts = arguments.parts or list(PARTS)
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"unknown part {sorted(unknown)}; choose of {', '.join(PARTS)}")
+    return arguments
+
+
+def main() -> None:
+    arguments = parse()
+    device, dtype = torch.device(arguments.device), DTYPES[arguments.dtype]
+    limit_memory(arguments.limit, device)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for part in arguments.parts:
+        run(part, arguments, device=device, dtype=dtype)
+
+
+def run(
+    part: str, arguments: argparse.Namespace, *, device: torch.device, dtype: torch.dtype
+) -> None:
+    """Measure one part; its files grow row by row, so an interrupted run leaves what it has."""
+    out, seconds = arguments.out, arguments.seconds
+    tables: dict[str, list[dict[str, object]]] = {part: []}
+    if part == "steps":
+        tables["phases"] = []
+        for steps, phases in training_steps(
+            arguments.heads,
+            device=device,
+            batch_size=arguments.batch_size,
+            encoder=arguments.encoder,
+            seconds=4 * seconds,
+        ):
+            tables["steps"] += steps
+            tables["phases"] += phases
+            write(tables, arguments, device)
+    else:
+        channels = SHAPES[0][1]
+        rows = (
+            memory_curves(channels, arguments.sides, device=device, dtype=dtype)
+            if part == "memory"
+            else compare(part, arguments.shapes, device=device, dtype=dtype, seconds=seconds)
+        )
+        for row in track(rows, description=part, console=Console(stderr=True)):
+            tables[part].append(row)
+            write(tables, arguments, device)
+    for name in tables:
+        print((out / f"{name}.md").read_text(encoding="utf-8"), flush=True)
+    if part == "memory":
+        frame = pd.DataFrame(tables[part])
+        figure = display.memory_figure(frame, channels=channels, limit=arguments.limit)
+        figure.savefig(out / "memory.png", dpi=150)
+
+
+def write(
+    tables: dict[str, list[dict[str, object]]], arguments: argparse.Namespace, device: torch.device
+) -> None:
+    """CSV files, and Markdown tables with a line under each that says how it was made."""
+    command = " ".join(["python scripts/benchmark.py", *sys.argv[1:]])
+    hardware = f"{device_name(gpu=device.type == 'cuda')}, {torch.get_num_threads()} threads"
+    versions = f"torch {torch.__version__}, {arguments.dtype}"
+    made = f"`{command}`: {hardware}, {versions}; medians, ratios ours / published."
+    for name, rows in tables.items():
+        frame = pd.DataFrame(rows)
+        frame.to_csv(arguments.out / f"{name}.csv", index=False)
+        text = f"{to_markdown(display.TABLES[name](frame))}\n{made}\n"
+        (arguments.out / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
