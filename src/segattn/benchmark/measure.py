@@ -72,11 +72,12 @@ def alternate(calls: Sequence[Call], *, seconds: float, device: torch.device) ->
 
     while calls and goes_on():
         for call, durations in zip(calls, times, strict=True):
-            durations.append(_timed(call, device))
+            durations.append(timed(call, device))
     return times
 
 
-def _timed(call: Call, device: torch.device) -> float:
+def timed(call: Call, device: torch.device) -> float:
+    """Seconds of one call."""
     if device.type != "cuda":
         start = time.perf_counter()
         call()
