@@ -12,6 +12,7 @@ leaves a CSV file and a Markdown table under --out, memory a figure too.
 import argparse
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would report its starts and stops
@@ -29,6 +30,9 @@ from segattn.heads import HEADS
 from segattn.train import device_name
 
 ROOT = Path(__file__).resolve().parents[1]
+Tables = dict[str, list[dict[str, object]]]  # rows by name of the table
+
+CHANNELS = 512  # of the memory curve
 PARTS = ("blocks", "heads", "memory", "steps")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -84,41 +88,43 @@ def run(
     part: str, arguments: argparse.Namespace, *, device: torch.device, dtype: torch.dtype
 ) -> None:
     """Measure one part; its files grow row by row, so an interrupted run leaves what it has."""
-    out, seconds = arguments.out, arguments.seconds
-    tables: dict[str, list[dict[str, object]]] = {part: []}
+    tables: Tables = {}
+    rows = measure(part, arguments, device=device, dtype=dtype)
+    for new in track(rows, description=part, console=Console(stderr=True)):
+        for name in new:
+            tables.setdefault(name, []).extend(new[name])
+        write(tables, arguments, device)
+    for name in tables:
+        print((arguments.out / f"{name}.md").read_text(encoding="utf-8"), flush=True)
+    if part == "memory":
+        frame = pd.DataFrame(tables[part])
+        figure = display.memory_figure(frame, channels=CHANNELS, limit=arguments.limit)
+        figure.savefig(arguments.out / "memory.png", dpi=150)
+
+
+def measure(
+    part: str, arguments: argparse.Namespace, *, device: torch.device, dtype: torch.dtype
+) -> Iterator[Tables]:
+    """Rows of each table of the part, as they are known."""
     if part == "steps":
-        tables["phases"] = []
         for steps, phases in training_steps(
             arguments.heads,
             device=device,
             batch_size=arguments.batch_size,
             encoder=arguments.encoder,
-            seconds=4 * seconds,
+            seconds=4 * arguments.seconds,  # four or five choices
         ):
-            tables["steps"] += steps
-            tables["phases"] += phases
-            write(tables, arguments, device)
+            yield {"steps": steps, "phases": phases}
+    elif part == "memory":
+        for row in memory_curves(CHANNELS, arguments.sides, device=device, dtype=dtype):
+            yield {part: [row]}
     else:
-        channels = SHAPES[0][1]
-        rows = (
-            memory_curves(channels, arguments.sides, device=device, dtype=dtype)
-            if part == "memory"
-            else compare(part, arguments.shapes, device=device, dtype=dtype, seconds=seconds)
-        )
-        for row in track(rows, description=part, console=Console(stderr=True)):
-            tables[part].append(row)
-            write(tables, arguments, device)
-    for name in tables:
-        print((out / f"{name}.md").read_text(encoding="utf-8"), flush=True)
-    if part == "memory":
-        frame = pd.DataFrame(tables[part])
-        figure = display.memory_figure(frame, channels=channels, limit=arguments.limit)
-        figure.savefig(out / "memory.png", dpi=150)
+        options = {"device": device, "dtype": dtype, "seconds": arguments.seconds}
+        for row in compare(part, arguments.shapes, **options):
+            yield {part: [row]}
 
 
-def write(
-    tables: dict[str, list[dict[str, object]]], arguments: argparse.Namespace, device: torch.device
-) -> None:
+def write(tables: Tables, arguments: argparse.Namespace, device: torch.device) -> None:
     """CSV files, and Markdown tables with a line under each that says how it was made."""
     command = " ".join(["python scripts/benchmark.py", *sys.argv[1:]])
     hardware = f"{device_name(gpu=device.type == 'cuda')}, {torch.get_num_threads()} threads"

@@ -1,8 +1,8 @@
 """Fill the result tables of README.md and docs/ from results/, so that no number is typed.
 
-A table stands between `<!-- table: FOLDER NAME -->` and `<!-- end -->`. FOLDER holds runs and NAME
-is a function of segattn.analysis.display; or it holds NAME.csv of scripts/benchmark.py, then a
-third word picks one shape. Run it after adding results; a test checks that it changes nothing.
+A table stands between `<!-- table: FOLDER NAME -->` and `<!-- end -->`. FOLDER holds runs, and NAME
+is a function of segattn.analysis.display; or it holds NAME.csv of scripts/benchmark.py. Run it
+after adding results; a test checks that it changes nothing.
 """
 
 import re
@@ -17,7 +17,7 @@ from segattn.runs import load_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-TABLE = re.compile(r"(<!-- table: (\S+) (\w+)(?: (\S+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+TABLE = re.compile(r"(<!-- table: (\S+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 @cache
@@ -25,10 +25,9 @@ def comparison(folder: str) -> Comparison:
     return compare(load_runs(ROOT / folder))
 
 
-def measured(folder: Path, name: str, shape: str | None) -> str:
+def measured(folder: Path, name: str) -> str:
     """A table of the benchmark, and the line that says how it was made."""
-    frame = pd.read_csv(folder / f"{name}.csv")
-    shown = benchmark.TABLES[name](frame if shape is None else frame[frame["shape"] == shape])
+    shown = benchmark.TABLES[name](pd.read_csv(folder / f"{name}.csv"))
     made = (folder / f"{name}.md").read_text(encoding="utf-8").splitlines()[-1]
     return f"{display.to_markdown(shown)}\n{made}\n"
 
@@ -37,9 +36,9 @@ def fill(text: str) -> str:
     """`text` with every table computed anew."""
 
     def table(match: re.Match[str]) -> str:
-        start, folder, name, shape, end = match.groups()
+        start, folder, name, end = match.groups()
         if (ROOT / folder / f"{name}.csv").exists():
-            return start + measured(ROOT / folder, name, shape) + end
+            return start + measured(ROOT / folder, name) + end
         return start + display.to_markdown(getattr(display, name)(comparison(folder))) + end
 
     return TABLE.sub(table, text)

@@ -71,3 +71,14 @@ def test_learning_curve_is_the_mean_over_seeds(comparison):
     line = next(line for line in axes.get_lines() if line.get_label() == "fcn")
     logged = [run.metrics()["val/miou"] for run in comparison.runs["fcn"]]
     np.testing.assert_allclose(line.get_ydata(), 100 * np.mean(logged, axis=0))
+
+
+def test_heads_without_kept_examples_are_left_out(tmp_path):
+    simulate(tmp_path, heads={"fcn": {}, "fla": {}}, seeds=(0,))
+    (tmp_path / "fcn-0/examples.npz").unlink()
+    figure = figures.examples(compare(load_runs(tmp_path)))
+    titles = [axes.get_title() for axes in figure.axes[:3]]
+    assert titles == ["image", "ground truth", "fla"]
+    (tmp_path / "fla-0/examples.npz").unlink()
+    figure = figures.examples(compare(load_runs(tmp_path)))
+    assert "no examples.npz" in figure.texts[0].get_text()

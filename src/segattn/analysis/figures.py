@@ -129,9 +129,16 @@ def _heat_panel(
 
 
 def examples(comparison: Comparison) -> Figure:
-    """Test images in rows: image, ground truth and the prediction of every head's first seed."""
-    shown = {head: runs[0].examples() for head, runs in comparison.runs.items()}
-    first = shown[comparison.heads[0]]
+    """Test images in rows: image, ground truth and the prediction of every head's first seed.
+
+    Heads whose run folder was copied without its examples are left out.
+    """
+    shown = {h: r[0].examples() for h, r in comparison.runs.items() if r[0].examples_path.exists()}
+    if not shown:
+        figure = Figure(figsize=(6, 0.6))
+        figure.text(0, 0.5, "These run folders hold no examples.npz: no images to show.")
+        return figure
+    first = next(iter(shown.values()))
     palette, ignore = _palette(comparison)
     columns = [first["images"], palette[first["labels"]]]
     titles = ["image", "ground truth", *shown]
