@@ -47,8 +47,8 @@ def choose_form(implementation: Implementation, heads: Heads | None = None) -> F
     a CPU the kernel wants equal sizes and a contiguous last axis, and is taken for float32 and
     float64 only, since it rounds the map to a dtype below these. Else "recompute"
     (`segattn.recompute`), also where a run on CUDA asks for deterministic algorithms, which fused
-    backward passes are not. Measured on a CPU (scripts/benchmark.py): fused is the fastest for rows
-    and columns; spatial attention has unequal sizes, and made equal by padding it is slower.
+    backward passes are not. On a CPU, fused measured fastest for rows and columns, and recomputing
+    for spatial attention, whose sizes are unequal; CUDA has not been measured.
 
     Args:
         implementation: "reference" is always granted.

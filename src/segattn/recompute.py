@@ -1,8 +1,9 @@
 """Exact attention that keeps its inputs alone: the backward pass computes the maps again, in parts.
 
-Axes as in `segattn.attention`. Every function returns residual + gamma * attention, gamma with one
-element. gamma belongs inside: its gradient is the sum of S below, while a product outside would
-keep the attention for it. For attention = A V, A = softmax(E) and g the gradient of the result,
+Axes as in `segattn.attention`. Every function returns gamma * attention, plus a residual where it
+takes one; gamma has one element. It belongs inside: its gradient is the sum of S below, while a
+product outside would keep the attention for it. For attention = A V, A = softmax(E) and g the
+gradient of the result,
 
     dA = g V^T,  S = A * dA,  dE = S - A * (row sums of S),  dV = A^T g,  dgamma = sum of S;
 

@@ -106,7 +106,7 @@ def memory_figure(frame: pd.DataFrame, *, channels: int, limit: float) -> Figure
         channels: C of the maps, for the title.
         limit: GiB that a step could use.
     """
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(8.4, 4.2), layout="constrained")
     axes = figure.subplots()
     for (name, form), group in frame.groupby(["name", "form"], sort=False):
         style: dict[str, Any] = {"color": _COLORS.get(str(name)), "linestyle": _LINES[str(form)]}
@@ -127,7 +127,7 @@ def memory_figure(frame: pd.DataFrame, *, channels: int, limit: float) -> Figure
     axes.set_ylabel("peak memory of a training step [GiB]")
     axes.set_title(f"Attention block, {channels} channels, one image", fontsize=10, loc="left")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside right upper", fontsize=8, handlelength=4, frameon=False)
     return figure
 
 
