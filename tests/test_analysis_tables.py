@@ -216,6 +216,10 @@ def test_variants_of_a_head_are_compared_with_its_default(tmp_path):
     assert frame.loc[("thin", variant), "reading"] == "better"
     assert f"minus fla: better: {variant} +" in " ".join(text.findings(comparison))
     assert list(display.sizes(comparison)["head"]) == comparison.heads
+    wide = display.differences_by_size(comparison)
+    assert list(wide["head"]) == ["fla", variant]
+    assert list(wide["minus"]) == ["fcn", "fla"]
+    assert list(wide.columns)[2:] == list(tables.measures(comparison))
 
 
 def test_two_runs_with_one_seed_are_refused(tmp_path):

@@ -42,6 +42,16 @@ def differences(comparison: Comparison) -> pd.DataFrame:
     )
 
 
+def differences_by_size(comparison: Comparison) -> pd.DataFrame:
+    """One row per head: what it is compared with, and the difference in points of each measure."""
+    frame = tables.differences(comparison).rename(columns={"reference": "minus"})
+    wide = frame.assign(cell=_ranged(frame, POINTS)).pivot(
+        index=["head", "minus"], columns="measure", values="cell"
+    )
+    order = frame[["head", "minus"]].drop_duplicates().apply(tuple, axis=1)
+    return _flat(wide.loc[order.to_list(), frame["measure"].unique()])
+
+
 def class_scores(comparison: Comparison) -> pd.DataFrame:
     """One row per class, one column per head: IoU in percent with 95% intervals."""
     frame = tables.class_scores(comparison)
