@@ -72,7 +72,9 @@ class ChannelAttention(Function):
         torch.softmax(attention, dim=-1, out=attention)
         ctx.save_for_backward(x, attention, gamma)
         ctx.sign, ctx.merged = sign, merged
-        return _add_product(flat if merged else residual, gamma * attention, flat).to(x.dtype)
+        result = _add_product(flat if merged else residual, gamma * attention, flat)
+        # compiled by torch 2.11, a result that ends in an empty .to() gets wrong gradients
+        return result if result.dtype == x.dtype else result.to(x.dtype)
 
     @staticmethod
     @once_differentiable
