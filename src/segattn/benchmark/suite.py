@@ -7,7 +7,7 @@ import resource
 import statistics
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from math import nan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -113,19 +113,20 @@ def _measure(
     calls: Sequence[Call], keys: Sequence[str], *, device: torch.device, seconds: float
 ) -> dict[str, float]:
     """Bytes first: it tells which of the calls fit, and warms them up."""
-    first = {key: _bytes_and_seconds(call, device) for key, call in zip(keys, calls, strict=True)}
-    fitting = [call for key, call in zip(keys, calls, strict=True) if first[key][0] >= 0]
-    slow = sum(taken for size, taken in first.values() if size >= 0) > SLOW * seconds
-    if slow:  # once is enough: the profiler's share of such a call is nothing
-        times = [[taken] for size, taken in first.values() if size >= 0]
+    by_key = dict(zip(keys, calls, strict=True))
+    first = {key: _bytes_and_seconds(call, device) for key, call in by_key.items()}
+    fitting = {key: call for key, call in by_key.items() if not isnan(first[key][0])}
+    if sum(first[key][1] for key in fitting) > SLOW * seconds:
+        # once is enough: the profiler's share of such a call is nothing
+        times = {key: [first[key][1]] for key in fitting}
     else:
-        times = alternate(fitting, seconds=seconds, device=device)
-    by_key = dict(zip((key for key in keys if first[key][0] >= 0), times, strict=True))
+        alternated = alternate(list(fitting.values()), seconds=seconds, device=device)
+        times = dict(zip(fitting, alternated, strict=True))
     row = {f"{key}bytes": first[key][0] for key in keys}
-    row |= {f"{key}seconds": statistics.median(by_key.get(key, [nan])) for key in keys}
+    row |= {f"{key}seconds": statistics.median(times.get(key, [nan])) for key in keys}
     row["memory_ratio"] = row["bytes"] / row["published_bytes"]
-    row["time_ratio"] = median_ratio(*times) if len(times) == len(calls) else nan
-    return {**row, "rounds": max(map(len, times), default=0)}
+    row["time_ratio"] = median_ratio(*times.values()) if len(times) == len(calls) else nan
+    return {**row, "rounds": max(map(len, times.values()), default=0)}
 
 
 def _bytes_and_seconds(call: Call, device: torch.device) -> tuple[float, float]:
@@ -167,5 +168,5 @@ def memory_curves(
                 x = features((1, channels, side, side), device=device, dtype=dtype)
                 size, _ = _bytes_and_seconds(step(module, x, training=True), device)
                 yield {"name": name, "form": form, "side": side, "bytes": size}
-                if size != size:
+                if isnan(size):
                     break

@@ -23,8 +23,6 @@ from segattn.recompute import autocast_off
 class AttentionBlock(nn.Module):
     """x + gamma * attention(x); subclasses say what the attention is."""
 
-    gamma: nn.Parameter
-
     def attend(self, x: Tensor, residual: Tensor) -> Tensor:
         """Residual + gamma * attention(x); all [B, C, H, W]."""
         raise NotImplementedError
