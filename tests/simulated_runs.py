@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from segattn.metrics import write_table
+from segattn.metrics import REACHES, write_table
 
 CLASSES = ["road", "bus", "lamp"]
 PALETTE = [[128, 64, 128], [0, 60, 100], [190, 153, 153]]
@@ -17,6 +17,16 @@ OBJECTS = {
     0: [(12000, 80.0), (12000, 80.0)],  # large, compact
     1: [(400, 18.0), (12000, 90.0)],  # small and large, compact
     2: [(300, 4.0), (600, 6.0)],  # small, thin
+}
+# what `training_objects` gives: at stride 8, road and bus are large classes, lamp small and thin
+TRAIN_OBJECTS = {
+    "images": 100,
+    "size_terciles": [18.0, 100.0],
+    "classes": {
+        "road": {"objects": 200, "pixels": 2_400_000, "size": 110.0, "elongation": 1.9},
+        "bus": {"objects": 200, "pixels": 1_240_000, "size": 109.0, "elongation": 1.5},
+        "lamp": {"objects": 200, "pixels": 90_000, "size": 24.0, "elongation": 17.0},
+    },
 }
 
 
@@ -95,25 +105,31 @@ def _objects(
                 tp = int(area * np.clip(recall, 0, 1))
                 rows.append(_row(image, "object", label, area, width, tp=tp, fp=area // 10))
         rows.append(_row(image, "false_alarm", 1, 500, 20.0, fp_far=80))
-    dtypes = {"cls": "int16", "area": "int32", "width": "float32"}
-    return pd.DataFrame(rows).astype(dtypes | dict.fromkeys(("tp", "fp", "fp_far"), "int32"))
+    integers = [name for name in rows[0] if name.startswith(("fp", "tp", "area", "frame"))]
+    dtypes = {"cls": "int16", "width": "float32"} | dict.fromkeys(integers, "int32")
+    return pd.DataFrame(rows).astype(dtypes)
 
 
 def _row(image: int, kind: str, cls: int, area: int, width: float, **counts: int) -> dict[str, Any]:
     where = {"image": f"image_{image:04d}", "kind": kind, "cls": cls, "area": area, "width": width}
-    flags = {"border": False, "from_instance": kind == "object"}
-    return where | flags | {"tp": 0, "fp": 0, "fp_far": 0} | counts
+    flags = {"border": False, "from_instance": kind == "object", "frame_area": 200 * 300}
+    others = {
+        f"{name}{reach}": counts.get(name, 0) for name in ("fp", "fp_far") for reach in REACHES
+    }
+    return where | flags | {"tp": 0} | others | counts
 
 
 def _result(head: str, seed: int, images: list[str], data: dict[str, Any]) -> dict[str, Any]:
     return {
-        "schema": 1,
+        "schema": 2,
         "name": f"{head}-{seed}",
         "experiment": "heads",
         "seed": seed,
         "split": "test",
         "num_images": len(images),
         "images": images,
+        "blocks": list(range(len(images))),
+        "train_objects": TRAIN_OBJECTS,
         "protocol": "whole",
         "head": {"name": head, "channels": 64},
         "encoder": {"name": "resnet18", "depth": 4, "output_stride": 8},

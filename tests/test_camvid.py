@@ -83,3 +83,11 @@ def test_missing_folders_are_named(tmp_path):
         load_all(root, scale=2)
     with pytest.raises(ValueError, match="needs 'root'"):
         build_source("camvid", "train")
+
+
+def test_blocks_are_runs_of_15_frames_of_one_video(tmp_path):
+    root = write_camvid(tmp_path)
+    source = build_source("camvid", "test", root=str(root))
+    source.names = [f"0001TP_{i:06d}" for i in range(47)] + [f"Seq05VD_f{i:05d}" for i in range(8)]
+    assert source.blocks() == [0] * 15 + [1] * 15 + [2] * 17 + [3] * 8
+    assert build_source("camvid", "train", root=str(root)).blocks() == [0] * 6

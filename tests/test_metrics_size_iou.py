@@ -72,11 +72,26 @@ def test_bounds_hold(radius):
 
 def test_owned_false_positives_grow_with_the_radius():
     item = batch(2)
-    owned = [updated(item, radius=radius).rows.fp for radius in RADII]
-    grown = torch.stack(owned).diff(dim=0)
-    assert (grown >= 0).all()
-    assert (grown.sum(1) > 0).all()
-    assert owned[0].sum() == 0
+    rows = [updated(item, radius=radius).rows for radius in RADII]
+    owned = torch.cat([row.fp for row in rows], dim=1)
+    assert (owned.diff(dim=1) >= 0).all()
+    assert (owned.diff(dim=1).sum(0) > 0).all()
+    assert owned[:, 0].sum() == 0
+
+
+def test_one_search_serves_every_radius():
+    item = batch(2)
+    alone = [updated(item, radius=radius).rows for radius in RADII]
+    several = SizeStratifiedIoU(
+        NUM_CLASSES, num_bins=6, radius=RADII[1], other_radii=[RADII[3], RADII[0], RADII[2]]
+    )
+    several.update(*update_arguments(*item))
+    order = [1, 3, 0, 2]
+    for name in ("fp", "fp_far"):
+        expected = torch.cat([getattr(alone[k], name) for k in order], dim=1)
+        assert torch.equal(getattr(several.rows, name), expected)
+    # the states are those of the first radius
+    assert same(states(several), states(updated(item, radius=RADII[1])))
 
 
 def test_batching_order_and_forward_do_not_matter():
@@ -120,16 +135,18 @@ def test_two_processes_equal_one(tmp_path):
 @pytest.mark.parametrize("radius", RADII)
 def test_owner_is_the_nearest_object_by_brute_force(radius):
     preds, target, truth, _ = batch(4, num_images=2)
-    fp_index, owner = nearest_owner(preds, target=target, ids=truth.ids, radius=radius)
+    fp_index, owner, distance = nearest_owner(preds, target=target, ids=truth.ids, radius=radius)
     wrong = ((preds != target) & (target != 255)).flatten().nonzero().squeeze(1)
     assert torch.equal(fp_index, wrong)
-    for flat, got in zip(fp_index.tolist(), owner.tolist(), strict=True):
+    found = (fp_index.tolist(), owner.tolist(), distance.tolist())
+    for flat, got, squared in zip(*found, strict=True):
         n, y, x = np.unravel_index(flat, target.shape)
         offsets = (target[n] == preds[n, y, x]).nonzero() - torch.tensor([y, x])
         nearest = min(((dy * dy + dx * dx, dy, dx) for dy, dx in offsets.tolist()), default=None)
         if nearest is None or nearest[0] > radius**2:
-            assert got == -1
+            assert (got, squared) == (-1, 1 << 62)
         else:
+            assert squared == nearest[0]
             assert got == truth.ids[n, y + nearest[1], x + nearest[2]]
 
 

@@ -5,6 +5,7 @@ import pytest
 from label_maps import BINS, NUM_CLASSES, batch, update_arguments
 
 from segattn.metrics import (
+    REACHES,
     SizeBins,
     SizeStratifiedIoU,
     image_counts,
@@ -16,9 +17,14 @@ from segattn.metrics import (
 IMAGES = [f"city/{number}" for number in range(6)]
 
 
+def make_metric(*, num_bins=6, radius=4):
+    radii = [radius * factor for factor in REACHES.values()]
+    return SizeStratifiedIoU(NUM_CLASSES, num_bins=num_bins, radius=radii[0], other_radii=radii[1:])
+
+
 def run_both(*, bins=BINS):
     """A metric and an object table of two batches of three images."""
-    metric = SizeStratifiedIoU(NUM_CLASSES, num_bins=bins.num_bins, radius=4)
+    metric = make_metric(num_bins=bins.num_bins)
     frames = []
     for seed in range(2):
         preds, target, truth, predicted = batch(seed)
@@ -39,6 +45,19 @@ def test_counts_of_the_images_sum_to_the_states(bins):
         assert counts[..., column].sum() > 0
 
 
+@pytest.mark.parametrize("reach", REACHES)
+def test_counts_of_each_reach_are_those_of_a_metric_with_that_radius(reach):
+    _, frame = run_both()
+    counts = image_counts(
+        frame, images=IMAGES, num_classes=NUM_CLASSES, bins=BINS, reach=reach
+    ).sum(0)
+    metric = make_metric(radius=4 * REACHES[reach])
+    for seed in range(2):
+        metric.update(*update_arguments(*batch(seed)))
+    assert np.array_equal(counts[..., 2], metric.fp.numpy())
+    assert np.array_equal(counts[..., 3], metric.fp_far.numpy())
+
+
 def test_counts_belong_to_their_image():
     _, frame = run_both()
     settings = {"num_classes": NUM_CLASSES, "bins": BINS}
@@ -52,7 +71,7 @@ def test_counts_belong_to_their_image():
 
 def test_frame_holds_objects_and_false_alarms():
     preds, target, truth, predicted = batch(0)
-    metric = SizeStratifiedIoU(NUM_CLASSES, num_bins=6, radius=4)
+    metric = make_metric()
     metric.update(*update_arguments(preds, target, truth, predicted))
     frame = object_frame(metric.rows, truth=truth, prediction=predicted, images=["a", "b", "c"])
     objects = frame[frame["kind"] == "object"]
@@ -61,11 +80,14 @@ def test_frame_holds_objects_and_false_alarms():
     assert objects["image"].tolist() == ["abc"[n] for n in truth.image]
     assert objects["from_instance"].any()
     alarms = frame[frame["kind"] == "false_alarm"]
-    far = metric.rows.fp_far > 0
+    far = (metric.rows.fp_far > 0).any(1)
     assert 0 < len(alarms) < len(predicted.cls)
-    assert alarms["fp_far"].tolist() == metric.rows.fp_far[far].tolist()
+    for column, reach in enumerate(REACHES):
+        assert objects[f"fp{reach}"].tolist() == metric.rows.fp[:, column].tolist()
+        assert alarms[f"fp_far{reach}"].tolist() == metric.rows.fp_far[far, column].tolist()
     assert alarms["width"].tolist() == predicted.width[far].tolist()
-    assert (alarms[["tp", "fp"]] == 0).all(axis=None)
+    assert (alarms[["tp", "fp", "fp_half", "fp_double"]] == 0).all(axis=None)
+    assert (frame["frame_area"] == 56 * 80).all()
     assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == {
         "image": "str",
         "kind": "str",
@@ -74,20 +96,23 @@ def test_frame_holds_objects_and_false_alarms():
         "width": "float32",
         "border": "bool",
         "from_instance": "bool",
-        "tp": "int32",
-        "fp": "int32",
-        "fp_far": "int32",
+        **dict.fromkeys(["frame_area", "tp", "fp", "fp_half", "fp_double"], "int32"),
+        **dict.fromkeys(["fp_far", "fp_far_half", "fp_far_double"], "int32"),
     }
 
 
 def test_frame_refuses_what_does_not_fit():
     preds, target, truth, predicted = batch(0)
-    metric = SizeStratifiedIoU(NUM_CLASSES, num_bins=6, radius=4)
+    metric = make_metric()
     metric.update(*update_arguments(preds, target, truth, predicted))
     with pytest.raises(ValueError, match="same update"):
         object_frame(metric.rows, truth=predicted, prediction=truth, images=["a", "b", "c"])
     with pytest.raises(ValueError, match="each of the 3 images, got 1"):
         object_frame(metric.rows, truth=truth, prediction=predicted, images=["a"])
+    alone = SizeStratifiedIoU(NUM_CLASSES, num_bins=6, radius=4)
+    alone.update(*update_arguments(preds, target, truth, predicted))
+    with pytest.raises(ValueError, match="3 radii of REACHES, got 1"):
+        object_frame(alone.rows, truth=truth, prediction=predicted, images=["a", "b", "c"])
 
 
 @pytest.mark.parametrize("rows", [slice(None), slice(0)])
@@ -150,8 +175,8 @@ def _drop_column(path):
         (_truncate, "no whole object table"),
         (_flip_a_bit, "no whole object table"),
         (_empty, "no whole object table"),
-        (_age, "version 1, got 0"),
-        (_strip, "version 1, got none"),
+        (_age, "version 2, got 0"),
+        (_strip, "version 2, got none"),
         (_drop_column, r"lacks the columns \['width'\]"),
     ],
 )

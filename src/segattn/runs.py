@@ -22,7 +22,7 @@ import yaml
 from segattn.files import atomic_path
 from segattn.metrics.table import read_table
 
-RESULT_SCHEMA = 1
+RESULT_SCHEMA = 2
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

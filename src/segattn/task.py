@@ -8,12 +8,14 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics.classification import MulticlassConfusionMatrix
 
 from segattn.data.source import IGNORE_INDEX
 from segattn.heads import HeadOutput
 from segattn.losses import segmentation_loss
 from segattn.metrics import (
     GROUPS,
+    REACHES,
     BatchObjects,
     SizeBins,
     SizeStratifiedIoU,
@@ -80,10 +82,21 @@ class SegmentationTask(pl.LightningModule):
         """One metric per evaluated split, and the bins of objects."""
         options = self.hparams["metric"]
         self.bins = SizeBins(options["stride"], tuple(options["size_edges"]), options["elongation"])
-        sizes = {"num_classes": len(self.hparams["classes"]), "num_bins": self.bins.num_bins}
-        limits = {"radius": options["radius"], "min_area": options["min_area"]}
-        self.val_metric = SizeStratifiedIoU(**sizes, **limits, ignore_index=IGNORE_INDEX)
-        self.test_metric = SizeStratifiedIoU(**sizes, **limits, ignore_index=IGNORE_INDEX)
+        num_classes, radius = len(self.hparams["classes"]), options["radius"]
+        # the object table also says what another reach would have counted
+        others = [factor * radius for factor in REACHES.values() if factor != 1]
+        self.val_metric, self.test_metric = (
+            SizeStratifiedIoU(
+                num_classes,
+                num_bins=self.bins.num_bins,
+                radius=radius,
+                other_radii=other_radii,
+                min_area=options["min_area"],
+                ignore_index=IGNORE_INDEX,
+            )
+            for other_radii in ([], others)
+        )
+        self.test_confusion = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORE_INDEX)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimizer with a schedule that is stepped every batch."""
@@ -133,6 +146,7 @@ class SegmentationTask(pl.LightningModule):
         The rows of the objects are the metric's: `test_metric.rows`.
         """
         predictions, found = self._update(self.test_metric, self(batch["image"]), batch)
+        self.test_confusion.update(predictions, batch["label"])
         return {"predictions": predictions, "predicted_objects": found}
 
     def on_validation_epoch_end(self) -> None:
@@ -147,6 +161,7 @@ class SegmentationTask(pl.LightningModule):
     def on_test_epoch_start(self) -> None:
         """Start anew."""
         self.test_metric.reset()
+        self.test_confusion.reset()
 
     def _losses(self, output: HeadOutput, target: Tensor) -> dict[str, Tensor]:
         return segmentation_loss(

@@ -20,6 +20,7 @@ from segattn.callbacks import CostMeter, Evidence, StatusWriter, StepSeed
 from segattn.config import differences
 from segattn.data.datamodule import SegmentationData
 from segattn.data.source import IGNORE_INDEX
+from segattn.data.training_objects import training_objects
 from segattn.files import atomic_path
 from segattn.logging import build_loggers, close_loggers
 from segattn.losses import inverse_sqrt_weights
@@ -194,6 +195,7 @@ def _result(
         "protocol": PROTOCOL,
         "num_images": int(task.test_metric.n_images),
         "images": evidence.names,
+        "blocks": source.blocks(),
         "head": config["head"],
         "encoder": config["encoder"],
         "data": {
@@ -204,8 +206,10 @@ def _result(
             "ignore_index": IGNORE_INDEX,
             "groups": {name: list(classes) for name, classes in source.groups.items()},
         },
+        "train_objects": training_objects(data.source("train"), min_area=metric["min_area"]),
         "metric": metric,
         "scores": summarise(task.test_metric, classes=source.classes),
+        "confusion": task.test_confusion.compute().tolist(),
         "cost": {**_model_cost(task, data), **meter.summary()},
         "training": {
             "optimizer": config["optimizer"],

@@ -1,6 +1,6 @@
 """CamVid in the layout of the SegNet tutorial (Brostow et al. 2009; Badrinarayanan et al. 2017)."""
 
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from segattn.data.source import IGNORE_INDEX, Sample, Source, Split
 
 _VOID = 11
+_BLOCK_FRAMES = 15  # 15 s at the labelled rate of one frame a second
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
@@ -55,6 +56,15 @@ class CamVid(Source):
         self._pairs = _pair_files(Path(root), split)
         self.names = [image.stem for image, _ in self._pairs]
         self.title = "camvid" if scale == 1 else f"camvid (scale {scale:g})"
+
+    def blocks(self) -> list[int]:
+        """Runs of at least 15 frames of one video; its name stands before the underscore."""
+        blocks: list[int] = []
+        for _, frames in groupby(self.names, key=lambda name: name.split("_")[0]):
+            first, count = (blocks[-1] + 1 if blocks else 0), len(list(frames))
+            last = max(count // _BLOCK_FRAMES, 1) - 1  # takes the remainder
+            blocks += [first + min(i // _BLOCK_FRAMES, last) for i in range(count)]
+        return blocks
 
     def load(self, index: int) -> Sample:
         """Frame `index`, uint8; void is 255."""

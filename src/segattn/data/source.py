@@ -44,6 +44,10 @@ class Source(ABC):
     names: list[str]
     title: str
 
+    def blocks(self) -> list[int]:
+        """Block of each sample; those of one block, such as near frames of a video, are alike."""
+        return list(range(len(self.names)))
+
     @abstractmethod
     def load(self, index: int) -> Sample:
         """Sample `index`.

@@ -11,7 +11,10 @@ from segattn.metrics.objects import (
 )
 from segattn.metrics.size_iou import SizeStratifiedIoU
 from segattn.metrics.table import (
+    REACHES,
     SCHEMA_VERSION,
+    Bins,
+    Reach,
     image_counts,
     object_frame,
     read_table,
@@ -20,11 +23,14 @@ from segattn.metrics.table import (
 
 __all__ = [
     "GROUPS",
+    "REACHES",
     "SCHEMA_VERSION",
     "BatchObjects",
+    "Bins",
     "Counts",
     "ObjectRows",
     "Objects",
+    "Reach",
     "SizeBins",
     "SizeStratifiedIoU",
     "find_objects",

@@ -1,8 +1,9 @@
 """From label maps to integer counts per object, and from counts to scores.
 
 N, H, W = images, height, width; M = false-positive pixels; K = ground-truth objects of the batch;
-P = predicted components of the batch; C = classes; B = bins. All counts are int64, because float32
-stops counting pixels at 2^24, and int64 sums are the same in any order and on any device.
+P = predicted components of the batch; R = radii of the attribution; C = classes; B = bins. All
+counts are int64, because float32 stops counting pixels at 2^24, and int64 sums are the same in any
+order and on any device.
 """
 
 import math
@@ -25,9 +26,9 @@ class ObjectRows:
         cls: [K], class of the ground-truth object.
         area: [K], its pixels.
         tp: [K], those predicted as its class.
-        fp: [K], false-positive pixels it owns, see `nearest_owner`.
+        fp: [K, R], false-positive pixels it owns within each radius, see `nearest_owner`.
         pred_cls: [P], class of the predicted component.
-        fp_far: [P], its false-positive pixels without an owner: false alarms.
+        fp_far: [P, R], its false-positive pixels without an owner there: false alarms.
     """
 
     cls: Tensor
@@ -144,7 +145,7 @@ def object_rows(
     num_objects: int,
     pred_ids: Tensor,
     num_predicted: int,
-    radius: float,
+    radii: Sequence[float],
     ignore_index: int = 255,
 ) -> ObjectRows:
     """Count, for every object of a batch, what it covers and what was predicted there.
@@ -156,28 +157,35 @@ def object_rows(
         num_objects: K.
         pred_ids: int64 [N, H, W], component of the prediction, 0..P-1 everywhere.
         num_predicted: P.
-        radius: px, reach of an object over false positives around it.
+        radii: px, R reaches of an object over false positives around it. The nearest object is the
+            same for all of them, so that one search serves all.
         ignore_index: Label of void pixels, which count nowhere.
     """
     valid = target != ignore_index
     owners, hit = ids[valid], (preds == target)[valid]
-    fp_index, owner = nearest_owner(
-        preds, target=target, ids=ids, radius=radius, ignore_index=ignore_index
+    fp_index, owner, distance = nearest_owner(
+        preds, target=target, ids=ids, radius=max(radii), ignore_index=ignore_index
     )
-    far = pred_ids.flatten()[fp_index[owner < 0]]
+    component = pred_ids.flatten()[fp_index]
+    within = [distance <= radius * radius for radius in radii]
     return ObjectRows(
         cls=ids.new_zeros(num_objects).index_put_((owners,), target[valid]),
         area=torch.bincount(owners, minlength=num_objects),
         tp=torch.bincount(owners[hit], minlength=num_objects),
-        fp=torch.bincount(owner[owner >= 0], minlength=num_objects),
+        fp=_count_columns([owner[near] for near in within], length=num_objects),
         pred_cls=ids.new_zeros(num_predicted).index_put_((pred_ids.flatten(),), preds.flatten()),
-        fp_far=torch.bincount(far, minlength=num_predicted),
+        fp_far=_count_columns([component[~near] for near in within], length=num_predicted),
     )
+
+
+def _count_columns(columns: Sequence[Tensor], *, length: int) -> Tensor:
+    """How often each of 0..length-1 stands in each column: int64 [length, len(columns)]."""
+    return torch.stack([torch.bincount(column, minlength=length) for column in columns], dim=1)
 
 
 def nearest_owner(
     preds: Tensor, *, target: Tensor, ids: Tensor, radius: float, ignore_index: int = 255
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Nearest object of the predicted class for every false-positive pixel.
 
     The distance is Euclidean and exact, from pixel centre to the nearest pixel centre of the object
@@ -192,12 +200,12 @@ def nearest_owner(
         ignore_index: Label of void pixels: never false positive, never owned.
 
     Returns:
-        Flat index of each false-positive pixel, int64 [M] ascending, and its owner, int64 [M], -1
-        where no object is within reach.
+        Flat index of each false-positive pixel, int64 [M] ascending; its owner, int64 [M], -1 where
+        no object is within reach; the squared distance to it, int64 [M], 2^62 without an owner.
     """
     target = target.long().masked_fill(target == ignore_index, -1)
     fp_index = ((target >= 0) & (preds != target)).flatten().nonzero().squeeze(1)
-    owner = torch.full_like(fp_index, -1)
+    owner, distance = torch.full_like(fp_index, -1), torch.full_like(fp_index, 1 << 62)
     todo = _within_reach(preds, target=target, fp_index=fp_index, radius=radius)
 
     # A margin as wide as the reach makes every offset a valid index; int16 keeps the map in cache.
@@ -209,14 +217,15 @@ def nearest_owner(
     padded_width = width + 2 * margin
     at = (image * (height + 2 * margin) + row + margin) * padded_width + column + margin
     wanted = preds.flatten()[fp_index[todo]].short()
-    for ring in _rings(radius, row_stride=padded_width):
+    for squared, ring in _rings(radius, row_stride=padded_width):
         offsets = torch.tensor(ring, device=at.device)
         # max() names the first of equal values, so the order within a ring decides ties.
         found, which = (classes[at + offsets[:, None]] == wanted).max(0)
         hit, miss = found.nonzero().squeeze(1), (~found).nonzero().squeeze(1)
         owner[todo[hit]] = objects[at[hit] + offsets[which[hit]]]
+        distance[todo[hit]] = squared
         todo, at, wanted = todo[miss], at[miss], wanted[miss]
-    return fp_index, owner
+    return fp_index, owner, distance
 
 
 def _within_reach(preds: Tensor, *, target: Tensor, fp_index: Tensor, radius: float) -> Tensor:
@@ -240,8 +249,8 @@ def _within_reach(preds: Tensor, *, target: Tensor, fp_index: Tensor, radius: fl
     return occupied[image, wanted, rows[row], columns[column]].nonzero().squeeze(1)
 
 
-def _rings(radius: float, *, row_stride: int) -> Iterator[list[int]]:
-    """Flat offsets of equal distance, nearest ring first, each ring in (dy, dx) order."""
+def _rings(radius: float, *, row_stride: int) -> Iterator[tuple[int, list[int]]]:
+    """Squared distance and its flat offsets in (dy, dx) order, nearest ring first."""
     reach = range(-math.floor(radius), math.floor(radius) + 1)
     rings: dict[int, list[int]] = {}
     for dy in reach:
@@ -249,4 +258,4 @@ def _rings(radius: float, *, row_stride: int) -> Iterator[list[int]]:
             if 0 < dy * dy + dx * dx <= radius * radius:
                 rings.setdefault(dy * dy + dx * dx, []).append(dy * row_stride + dx)
     for distance in sorted(rings):
-        yield rings[distance]
+        yield distance, rings[distance]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 import cc3d
 import edt
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
@@ -84,6 +85,10 @@ class SizeBins:
     def num_bins(self) -> int:
         """Number of joint bins."""
         return 2 * (len(self.size_edges) + 1)
+
+    def of(self, frame: pd.DataFrame) -> NDArray[np.int64]:
+        """Joint bin of each row of an object table, int64 [rows]."""
+        return self.assign(frame["area"].to_numpy(), frame["width"].to_numpy())
 
     def assign(self, area: ArrayLike, width: ArrayLike) -> NDArray[np.int64]:
         """Joint bin of each object, int64 [K], from areas in px^2 and widths in px, both [K]."""

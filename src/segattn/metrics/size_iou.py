@@ -1,5 +1,6 @@
 """The IoU of each class, by size and shape of the ground-truth object, as a torchmetrics Metric."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ class SizeStratifiedIoU(Metric):
         num_classes: C.
         num_bins: B, for example `SizeBins().num_bins`.
         radius: px, reach of an object over false positives around it; twice the stride is usual.
+        other_radii: px, further reaches that `rows` counts too, to see what depends on the reach.
         ignore_index: Label of void pixels, which count nowhere.
         min_area: px; smaller objects are left out of the means over objects, not of the pixel sums.
         kwargs: Of `torchmetrics.Metric`.
@@ -54,19 +56,20 @@ class SizeStratifiedIoU(Metric):
         *,
         num_bins: int,
         radius: float,
+        other_radii: Sequence[float] = (),
         ignore_index: int = 255,
         min_area: int = 16,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if num_classes < 1 or num_bins < 1 or radius < 0:
+        self.radii = (radius, *other_radii)
+        if num_classes < 1 or num_bins < 1 or min(self.radii) < 0:
             raise ValueError(
-                "num_classes and num_bins must be 1 or more and radius 0 or more, "
-                f"got {num_classes}, {num_bins} and {radius}"
+                "num_classes and num_bins must be 1 or more and radii 0 or more, "
+                f"got {num_classes}, {num_bins} and {self.radii}"
             )
         self.num_classes = num_classes
         self.num_bins = num_bins
-        self.radius = radius
         self.ignore_index = ignore_index
         self.min_area = min_area
         self.rows: ObjectRows | None = None
@@ -109,7 +112,7 @@ class SizeStratifiedIoU(Metric):
             num_objects=len(obj_bin),
             pred_ids=pred_ids,
             num_predicted=len(pred_bin),
-            radius=self.radius,
+            radii=self.radii,
             ignore_index=self.ignore_index,
         )
         self._add(rows, obj_bin=obj_bin, pred_bin=pred_bin)
@@ -133,13 +136,14 @@ class SizeStratifiedIoU(Metric):
         counted = rows.area >= self.min_area
         cell = rows.cls * self.num_bins + obj_bin
         pred_cell = rows.pred_cls * self.num_bins + pred_bin
+        fp, fp_far = rows.fp[:, 0], rows.fp_far[:, 0]
         added = {
             "tp": (cell, rows.tp),
             "area": (cell, rows.area),
-            "fp": (cell, rows.fp),
-            "fp_far": (pred_cell, rows.fp_far),
+            "fp": (cell, fp),
+            "fp_far": (pred_cell, fp_far),
             "n_obj": (cell, counted.long()),
-            "sum_iou": (cell, counted * fixed_ratio(rows.tp, rows.area + rows.fp)),
+            "sum_iou": (cell, counted * fixed_ratio(rows.tp, rows.area + fp)),
             "sum_rec": (cell, counted * fixed_ratio(rows.tp, rows.area)),
         }
         for name, (index, values) in added.items():

@@ -1,11 +1,13 @@
 """The object table: one row per object, from which every score can be computed again without a GPU.
 
 It is the evidence of a run. Other bin edges, other groups of classes and the bootstrap over images
-start from it; only the radius of the attribution is fixed in it.
+start from it; only the radii of the attribution are fixed in it: that of the metric, half and
+double of it.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,9 +18,13 @@ from torch import Tensor
 
 from segattn.files import atomic_path
 from segattn.metrics.functional import ObjectRows
-from segattn.metrics.objects import BatchObjects, SizeBins
+from segattn.metrics.objects import BatchObjects
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+Reach = Literal["", "_half", "_double"]
+REACHES: dict[Reach, float] = {"": 1.0, "_half": 0.5, "_double": 2.0}
+"""Suffix of the columns fp and fp_far, and the radius in units of the metric's."""
 
 _VERSION_KEY = b"segattn_objects_version"
 _SCHEMA = pa.schema(
@@ -30,11 +36,32 @@ _SCHEMA = pa.schema(
         ("width", pa.float32()),
         ("border", pa.bool_()),
         ("from_instance", pa.bool_()),
+        ("frame_area", pa.int32()),
         ("tp", pa.int32()),
-        ("fp", pa.int32()),
-        ("fp_far", pa.int32()),
+        *((f"fp{reach}", pa.int32()) for reach in REACHES),
+        *((f"fp_far{reach}", pa.int32()) for reach in REACHES),
     ]
 )
+
+
+_DTYPES = {
+    pa.string(): "str",
+    pa.bool_(): "bool",
+    pa.int16(): "int16",
+    pa.int32(): "int32",
+    pa.float32(): "float32",
+}
+
+
+class Bins(Protocol):
+    """What sorts the rows of an object table: `SizeBins`, `Axis`."""
+
+    @property
+    def num_bins(self) -> int:
+        """Number of bins B."""
+
+    def of(self, frame: pd.DataFrame) -> NDArray[np.int64]:
+        """Bin of each row, int64 [rows], 0..B-1."""
 
 
 def object_frame(
@@ -43,40 +70,31 @@ def object_frame(
     """Object table of one batch.
 
     One row of kind "object" per ground-truth object, and one of kind "false_alarm" per predicted
-    component with false-positive pixels that no object owns.
+    component with false-positive pixels that no object owns within the smallest radius.
 
     Args:
-        rows: Counts of K objects and P predicted components.
+        rows: Counts of K objects and P predicted components, at the radii of `REACHES`.
         truth: The K objects.
         prediction: The P components, on the whole prediction, void included.
         images: Name of each image of the batch.
 
     Returns:
         Columns image (str), kind (str), cls (int16), area (int32, px; of the whole component for a
-        false alarm), width (float32, px), border (bool), from_instance (bool), tp, fp and fp_far
-        (int32, px).
+        false alarm), width (float32, px), border (bool), from_instance (bool), frame_area (int32,
+        px of the whole image), tp, and fp and fp_far at each reach (int32, px).
 
     Raises:
         ValueError: If the numbers of objects, components or images do not fit together.
     """
     _check_batch(rows, truth=truth, prediction=prediction, images=images)
-    alarms = rows.fp_far > 0
-    zeros = rows.tp.new_zeros(len(rows.tp))
-    none = rows.fp_far.new_zeros(int(alarms.sum()))
-    names = np.array(images, dtype=object)
-    found = _columns(truth, names=names, kind="object", tp=rows.tp, fp=rows.fp, fp_far=zeros)
-    invented = _columns(
-        _select(prediction, alarms),
-        names=names,
-        kind="false_alarm",
-        tp=none,
-        fp=none,
-        fp_far=rows.fp_far[alarms],
-    )
-    data = {name: np.concatenate([found[name], invented[name]]) for name in _SCHEMA.names}
-    dtypes = {"image": "str", "kind": "str", "cls": "int16", "width": "float32"}
-    dtypes |= dict.fromkeys(["area", "tp", "fp", "fp_far"], "int32")
-    return pd.DataFrame(data).astype(dtypes)
+    alarms = (rows.fp_far > 0).any(1)
+    found = {"tp": rows.tp, **_columns_of("fp", rows.fp)}
+    invented = _columns_of("fp_far", rows.fp_far[alarms])
+    parts = [
+        _frame(truth, images=images, kind="object", counts=found),
+        _frame(_select(prediction, alarms), images=images, kind="false_alarm", counts=invented),
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
@@ -89,7 +107,7 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
     table = pa.Table.from_pandas(frame, schema=_SCHEMA, preserve_index=False)
     table = table.replace_schema_metadata({_VERSION_KEY: str(SCHEMA_VERSION)})
     with atomic_path(path) as draft:
-        pq.write_table(table, draft, write_page_checksum=True)
+        pq.write_table(table, draft, compression="zstd", write_page_checksum=True)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -118,7 +136,12 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def image_counts(
-    frame: pd.DataFrame, *, images: Sequence[str], num_classes: int, bins: SizeBins
+    frame: pd.DataFrame,
+    *,
+    images: Sequence[str],
+    num_classes: int,
+    bins: Bins,
+    reach: Reach = "",
 ) -> NDArray[np.int64]:
     """Pixel counts per image, class and bin: all that scores and the bootstrap over images need.
 
@@ -126,7 +149,8 @@ def image_counts(
         frame: Object table.
         images: Name of every image of the test, also of those without a row.
         num_classes: C.
-        bins: Joint bins.
+        bins: For example `SizeBins` or `Axis`.
+        reach: Which radius of the attribution, see `REACHES`.
 
     Returns:
         int64 [len(images), C, bins.num_bins, 4]: tp, area, fp, fp_far. Summed over the images it
@@ -147,15 +171,17 @@ def image_counts(
         raise ValueError(
             f"the table must hold classes 0..{num_classes - 1}, got {cls.min()}..{cls.max()}"
         )
-    joint = bins.assign(frame["area"].to_numpy(), frame["width"].to_numpy())
-    cell = (image * num_classes + cls) * bins.num_bins + joint
+    cell = (image * num_classes + cls) * bins.num_bins + bins.of(frame)
     is_object = (frame["kind"] == "object").to_numpy()
-    counts = np.zeros((4, len(images) * num_classes * bins.num_bins), dtype=np.int64)
-    np.add.at(counts[0], cell, frame["tp"].to_numpy(np.int64))
-    np.add.at(counts[1], cell, frame["area"].to_numpy(np.int64) * is_object)
-    np.add.at(counts[2], cell, frame["fp"].to_numpy(np.int64))
-    np.add.at(counts[3], cell, frame["fp_far"].to_numpy(np.int64))
-    return counts.reshape(4, len(images), num_classes, bins.num_bins).transpose(1, 2, 3, 0)
+    columns = [
+        frame["tp"].to_numpy(np.int64),
+        frame["area"].to_numpy(np.int64) * is_object,
+        frame[f"fp{reach}"].to_numpy(np.int64),
+        frame[f"fp_far{reach}"].to_numpy(np.int64),
+    ]
+    counts = np.zeros((len(images) * num_classes * bins.num_bins, 4), dtype=np.int64)
+    np.add.at(counts, cell, np.stack(columns, axis=1))
+    return counts.reshape(len(images), num_classes, bins.num_bins, 4)
 
 
 def _check_batch(
@@ -166,6 +192,11 @@ def _check_batch(
             f"rows count {len(rows.tp)} objects and {len(rows.fp_far)} components, got truth with "
             f"{len(truth.cls)} and prediction with {len(prediction.cls)}; pass those of the same "
             "update"
+        )
+    if rows.fp.shape[1] != len(REACHES):
+        raise ValueError(
+            f"rows must be counted at the {len(REACHES)} radii of REACHES, got {rows.fp.shape[1]}; "
+            "give the metric other_radii"
         )
     if len(images) != len(truth.ids):
         raise ValueError(
@@ -185,17 +216,32 @@ def _select(objects: BatchObjects, mask: Tensor) -> BatchObjects:
     )
 
 
-def _columns(
-    objects: BatchObjects, *, names: NDArray[np.object_], kind: str, **counts: Tensor
-) -> dict[str, NDArray[np.generic]]:
-    tensors = {
+def _columns_of(name: str, counts: Tensor) -> dict[str, Tensor]:
+    """One column per reach from counts [rows, R]."""
+    return {f"{name}{reach}": column for reach, column in zip(REACHES, counts.T, strict=True)}
+
+
+def _frame(
+    objects: BatchObjects, *, images: Sequence[str], kind: str, counts: dict[str, Tensor]
+) -> pd.DataFrame:
+    """Rows of one kind; a count that the kind does not have is 0."""
+    num_rows, (height, width) = len(objects.cls), objects.ids.shape[1:]
+    names = np.array(images, dtype=object)[objects.image.cpu().numpy()]
+    given = {
+        "image": names,
+        "kind": np.full(num_rows, kind, dtype=object),
         "cls": objects.cls,
         "area": objects.area,
         "width": objects.width,
         "border": objects.border,
         "from_instance": objects.from_instance,
+        "frame_area": np.full(num_rows, height * width),
         **counts,
     }
-    columns = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-    image = names[objects.image.cpu().numpy()]
-    return {"image": image, "kind": np.full(len(image), kind, dtype=object), **columns}
+    zeros = np.zeros(num_rows, dtype=np.int32)
+    data = {name: _array(given.get(name, zeros)) for name in _SCHEMA.names}
+    return pd.DataFrame(data).astype({f.name: _DTYPES[f.type] for f in _SCHEMA})
+
+
+def _array(values: Tensor | NDArray[np.generic]) -> NDArray[np.generic]:
+    return values.cpu().numpy() if isinstance(values, Tensor) else values
