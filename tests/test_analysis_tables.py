@@ -4,6 +4,7 @@ import pytest
 from simulated_runs import edit_result, simulate, write_run, write_unfinished
 
 from segattn.analysis import compare, display, tables, text
+from segattn.analysis.measures import measures
 from segattn.metrics import write_table
 from segattn.runs import Run, load_runs
 
@@ -219,7 +220,7 @@ def test_variants_of_a_head_are_compared_with_its_default(tmp_path):
     wide = display.differences_by_size(comparison)
     assert list(wide["head"]) == ["fla", variant]
     assert list(wide["minus"]) == ["fcn", "fla"]
-    assert list(wide.columns)[2:] == list(tables.measures(comparison))
+    assert list(wide.columns)[2:] == list(measures(comparison))
 
 
 def test_two_runs_with_one_seed_are_refused(tmp_path):

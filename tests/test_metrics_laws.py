@@ -135,7 +135,7 @@ def block_noise(labels, rng, *, evaluated):
 
 
 def official_scores(script, maps, folder, monkeypatch):
-    # numpy 2.4 dropped in1d, which cityscapesScripts 2.3.0 calls, see numpy's 2.4.0 release notes.
+    # numpy 2.4 dropped in1d: https://github.com/mcordts/cityscapesScripts/pull/196
     monkeypatch.setattr(np, "in1d", lambda a, b, **k: np.isin(a, b, **k), raising=False)
     monkeypatch.setattr(script.args, "quiet", True)
     monkeypatch.setattr(script.args, "JSONOutput", False)
@@ -155,8 +155,10 @@ def test_iou_and_iiou_are_those_of_cityscapes(tmp_path, monkeypatch, seed):
     script, train_id = cityscapes()
     rng = np.random.default_rng(seed)
     evaluated = np.flatnonzero(train_id < 255)
-    thing_ids = [script.name2label[name].id for name in script.args.avgClassSize]
-    things = [label for label in thing_ids if train_id[label] < 255 and label != GROUP_ONLY]
+    average = script.args.avgClassSize
+    sizes = {script.name2label[name].id: size for name, size in average.items()}
+    sizes = {label: size for label, size in sizes.items() if train_id[label] < 255}
+    things = [label for label in sizes if label != GROUP_ONLY]
     maps = [street(rng, things=things) for _ in range(4)]
     maps = [(*pair, block_noise(pair[0], rng, evaluated=evaluated)) for pair in maps]
     official = official_scores(script, maps, tmp_path, monkeypatch)
@@ -172,12 +174,10 @@ def test_iou_and_iiou_are_those_of_cityscapes(tmp_path, monkeypatch, seed):
     assert np.array_equal(iou[train_id[evaluated]], expected, equal_nan=True)
     assert len(np.unique(iou[~np.isnan(iou)])) > 10
 
-    average = script.args.avgClassSize.values()
-    sizes = dict(zip(train_id[thing_ids].tolist(), average, strict=True))
-    scores = instance_iou(table, average_size=sizes)
+    scores = instance_iou(table, average_size={train_id[k]: size for k, size in sizes.items()})
     for label in things:
         theirs = official["classInstScores"][script.id2label[label].name]
-        assert math.isclose(scores[train_id[label]], theirs, abs_tol=1e-12)
+        assert math.isclose(scores[train_id[label]], theirs, rel_tol=0, abs_tol=1e-12)
         assert 0 < theirs < 1
     # Without an instance there is nothing to find; Cityscapes counts 0 there for a false positive.
     assert math.isnan(scores[train_id[GROUP_ONLY]])
@@ -194,18 +194,19 @@ def rows(*, tp, area, **columns):
 
 def test_iiou_counts_each_instance_alike_and_each_false_positive_once():
     tp, area = [5, 900, 0], [10, 1000, 70]
-    assert instance_iou(rows(tp=tp, area=area), average_size={1: 250})[1] == 1.4 / 3
+    clean = instance_iou(rows(tp=tp, area=area), average_size={1: 250})
+    assert clean == pytest.approx({1: 1.4 / 3})
     # One average instance of false positives, near and far, weighs as much as an instance.
     false = rows(tp=tp, area=area, fp=[0, 150, 0], fp_far=[0, 0, 100])
-    assert instance_iou(false, average_size={1: 250})[1] == 1.4 / 4
+    assert instance_iou(false, average_size={1: 250}) == pytest.approx({1: 1.4 / 4})
     false = rows(tp=tp, area=area, fp=[0, 150, 0], fp_far=[0, 0, 100], cls=[1, 1, 2])
     scores = instance_iou(false, average_size={1: 100, 2: 100})
-    assert scores == {1: 1.4 / (2 + 1.5), 2: 0.0}
+    assert scores == pytest.approx({1: 1.4 / (2 + 1.5), 2: 0})
 
 
 def test_iiou_leaves_out_groups_but_not_their_false_positives():
     found = rows(tp=[9, 0], area=[10, 50], fp=[0, 20], from_instance=[True, False])
-    assert instance_iou(found, average_size={1: 20})[1] == 0.9 / 2
+    assert instance_iou(found, average_size={1: 20}) == pytest.approx({1: 0.9 / 2})
     assert math.isnan(instance_iou(found.iloc[1:], average_size={1: 20})[1])
     assert math.isnan(instance_iou(found, average_size={4: 20})[4])
 

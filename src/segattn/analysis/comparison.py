@@ -8,15 +8,17 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segattn.analysis.stats import AREA, Sample, resample
+from segattn.analysis.stats import AREA, Array, Sample, resample
 from segattn.heads import HEADS
-from segattn.metrics import GROUPS, SizeBins, image_counts
+from segattn.metrics import ALL_GROUPS, SizeBins, image_counts
+from segattn.oracle import read_oracle
 from segattn.runs import Run
 
 # the order of tables and the colours of figures; other heads follow by name
@@ -28,25 +30,39 @@ MIN_OBJECTS = 30
 MIN_IMAGES = 10
 
 # the facts that all runs of one comparison share
-SHARED = ("experiment", "data", "split", "images", "protocol", "encoder", "metric")
+SHARED = (
+    "experiment",
+    "data",
+    "split",
+    "images",
+    "blocks",
+    "train_objects",
+    "protocol",
+    "encoder",
+    "metric",
+)
 
 
-@dataclass(frozen=True)
+# compared by identity, so that verdicts can be kept per comparison
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """Finished runs of one experiment on one data set.
 
     Attributes:
         samples: Head (name, and knobs where it has variants) to its counts, in display order.
         runs: Head to its runs, in the order of the seeds.
-        facts: What all runs share: experiment, data, split, images, protocol, encoder, metric.
-        support: One row per class and size group: class, group, objects, images, pixels,
-            published. Objects below the minimum area count as pixels only.
+        oracle: What a perfect head scores, by stride, as one seed; empty where the experiment
+            folder has no oracle.
+        facts: What all runs share, the entries of result.json named by `SHARED`.
+        support: One row per class and group of `ALL_GROUPS`: class, group, objects, images,
+            pixels, published. Objects below the minimum area count as pixels only.
         unfinished: Runs without a result.
         notes: What a reader has to know about how the runs differ, in words.
     """
 
     samples: dict[str, Sample]
     runs: dict[str, list[Run]]
+    oracle: dict[int, Sample]
     facts: dict[str, Any]
     support: pd.DataFrame
     unfinished: list[Run]
@@ -70,7 +86,7 @@ class Comparison:
         return list(self.facts["data"]["classes"])
 
     def published_classes(self, group: str) -> list[int]:
-        """Labels of the classes with enough objects in a size group, the same for all heads."""
+        """Labels of the classes with enough objects in a group, the same for all heads."""
         rows = self.support[(self.support["group"] == group) & self.support["published"]]
         return [self.classes.index(name) for name in rows["class"]]
 
@@ -101,6 +117,11 @@ def compare(runs: Sequence[Run]) -> Comparison:
     return Comparison(
         samples=samples,
         runs={head: [run for run, _ in cells] for head, cells in by_head.items()},
+        oracle=_oracle(
+            results[0][0].path.parent / "oracle",
+            facts=facts,
+            truth=next(iter(samples.values())).sums[0, ..., AREA],
+        ),
         facts=facts,
         support=_support(next(iter(tables.values()))[0], facts=facts),
         unfinished=[run for run in runs if run.result is None],
@@ -195,11 +216,26 @@ def _samples(
                     f"{run.path.name} was tested on other labels than the runs before it, though "
                     "the image names agree; evaluate all runs on the same version of the data"
                 )
-        samples[head] = resample(z, seeds=[int(result["seed"]) for _, result in cells])
+        seeds = [int(result["seed"]) for _, result in cells]
+        samples[head] = resample(z, seeds=seeds, blocks=facts["blocks"])
     return samples
 
 
-def _bins(facts: dict[str, Any]) -> SizeBins:
+def _oracle(folder: Path, *, facts: dict[str, Any], truth: Array) -> dict[int, Sample]:
+    samples = {}
+    for stride, table in read_oracle(folder).items():
+        z = _counts(table, facts=facts)[None]
+        if not np.array_equal(z[..., AREA].sum((0, 1)), truth):
+            raise ValueError(
+                f"{folder} was made from other labels than the runs beside it; delete it and run "
+                "scripts/collect.py again"
+            )
+        samples[stride] = resample(z, seeds=[0], blocks=facts["blocks"])
+    return samples
+
+
+def size_bins(facts: dict[str, Any]) -> SizeBins:
+    """The joint bins of a comparison."""
     metric = facts["metric"]
     return SizeBins(
         stride=metric["stride"], size_edges=metric["size_edges"], elongation=metric["elongation"]
@@ -212,15 +248,15 @@ def _counts(table: pd.DataFrame, *, facts: dict[str, Any]) -> NDArray[np.int64]:
         table,
         images=facts["images"],
         num_classes=len(facts["data"]["classes"]),
-        bins=_bins(facts),
+        bins=size_bins(facts),
     )
 
 
 def _support(table: pd.DataFrame, *, facts: dict[str, Any]) -> pd.DataFrame:
     truth = table[table["kind"] == "object"]
-    joint = _bins(facts).assign(truth["area"].to_numpy(), truth["width"].to_numpy())
+    joint = size_bins(facts).of(truth)
     rows = []
-    for group, members in GROUPS.items():
+    for group, members in ALL_GROUPS.items():
         cell = truth[np.isin(joint, members)]
         counted = cell[cell["area"] >= facts["metric"]["min_area"]]
         for label, name in enumerate(facts["data"]["classes"]):

@@ -8,6 +8,7 @@ import pandas as pd
 
 from segattn.analysis import tables
 from segattn.analysis.comparison import Comparison
+from segattn.analysis.measures import measures
 from segattn.metrics import GROUPS
 
 MISSING = "n/a"
@@ -34,8 +35,8 @@ def differences(comparison: Comparison) -> pd.DataFrame:
             "measure": frame["measure"],
             "head": frame["head"],
             "minus": frame["reference"],
-            "difference [points]": _ranged(frame, POINTS),
-            "p": ["<0.001" if p < 0.001 else number(p, "{:.3f}") for p in frame["p"]],
+            "difference [points]": ranged(frame, POINTS),
+            "p": [p_value(p) for p in frame["p"]],
             "seeds": frame["seeds"].astype(str),
             "reading": frame["reading"],
         }
@@ -45,7 +46,7 @@ def differences(comparison: Comparison) -> pd.DataFrame:
 def differences_by_size(comparison: Comparison) -> pd.DataFrame:
     """One row per head: what it is compared with, and the difference in points of each measure."""
     frame = tables.differences(comparison).rename(columns={"reference": "minus"})
-    wide = frame.assign(cell=_ranged(frame, POINTS)).pivot(
+    wide = frame.assign(cell=ranged(frame, POINTS)).pivot(
         index=["head", "minus"], columns="measure", values="cell"
     )
     order = frame[["head", "minus"]].drop_duplicates().apply(tuple, axis=1)
@@ -55,7 +56,7 @@ def differences_by_size(comparison: Comparison) -> pd.DataFrame:
 def class_scores(comparison: Comparison) -> pd.DataFrame:
     """One row per class, one column per head: IoU in percent with 95% intervals."""
     frame = tables.class_scores(comparison)
-    wide = frame.assign(cell=_ranged(frame, PERCENT)).pivot(
+    wide = frame.assign(cell=ranged(frame, PERCENT)).pivot(
         index="class", columns="head", values="cell"
     )
     return _flat(wide.loc[comparison.classes, comparison.heads])
@@ -73,8 +74,25 @@ def class_groups(comparison: Comparison) -> pd.DataFrame:
 
 
 def sizes(comparison: Comparison) -> pd.DataFrame:
-    """One row per head: mIoU and IoU per size and shape in percent with 95% intervals."""
-    return _wide(tables.scores(comparison), columns="measure")
+    """One row per head: mIoU and IoU per size and shape in percent with 95% intervals.
+
+    The last row is a perfect head at the encoder's stride, where the folder holds an oracle.
+    """
+    shown = _wide(tables.scores(comparison), columns="measure")
+    stride = comparison.facts["encoder"]["output_stride"]
+    perfect = oracle(comparison)
+    perfect = perfect[perfect["stride"] == str(stride)].drop(columns="stride")
+    return pd.concat([shown, perfect.assign(head="(perfect head)")], ignore_index=True)
+
+
+def oracle(comparison: Comparison) -> pd.DataFrame:
+    """One row per output stride: what a perfect head scores, with intervals over the images."""
+    columns = ["stride", *measures(comparison)]
+    frame = tables.oracle(comparison).rename(columns={"head": "stride"})
+    wide = frame.assign(cell=ranged(frame, PERCENT)).pivot(
+        index="stride", columns="measure", values="cell"
+    )
+    return _flat(wide.reindex(columns=columns[1:], index=frame["stride"].unique()))[columns]
 
 
 def group_recall(comparison: Comparison) -> pd.DataFrame:
@@ -138,7 +156,12 @@ def number(value: float, form: str) -> str:
     return MISSING if pd.isna(value) else form.format(value)
 
 
-def _ranged(frame: pd.DataFrame, form: str) -> list[str]:
+def p_value(p: float) -> str:
+    """A p-value to three digits, or "n/a"."""
+    return "<0.001" if p < 0.001 else number(p, "{:.3f}")
+
+
+def ranged(frame: pd.DataFrame, form: str) -> list[str]:
     """`value [low, high]` for each row of a tidy table."""
     cell = f"{form} [{form}, {form}]"
     rows = zip(frame["value"], frame["low"], frame["high"], strict=True)
@@ -147,7 +170,7 @@ def _ranged(frame: pd.DataFrame, form: str) -> list[str]:
 
 def _wide(frame: pd.DataFrame, *, columns: str) -> pd.DataFrame:
     """Heads as rows, measures as columns, both in their order of appearance."""
-    wide = frame.assign(cell=_ranged(frame, PERCENT)).pivot(
+    wide = frame.assign(cell=ranged(frame, PERCENT)).pivot(
         index="head", columns=columns, values="cell"
     )
     return _flat(wide.loc[frame["head"].unique(), frame[columns].unique()])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from segattn.analysis import tables
 from segattn.analysis.comparison import HEAD_ORDER, Comparison, base_name
+from segattn.analysis.measures import measures
 
 _COLORS = dict(
     zip(HEAD_ORDER, ("#555555", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00"), strict=True)
@@ -40,7 +41,7 @@ def size_iou(comparison: Comparison) -> Figure:
 
     Each panel has its own axis, because bins are not comparable with each other.
     """
-    frame, contrasts = tables.scores(comparison), tables.measures(comparison)
+    frame, contrasts = tables.scores(comparison), measures(comparison)
     names = list(contrasts)
     rows = math.ceil(len(names) / 3)
     height = rows * (0.9 + 0.34 * len(comparison.heads))

@@ -10,36 +10,38 @@ from typing import Any
 import pandas as pd
 
 from segattn.analysis.comparison import Comparison
+from segattn.analysis.measures import measures
 from segattn.analysis.stats import (
     Contrast,
     Estimate,
-    bin_iou,
     bin_recall,
     group_iou,
     interval,
-    miou,
     paired_difference,
 )
-from segattn.metrics import GROUPS
 
 NOT_SEPARATED = "not separated"
-
-
-def measures(comparison: Comparison) -> dict[str, Contrast]:
-    """The scores that heads are compared by: mIoU and the bin IoU of each size group."""
-    bins = {
-        group: partial(bin_iou, group=group, classes=comparison.published_classes(group))
-        for group in GROUPS
-    }
-    return {"mIoU": miou, **bins}
 
 
 def scores(comparison: Comparison) -> pd.DataFrame:
     """Tidy scores: head, measure, value, low, high, se, df, seeds, images."""
     return pd.DataFrame(
-        {"head": head, "measure": name, **_percent(interval(sample, contrast))}
+        {"head": head, "measure": name, **estimate_columns(interval(sample, contrast))}
         for head, sample in comparison.samples.items()
         for name, contrast in measures(comparison).items()
+    ).drop(columns="p")
+
+
+def oracle(comparison: Comparison) -> pd.DataFrame:
+    """Scores of a perfect head as `scores` has them; its column head holds the stride as text."""
+    columns = ["head", "measure", *_estimate_names()]
+    return pd.DataFrame(
+        (
+            {"head": str(stride), "measure": name, **estimate_columns(interval(sample, contrast))}
+            for stride, sample in comparison.oracle.items()
+            for name, contrast in measures(comparison).items()
+        ),
+        columns=columns,
     ).drop(columns="p")
 
 
@@ -65,8 +67,8 @@ def differences(comparison: Comparison) -> pd.DataFrame:
         for head, reference in comparison.references.items():
             estimate = paired_difference(samples[head], samples[reference], contrast)
             names = {"head": head, "reference": reference, "measure": name}
-            rows.append({**names, **_percent(estimate), "reading": reading(estimate)})
-    columns = ["head", "reference", "measure", *_percent_columns(), "reading"]
+            rows.append({**names, **estimate_columns(estimate), "reading": reading(estimate)})
+    columns = ["head", "reference", "measure", *_estimate_names(), "reading"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -88,7 +90,7 @@ def class_scores(comparison: Comparison) -> pd.DataFrame:
         {
             "head": head,
             "class": name,
-            **_percent(interval(sample, partial(group_iou, classes=[label]))),
+            **estimate_columns(interval(sample, partial(group_iou, classes=[label]))),
         }
         for head, sample in comparison.samples.items()
         for label, name in enumerate(comparison.classes)
@@ -104,12 +106,17 @@ def class_groups(comparison: Comparison) -> pd.DataFrame:
     groups = comparison.facts["data"]["groups"]
     return pd.DataFrame(
         (
-            {"head": head, "classes": name, "measure": measure, **_percent(interval(s, contrast))}
+            {
+                "head": head,
+                "classes": name,
+                "measure": measure,
+                **estimate_columns(interval(s, contrast)),
+            }
             for name, members in groups.items()
             for head, s in comparison.samples.items()
             for measure, contrast in _group_measures(comparison, members).items()
         ),
-        columns=["head", "classes", "measure", *_percent_columns()],
+        columns=["head", "classes", "measure", *_estimate_names()],
     ).drop(columns="p")
 
 
@@ -125,11 +132,12 @@ def _group_measures(comparison: Comparison, members: list[str]) -> dict[str, Con
     return measured
 
 
-def _percent(estimate: Estimate) -> dict[str, Any]:
+def estimate_columns(estimate: Estimate) -> dict[str, Any]:
+    """An estimate as columns: value, low, high and se in percent, then df, p, seeds, images."""
     values = {key: 100 * getattr(estimate, key) for key in ("value", "low", "high", "se")}
     rest = {key: getattr(estimate, key) for key in ("df", "p", "seeds", "images")}
     return {**values, **rest}
 
 
-def _percent_columns() -> list[str]:
+def _estimate_names() -> list[str]:
     return ["value", "low", "high", "se", "df", "p", "seeds", "images"]

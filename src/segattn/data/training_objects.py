@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from segattn.data.source import Source
 from segattn.metrics import find_objects
@@ -24,7 +25,8 @@ def training_objects(source: Source, *, min_area: int) -> dict[str, Any]:
         min_area: px; smaller objects do not count for the quantiles.
 
     Returns:
-        `images`: how many were looked at. `size_terciles`: two edges, px, over all objects.
+        `images`: how many were looked at. `size_terciles`: two edges, px, over all objects; None
+        without any.
         `classes`: by name, `objects`, `pixels`, `size` (px, sqrt of the area) and `elongation`
         (area / width^2); the last two are medians over pixels, because specks, which are many and
         small, would decide a median over objects. None for a class without an object.
@@ -35,7 +37,7 @@ def training_objects(source: Source, *, min_area: int) -> dict[str, Any]:
     counted = frame[frame["area"] >= min_area]
     return {
         "images": len(indices),
-        "size_terciles": list(quantile_edges(np.sqrt(counted["area"].to_numpy()), num_bins=3)),
+        "size_terciles": _terciles(np.sqrt(counted["area"].to_numpy())),
         "classes": {
             name: _typical(frame[frame["cls"] == label])
             for label, name in enumerate(source.classes)
@@ -47,6 +49,10 @@ def _geometry(source: Source, index: int) -> pd.DataFrame:
     sample = source.load(index)
     objects = find_objects(sample.label, sample.instances)
     return pd.DataFrame({"cls": objects.cls, "area": objects.area, "width": objects.width})
+
+
+def _terciles(sizes: NDArray[np.float64]) -> list[float] | None:
+    return list(quantile_edges(sizes, num_bins=3)) if sizes.size else None
 
 
 def _typical(objects: pd.DataFrame) -> dict[str, Any] | None:

@@ -1,7 +1,10 @@
 """IoU by object size and shape: objects, the metric, and the table that keeps the evidence."""
 
+from segattn.metrics.axes import Axis, half_octaves
 from segattn.metrics.functional import Counts, ObjectRows, nearest_owner, object_rows
+from segattn.metrics.instance_iou import instance_iou
 from segattn.metrics.objects import (
+    ALL_GROUPS,
     GROUPS,
     BatchObjects,
     Objects,
@@ -22,9 +25,11 @@ from segattn.metrics.table import (
 )
 
 __all__ = [
+    "ALL_GROUPS",
     "GROUPS",
     "REACHES",
     "SCHEMA_VERSION",
+    "Axis",
     "BatchObjects",
     "Bins",
     "Counts",
@@ -34,7 +39,9 @@ __all__ = [
     "SizeBins",
     "SizeStratifiedIoU",
     "find_objects",
+    "half_octaves",
     "image_counts",
+    "instance_iou",
     "nearest_owner",
     "object_frame",
     "object_rows",

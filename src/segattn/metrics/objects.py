@@ -23,6 +23,9 @@ GROUPS: dict[str, tuple[int, ...]] = {
 }
 """The joint bins of `SizeBins` that each reported group sums."""
 
+ALL_GROUPS = GROUPS | {"small_or_thin": (0, 1, 3, 5)}
+"""`GROUPS` and the union that a claim names."""
+
 
 @dataclass(frozen=True)
 class Objects:
@@ -33,7 +36,8 @@ class Objects:
         cls: int64 [K], class.
         area: int64 [K], visible pixels, at least 1.
         width: float32 [K], px: twice the largest distance to the object's outline, minus one. This
-            is the width of a bar and the diameter of a disc; the frame counts as outline.
+            is the width of a bar and the diameter of a disc, one less where they are even; the
+            frame counts as outline.
         border: bool [K], touches the frame, so a part may be cut off.
         from_instance: bool [K], taken from an instance id rather than from connectivity.
     """

@@ -1,0 +1,119 @@
+"""Both readings of object size side by side, and one class at a time.
+
+Sorting classes by typical size mixes size with everything else in which classes differ. Sorting
+objects keeps class sets per bin; comparing small with large objects of one class keeps the class.
+"""
+
+from functools import partial
+
+import pandas as pd
+
+from segattn.analysis import display
+from segattn.analysis.comparison import Comparison
+from segattn.analysis.measures import measures, typical_classes
+from segattn.analysis.stats import bin_iou, linear_contrast, paired_difference
+from segattn.analysis.tables import estimate_columns
+from segattn.metrics import GROUPS
+
+SIZES = ("small", "medium", "large")
+
+
+def differences(comparison: Comparison) -> pd.DataFrame:
+    """Tidy differences to the reference under both readings.
+
+    Columns: reading, measure, head, reference, value, low, high, ... in points.
+    """
+    samples = comparison.samples
+    return pd.DataFrame(
+        {
+            "reading": reading,
+            "measure": name,
+            "head": head,
+            "reference": reference,
+            **estimate_columns(paired_difference(samples[head], samples[reference], score)),
+        }
+        for reading in ("objects", "classes")
+        for name, score in measures(comparison, reading=reading).items()
+        for head, reference in comparison.references.items()
+    )
+
+
+def side_by_side(comparison: Comparison) -> pd.DataFrame:
+    """Display table, one row per group and head: difference by object and by class size."""
+    frame = differences(comparison)
+    by_object, by_class = (
+        frame[(frame["reading"] == reading) & (frame["measure"] != "mIoU")].reset_index(drop=True)
+        for reading in ("objects", "classes")
+    )
+    return pd.DataFrame(
+        {
+            "group": by_object["measure"],
+            "head": by_object["head"],
+            "minus": by_object["reference"],
+            "objects of that size": display.ranged(by_object, display.POINTS),
+            "classes of that size": display.ranged(by_class, display.POINTS),
+        }
+    )
+
+
+def class_sizes(comparison: Comparison) -> pd.DataFrame:
+    """Display table: the classes of each group by typical size of their training objects."""
+    names = comparison.classes
+    groups = {group: typical_classes(comparison.facts, group) for group in GROUPS}
+    return pd.DataFrame(
+        {"group": group, "classes": ", ".join(names[label] for label in members) or "(none)"}
+        for group, members in groups.items()
+    )
+
+
+def within_class(comparison: Comparison) -> pd.DataFrame:
+    """Tidy: the gain of each head on small and on large objects of the same class.
+
+    A class takes part with the smallest and the largest size at which it has enough objects.
+    Columns: class, small, large (names of these sizes), head, reference, measure ("small", "large"
+    or "large - small"), value, low, high, ... in points; the last measure is the interaction.
+    """
+    rows = []
+    for label, name in enumerate(comparison.classes):
+        published = [size for size in SIZES if label in comparison.published_classes(size)]
+        if len(published) < 2:
+            continue
+        small, large = published[0], published[-1]
+        for head, reference in comparison.references.items():
+            who = {"class": name, "small": small, "large": large}
+            who |= {"head": head, "reference": reference}
+            rows += [
+                {**who, "measure": measure, **values}
+                for measure, values in _gains(comparison, head, reference, label, (small, large))
+            ]
+    return pd.DataFrame(rows)
+
+
+def _gains(
+    comparison: Comparison, head: str, reference: str, label: int, sizes: tuple[str, str]
+) -> list[tuple[str, dict[str, float]]]:
+    a, b = comparison.samples[head], comparison.samples[reference]
+    small, large = (partial(bin_iou, group=size, classes=[label]) for size in sizes)
+    gains = {
+        "small": [(1.0, a, small), (-1.0, b, small)],
+        "large": [(1.0, a, large), (-1.0, b, large)],
+    }
+    gains["large - small"] = [*gains["large"], (-1.0, a, small), (1.0, b, small)]
+    return [(name, estimate_columns(linear_contrast(terms))) for name, terms in gains.items()]
+
+
+def within_class_table(comparison: Comparison) -> pd.DataFrame:
+    """Display table, one row per class and head: gain on its small and on its large objects."""
+    frame = within_class(comparison)
+    if frame.empty:
+        return pd.DataFrame(columns=["class", "sizes", "head", "minus"])
+    columns = ["small", "large", "large - small"]
+    cells = frame.assign(cell=display.ranged(frame, display.POINTS))
+    keys = ["class", "small", "large", "head", "reference"]
+    wide = cells.pivot(index=keys, columns="measure", values="cell")
+    wide = wide.loc[frame[keys].drop_duplicates().apply(tuple, axis=1).to_list(), columns]
+    shown = wide.set_axis(["on the smaller", "on the larger", "larger minus smaller"], axis=1)
+    shown = shown.reset_index()
+    sizes = shown.pop("small") + ", " + shown.pop("large")
+    shown.insert(1, "sizes", sizes)
+    return shown.rename(columns={"reference": "minus"})

@@ -1,0 +1,177 @@
+"""Verdicts as tables: tidy for machines and forest plots, short for people."""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+
+from segattn.analysis import display
+from segattn.analysis.claims import claims_path, load_claims
+from segattn.analysis.comparison import Comparison
+from segattn.analysis.measures import Reading, contrast
+from segattn.analysis.stats import Estimate
+from segattn.analysis.verdicts import INCONCLUSIVE, SUPPORTED, Evidence, Verdict, decide
+
+READINGS: tuple[Reading, Reading] = ("objects", "classes")
+
+
+@lru_cache(maxsize=8)
+def verdicts_of(comparison: Comparison, reading: Reading) -> tuple[Verdict, ...]:
+    """Verdicts on experiments/claims.yaml."""
+    return tuple(decide(comparison, load_claims(claims_path()), reading=reading))
+
+
+def conditions(comparison: Comparison) -> pd.DataFrame:
+    """Tidy evidence, one row per reading, claim and condition.
+
+    Columns: experiment, reading, claim, verdict, condition, decides (bool), value, low, high,
+    threshold, smallest, detectable (points), gap_share (of what a perfect head gains over fcn),
+    p (not adjusted), claim_p (Holm), seeds, images, blocks, seeds_to_settle, sign_differs (rules
+    of attribution) and orphans (bool). NaN where nothing was tested.
+    """
+    return pd.DataFrame(
+        _row(comparison, verdict, evidence, decides=decides)
+        for reading in READINGS
+        for verdict in verdicts_of(comparison, reading)
+        for decides, parts in ((True, verdict.evidence), (False, verdict.extra))
+        for evidence in parts
+    )
+
+
+def _row(
+    comparison: Comparison, verdict: Verdict, evidence: Evidence, *, decides: bool
+) -> dict[str, Any]:
+    estimate = evidence.estimate
+    names = ("value", "low", "high")
+    return {
+        "experiment": comparison.facts["experiment"],
+        "reading": verdict.reading,
+        "claim": verdict.claim.name,
+        "verdict": verdict_text(verdict),
+        "condition": evidence.condition.text,
+        "decides": decides,
+        **{name: _points(getattr(estimate, name, math.nan)) for name in names},
+        "threshold": evidence.condition.threshold,
+        "smallest": _points(evidence.smallest),
+        "detectable": _points(evidence.detectable),
+        "gap_share": _gap_share(comparison, evidence, verdict.reading),
+        "p": evidence.p,
+        "claim_p": verdict.p if decides else math.nan,
+        "seeds": getattr(estimate, "seeds", 0),
+        "images": len(comparison.facts["images"]),
+        "blocks": len(set(comparison.facts["blocks"])),
+        "seeds_to_settle": evidence.seeds_to_settle,
+        "sign_differs": ", ".join(rule for rule, same in evidence.signs.items() if not same),
+        "orphans": evidence.orphans,
+    }
+
+
+def _points(fraction: float) -> float:
+    return 100 * fraction
+
+
+def _gap_share(comparison: Comparison, evidence: Evidence, reading: Reading) -> float:
+    """The difference of two heads in one measure, over oracle minus fcn in that measure."""
+    terms, oracle = evidence.condition.terms, _oracle(comparison)
+    if evidence.estimate is None or reading == "classes" or oracle is None or len(terms) != 2:
+        return math.nan
+    if terms[0].measure != terms[1].measure or "fcn" not in comparison.samples:
+        return math.nan
+    score = contrast(comparison, terms[0].measure)
+    gap = score(oracle).mean() - score(comparison.samples["fcn"].sums).mean()
+    return float(evidence.estimate.value / gap)
+
+
+def _oracle(comparison: Comparison) -> Any:
+    sample = comparison.oracle.get(comparison.facts["encoder"]["output_stride"])
+    return None if sample is None else sample.sums
+
+
+def verdicts(comparison: Comparison) -> pd.DataFrame:
+    """One row per claim: the verdict by object size, what it hangs on, and that by class size."""
+    pairs = zip(*(verdicts_of(comparison, reading) for reading in READINGS), strict=True)
+    return pd.DataFrame(
+        {
+            "claim": f"{objects.claim.name}: {objects.claim.text}",
+            "by object size": verdict_text(objects),
+            "hangs on": objects.deciding.condition.text,
+            "points": _ranged(objects.deciding.estimate),
+            "Holm p": display.p_value(objects.p),
+            "to settle": to_settle(objects),
+            "by class size": verdict_text(classes),
+        }
+        for objects, classes in pairs
+    )
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """The verdict with its suffixes."""
+    suffixes = f" ({', '.join(verdict.suffixes)})" if verdict.suffixes else ""
+    return verdict.word + suffixes
+
+
+def to_settle(verdict: Verdict) -> str:
+    """How many seeds an inconclusive verdict wants, or that the test images are too few."""
+    if verdict.word != INCONCLUSIVE:
+        return ""
+    estimates = [e.estimate for e in verdict.unsettled if e.estimate is not None]
+    needed = [e.seeds_to_settle for e in verdict.unsettled]
+    known = [n for n in needed if n is not None]
+    if len(known) < len(needed):
+        return f"more test images than {estimates[0].images}"
+    return f"about {max(*known, estimates[0].seeds + 1)} seeds"
+
+
+def contrasts(comparison: Comparison) -> pd.DataFrame:
+    """One row per condition of the claims: difference in points under both readings."""
+    frame = conditions(comparison)
+    objects, classes = (
+        frame[frame["reading"] == reading].reset_index(drop=True) for reading in READINGS
+    )
+    return pd.DataFrame(
+        {
+            "claim": objects["claim"],
+            "condition": objects["condition"],
+            "decides": ["yes" if decides else "" for decides in objects["decides"]],
+            "by object size": display.ranged(objects, display.POINTS),
+            "p": [display.p_value(p) for p in objects["p"]],
+            "detectable": [display.number(v, "{:.1f}") for v in objects["detectable"]],
+            "share of gap": [display.number(100 * v, "{:.0f} %") for v in objects["gap_share"]],
+            "other sign by": objects["sign_differs"],
+            "by class size": display.ranged(classes, display.POINTS),
+        }
+    )
+
+
+def across(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    """One row per claim, one column per data set, and in how many of them it is supported.
+
+    p-values are never pooled over data sets.
+    """
+    found = [verdicts_of(comparison, "objects") for comparison in comparisons]
+    return pd.DataFrame(
+        {
+            "claim": f"{of_claim[0].claim.name}: {of_claim[0].claim.text}",
+            **{
+                comparison.facts["experiment"]: verdict_text(verdict)
+                for comparison, verdict in zip(comparisons, of_claim, strict=True)
+            },
+            "supported": f"{sum(v.word == SUPPORTED for v in of_claim)} of {len(of_claim)}",
+        }
+        for of_claim in zip(*found, strict=True)
+    )
+
+
+def has_claims(comparison: Comparison) -> bool:
+    """Whether the runs test at least one condition of a claim."""
+    return any(e.tested for v in verdicts_of(comparison, "objects") for e in v.evidence)
+
+
+def _ranged(estimate: Estimate | None) -> str:
+    if estimate is None or math.isnan(estimate.value):
+        return display.MISSING
+    values = (_points(v) for v in (estimate.value, estimate.low, estimate.high))
+    form = display.POINTS
+    return f"{form} [{form}, {form}]".format(*values)
