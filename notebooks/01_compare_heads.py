@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -19,12 +21,32 @@
 # %%
 from IPython.display import HTML
 
-from segattn.analysis import compare, display, figures, html, report, text
+from segattn.analysis import (
+    compare,
+    display,
+    evidence_figures,
+    figures,
+    html,
+    readings,
+    report,
+    sections,
+    text,
+)
 from segattn.runs import load_runs
 
 RUNS = report.find_runs_folder()
 comparison = compare(load_runs(RUNS))
 HTML(html.paragraph(text.subject(comparison)))
+
+# %% [markdown]
+# ## The claims
+#
+# Fixed before the runs in `experiments/claims.yaml`. A claim is supported only if every condition
+# holds; the table shows the condition with the least support. Left: objects sorted by their own
+# size. Right: whole classes sorted by typical size, as the papers do.
+
+# %%
+HTML(sections.claims(comparison))
 
 # %% [markdown]
 # ## What separates, and what does not
@@ -45,12 +67,61 @@ HTML(html.figure(figures.size_iou(comparison), alt="IoU per size bin and head wi
 HTML(html.table(display.heads(comparison)))
 
 # %% [markdown]
+# "(perfect head)" is what the resolution of the feature map allows any head to score, here at
+# every output stride:
+
+# %%
+HTML(html.table(display.oracle(comparison)))
+
+# %% [markdown]
 # ## Differences
 #
 # Paired on the same seeds and images, in points. An interval that holds 0 is not separated.
 
 # %%
 HTML(html.table(display.differences(comparison)))
+
+# %% [markdown]
+# ## Along the size of objects
+#
+# Half-octave bins. Compare heads at one size, not sizes along one head.
+
+# %%
+HTML(html.figure(evidence_figures.size_curves(comparison), alt="IoU against object size"))
+
+# %% [markdown]
+# ## Thin against compact objects
+
+# %%
+HTML(html.figure(evidence_figures.thin_against_compact(comparison), alt="Gain on thin objects"))
+
+# %% [markdown]
+# ## Both readings of object size
+#
+# Objects sorted by their own size, and classes sorted by the typical size of their training
+# objects.
+
+# %%
+HTML(html.table(readings.class_sizes(comparison)))
+
+# %%
+HTML(html.table(readings.side_by_side(comparison)))
+
+# %% [markdown]
+# ## Small and large objects of the same class
+#
+# A class with enough objects at two sizes: what a head gains on each, in points.
+
+# %%
+HTML(html.table(readings.within_class_table(comparison)))
+
+# %% [markdown]
+# ## Objects won and lost
+#
+# IoU of single objects, mean over seeds; the crops show each head's first seed.
+
+# %%
+HTML(sections.objects_won_and_lost(comparison))
 
 # %% [markdown]
 # ## Classes

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from segattn.analysis.report import write_report
+from segattn.gallery import collect
 from segattn.grid import Cell, default_jobs, expand, run_grid
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,6 +45,7 @@ def write_reports(cells: list[Cell]) -> None:
     """One report per experiment folder that has a finished run."""
     for folder in dict.fromkeys(cell.run.path.parent for cell in cells):
         if any(cell.state == "done" for cell in cells if cell.run.path.parent == folder):
+            collect(folder)
             print(f"report: {write_report(folder, folder / 'report')}")
 
 

@@ -1,8 +1,9 @@
 """Fill the result tables of README.md and docs/ from results/, so that no number is typed.
 
-A table stands between `<!-- table: FOLDER NAME -->` and `<!-- end -->`. FOLDER holds runs, and NAME
-is a function of segattn.analysis.display; or it holds NAME.csv of scripts/benchmark.py. Run it
-after adding results; a test checks that it changes nothing.
+A table stands between `<!-- table: FOLDER NAME -->` and `<!-- end -->`. FOLDER holds the runs of
+one experiment, and NAME is one of segattn.analysis.catalogue; or it holds NAME.csv of
+scripts/benchmark.py; or it holds several experiments, and NAME is `across`. Run it after adding
+results; a test checks that it changes nothing.
 """
 
 import re
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from segattn.analysis import Comparison, compare, display
+from segattn.analysis import Comparison, catalogue, compare, display, verdict_tables
+from segattn.analysis.report import experiment_folders
 from segattn.benchmark import display as benchmark
 from segattn.runs import load_runs
 
@@ -21,8 +23,14 @@ TABLE = re.compile(r"(<!-- table: (\S+) (\w+) -->\n).*?(<!-- end -->)", re.DOTAL
 
 
 @cache
-def comparison(folder: str) -> Comparison:
-    return compare(load_runs(ROOT / folder))
+def comparison(folder: Path) -> Comparison:
+    return compare(load_runs(folder))
+
+
+def across(folder: Path) -> pd.DataFrame:
+    """The verdicts of every experiment below `folder` that tests a claim."""
+    found = [comparison(experiment) for experiment in experiment_folders(folder)]
+    return verdict_tables.across([one for one in found if verdict_tables.has_claims(one)])
 
 
 def measured(folder: Path, name: str) -> str:
@@ -39,7 +47,10 @@ def fill(text: str) -> str:
         start, folder, name, end = match.groups()
         if (ROOT / folder / f"{name}.csv").exists():
             return start + measured(ROOT / folder, name) + end
-        return start + display.to_markdown(getattr(display, name)(comparison(folder))) + end
+        if name == "across":
+            return start + display.to_markdown(across(ROOT / folder)) + end
+        runs = comparison(ROOT / folder)
+        return start + display.to_markdown(catalogue.shown(runs)[name](runs)) + end
 
     return TABLE.sub(table, text)
 

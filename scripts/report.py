@@ -1,4 +1,4 @@
-"""Compare the finished runs of one experiment: tables, figures and report.html.
+"""Compare the finished runs of one or several experiments: tables, figures and report.html.
 
 Example: python scripts/report.py runs/scenes_heads
 """
@@ -13,7 +13,7 @@ from segattn.analysis.report import write_report
 def main() -> int:
     """Write the report, print its path last; 1 for a user error."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", type=Path, help="folder with the run folders of one experiment")
+    parser.add_argument("runs", type=Path, help="folder with runs of one or more experiments")
     parser.add_argument("--out", type=Path, help="folder for the report (default: RUNS/report)")
     arguments = parser.parse_args()
     try:

@@ -108,7 +108,7 @@ def test_seeds_needed_where_more_seeds_shift_the_weight_to_two_blocks():
 
 def test_an_effect_that_is_just_detectable_needs_no_more_seeds():
     pilot = study(3, se_images=0.2)
-    for seeds in (2, 7, 40):
+    for seeds in range(2, 40):
         effect = minimal_detectable_effect(pilot, seeds=seeds)
         assert seeds_needed(pilot, effect=effect) == seeds
         assert seeds_needed(pilot, effect=effect * (1 - 1e-6)) == seeds + 1

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from simulated_runs import edit_result, simulate, write_run, write_unfinished
 
-from segattn.analysis import compare, display, tables, text
+from segattn.analysis import catalogue, compare, display, tables, text
 from segattn.analysis.measures import measures
 from segattn.metrics import write_table
 from segattn.runs import Run, load_runs
@@ -115,7 +115,7 @@ def test_display_tables_hold_the_rounded_numbers(comparison, tmp_path):
     score = value(tables.scores(comparison), head="fla", measure="thin")
     cell = display.heads(comparison).set_index("head").loc["fla", "thin"]
     assert cell == f"{score['value']:.1f} [{score['low']:.1f}, {score['high']:.1f}]"
-    paths = display.write_tables(comparison, tmp_path / "out")
+    paths = catalogue.write_tables(comparison, tmp_path / "out")
     assert cell in (tmp_path / "out" / "heads.md").read_text()
     read = pd.read_csv(tmp_path / "out" / "heads.csv")
     pd.testing.assert_frame_equal(read, tables.scores(comparison), check_dtype=False)
@@ -248,7 +248,7 @@ def test_nothing_finished_names_the_command(tmp_path):
 def test_one_head_without_class_groups_makes_tables(tmp_path):
     simulate(tmp_path, heads={"fcn": {}}, seeds=(0,), data={"groups": {}})
     comparison = compare(load_runs(tmp_path))
-    display.write_tables(comparison, tmp_path / "out")
+    catalogue.write_tables(comparison, tmp_path / "out")
     assert len(pd.read_csv(tmp_path / "out" / "heads.csv")) == 6
     for name in ("differences", "class_groups"):
         assert pd.read_csv(tmp_path / "out" / f"{name}.csv").empty

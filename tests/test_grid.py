@@ -1,5 +1,6 @@
 """The grid's states, with a script in place of training that takes no time."""
 
+import runpy
 import subprocess
 import sys
 
@@ -26,7 +27,7 @@ if fault.exists():
     (folder / "status.json").write_text(json.dumps({"state": "failed", "error": "ValueError: bad"}))
     sys.exit("error: bad")
 (folder / "status.json").write_text(json.dumps({"state": "done"}))
-(folder / "result.json").write_text(json.dumps({"schema": 1}))
+(folder / "result.json").write_text(json.dumps({"schema": 2}))
 """
 
 
@@ -151,7 +152,7 @@ def test_script_lists_commands_and_reports_failure(tmp_path):
     lines = dry.stdout.splitlines()
     assert len(lines) == 12
     assert lines[0].startswith("python scripts/train.py ")
-    assert lines[0].endswith(" head=fcn seed=0")
+    assert lines[0].endswith(" seed=0 head=fcn")
     wrong = subprocess.run(
         [*script, "ablation=heads", "head=fcn", "seed=0", "data=camvid", "data.root=/nowhere"],
         capture_output=True,
@@ -181,6 +182,20 @@ def test_script_lists_commands_and_reports_failure(tmp_path):
     assert failing.returncode == 1
     last = failing.stdout.splitlines()[-1]
     assert last.startswith("failed runs/smoke-scenes/fcn-resnet18-scenes-s0: ValueError: loader.b")
+
+
+def test_each_folder_with_a_finished_cell_is_collected_before_its_report(grid, tmp_path):
+    cells, _ = grid()
+    calls = []
+    write_reports = runpy.run_path(str(EXPERIMENTS.parent / "scripts/ablate.py"))["write_reports"]
+    write_reports.__globals__["collect"] = lambda folder: calls.append(("collect", folder))
+    write_reports.__globals__["write_report"] = lambda folder, out: calls.append(("report", folder))
+    write_reports(cells)
+    assert calls == [("collect", tmp_path / "grid"), ("report", tmp_path / "grid")]
+    for cell in cells:
+        cell.state = "failed"
+    write_reports(cells)
+    assert len(calls) == 2
 
 
 def test_default_jobs_is_the_number_of_cores_without_a_gpu(monkeypatch):

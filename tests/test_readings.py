@@ -82,6 +82,9 @@ def test_the_perfect_head_stands_in_the_size_table(comparison):
     sizes = display.sizes(comparison)
     assert sizes["head"].iloc[-1] == "(perfect head)"
     assert sizes["small"].iloc[-1].startswith("90.0 [")
+    heads = display.heads(comparison)
+    assert heads[["head", "seeds"]].iloc[-1].tolist() == ["(perfect head)", "n/a"]
+    assert heads["seeds"].iloc[0] == "4"
     oracle = display.oracle(comparison).set_index("stride")
     assert list(oracle.index) == ["4", "8"]
     assert oracle.loc["4", "thin"] == "100.0 [100.0, 100.0]"

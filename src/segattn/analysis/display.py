@@ -1,7 +1,6 @@
 """The tables of a comparison as text: rounded, with intervals, for a report or a terminal."""
 
 from collections.abc import Hashable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -19,11 +18,11 @@ POINTS = "{:+z.2f}"
 def heads(comparison: Comparison) -> pd.DataFrame:
     """One row per head: scores in percent with 95% intervals, and costs."""
     table = sizes(comparison)
-    cost = tables.costs(comparison).set_index("head")
+    cost = tables.costs(comparison).set_index("head").reindex(table["head"])  # none when perfect
     table["parameters"] = [_short(value) for value in cost["parameters"]]
     table["FLOPs"] = [_short(value) for value in cost["flops"]]
     table["images/s"] = [number(value, "{:.1f}") for value in cost["images_per_second"]]
-    table["seeds"] = cost["seeds"].astype(str).to_list()
+    table["seeds"] = [number(value, "{:.0f}") for value in cost["seeds"]]
     return table
 
 
@@ -124,31 +123,6 @@ def to_markdown(frame: pd.DataFrame) -> str:
     """A pipe table of a display table."""
     lines = [list(frame.columns), ["---"] * frame.shape[1], *frame.to_numpy().tolist()]
     return "".join(f"| {' | '.join(_pipe_cell(cell) for cell in line)} |\n" for line in lines)
-
-
-def write_tables(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write the tidy tables as CSV and the display tables as Markdown; returns the paths."""
-    tidy = {
-        "heads": tables.scores(comparison),
-        "costs": tables.costs(comparison),
-        "differences": tables.differences(comparison),
-        "classes": tables.class_scores(comparison),
-        "class_groups": tables.class_groups(comparison),
-        "support": comparison.support,
-    }
-    shown = {
-        "heads": heads(comparison),
-        "differences": differences(comparison),
-        "classes": class_scores(comparison),
-        "class_groups": class_groups(comparison),
-        "support": support(comparison),
-    }
-    csv = {folder / f"{name}.csv": frame.to_csv(index=False) for name, frame in tidy.items()}
-    markdown = {folder / f"{name}.md": to_markdown(frame) for name, frame in shown.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, text in (csv | markdown).items():
-        path.write_text(text, encoding="utf-8")
-    return [*csv, *markdown]
 
 
 def number(value: float, form: str) -> str:

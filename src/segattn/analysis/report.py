@@ -16,8 +16,18 @@ from rich.markup import escape
 from rich.table import Table
 
 import segattn
-from segattn.analysis import display, figures, html, tables, text
+from segattn.analysis import (
+    catalogue,
+    display,
+    evidence_figures,
+    figures,
+    html,
+    tables,
+    text,
+    verdict_tables,
+)
 from segattn.analysis.comparison import Comparison, compare
+from segattn.analysis.overview import write_overview
 from segattn.runs import load_runs
 
 CHECKOUT = Path(segattn.__file__).parents[2]
@@ -36,7 +46,8 @@ def write_report(runs_folder: Path, out: Path) -> Path:
     """Compare the finished runs below `runs_folder` and write everything a reader needs.
 
     Args:
-        runs_folder: Folder with the run folders of one experiment.
+        runs_folder: Folder with the run folders of one experiment, or of several. Each of several
+            gets a folder of its own below `out`, and one page leads to them.
         out: Folder for report.html, the tables (CSV, Markdown) and the figures (PNG).
 
     Returns:
@@ -46,16 +57,37 @@ def write_report(runs_folder: Path, out: Path) -> Path:
         ValueError: No run is finished, or the runs cannot be compared.
         FileNotFoundError: The package is not installed from a checkout.
     """
+    folders = experiment_folders(runs_folder)
+    if len(folders) <= 1:
+        return _write_one(folders[0] if folders else runs_folder, out)[0]
+    reports = dict(_write_one(folder, out / folder.name) for folder in folders)
+    return write_overview(reports, out)
+
+
+def experiment_folders(runs_folder: Path) -> list[Path]:
+    """Folders below `runs_folder` that hold finished runs; their names differ.
+
+    Raises:
+        ValueError: Two such folders share a name, so that their reports would too.
+    """
+    found = list(dict.fromkeys(r.path.parent for r in load_runs(runs_folder) if r.result))
+    names = [folder.name for folder in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"several folders are called {twice}; give the folder above one of them")
+    return found
+
+
+def _write_one(runs_folder: Path, out: Path) -> tuple[Path, Comparison]:
     notebook = notebook_path()
     comparison = compare(load_runs(runs_folder))
-    display.write_tables(comparison, out)
+    catalogue.write_tables(comparison, out)
     _write_figures(comparison, out)
     path = out / "report.html"
     title = f"Which head helps which object size? {comparison.facts['data']['title']}"
     body = _render(_execute(notebook, runs_folder))
     path.write_text(html.page(body, title=title), encoding="utf-8")
     print_summary(comparison)
-    return path
+    return path, comparison
 
 
 def notebook_path() -> Path:
@@ -92,6 +124,8 @@ def print_summary(comparison: Comparison) -> None:
     """Print scores, differences and what to keep in mind to the terminal."""
     console = Console()
     console.print(_score_table(comparison))
+    if verdict_tables.has_claims(comparison):
+        console.print(_verdict_table(comparison))
     for section, lines in (
         ("Findings", text.findings(comparison)),
         ("Limits", text.caveats(comparison)),
@@ -115,14 +149,29 @@ def _score_table(comparison: Comparison) -> Table:
     return table
 
 
+def _verdict_table(comparison: Comparison) -> Table:
+    """Claims and verdicts, without the numbers."""
+    frame = verdict_tables.verdicts(comparison)[["claim", "by object size", "to settle"]]
+    table = Table(title="Claims", title_justify="left")
+    for column in frame:
+        table.add_column(escape(str(column)))
+    for row in frame.to_numpy():
+        table.add_row(*(escape(str(cell)) for cell in row))
+    return table
+
+
 def _write_figures(comparison: Comparison, out: Path) -> None:
     for name, draw in (
         ("size_iou", figures.size_iou),
         ("class_heatmap", figures.class_heatmap),
         ("examples", figures.examples),
         ("learning_curves", figures.learning_curves),
+        ("size_curves", evidence_figures.size_curves),
+        ("thin_against_compact", evidence_figures.thin_against_compact),
+        ("forest", lambda c: evidence_figures.forest(verdict_tables.conditions(c))),
     ):
-        draw(comparison).savefig(out / f"{name}.png", dpi=html.FIGURE_DPI)
+        if name != "forest" or verdict_tables.has_claims(comparison):
+            draw(comparison).savefig(out / f"{name}.png", dpi=html.FIGURE_DPI)
 
 
 def _execute(notebook: Path, runs_folder: Path) -> nbformat.NotebookNode:

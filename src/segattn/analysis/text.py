@@ -83,8 +83,7 @@ def caveats(comparison: Comparison) -> list[str]:
         '"Not separated" means that these runs do not tell the heads apart. It does not mean that '
         "the heads are equal.",
         "With many rows some separate by chance: about one in twenty where no difference exists.",
-        "Images are taken as independent. Frames of one video are not; for those the intervals "
-        "are too narrow.",
+        _independence(comparison),
     ]
     if comparison.facts["data"]["name"] == "scenes":
         lines.append(
@@ -92,6 +91,16 @@ def caveats(comparison: Comparison) -> list[str]:
             "Cityscapes or any other real data set."
         )
     return lines
+
+
+def _independence(comparison: Comparison) -> str:
+    images, blocks = len(comparison.facts["images"]), len(set(comparison.facts["blocks"]))
+    if blocks == images:
+        return "Images are taken as independent."
+    return (
+        f"The {images} test images are frames of a few videos. They are resampled in {blocks} "
+        "blocks of neighbouring frames; what other videos would show, no interval says."
+    )
 
 
 def unfinished(comparison: Comparison) -> list[str]:
