@@ -1,12 +1,13 @@
-"""Attention against its published form: time, memory and FLOPs, alternating in one run.
+"""Attention against its published form, and the metric: time, memory, FLOPs, alternating in a run.
 
 python scripts/benchmark.py                    # everything, on a GPU if there is one
 python scripts/benchmark.py blocks --shapes 1,512,96,96
 python scripts/benchmark.py heads steps --device cpu
 
 Parts: blocks and heads (against the published formulation), memory (of a training step against the
-size of the map), steps (a whole training step, choice by choice, and where its time goes). Each
-leaves a CSV file and a Markdown table under --out, memory a figure too.
+size of the map), steps (a whole training step, choice by choice, and where its time goes), metric
+(the object-size metric against a forward pass, on the CPU). Each leaves a CSV file and a Markdown
+table under --out, memory a figure too.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from rich.progress import track
 
 from segattn.analysis.display import to_markdown
 from segattn.benchmark import display
+from segattn.benchmark.metric import metric_cost
 from segattn.benchmark.suite import SHAPES, SIDES, compare, limit_memory, memory_curves
 from segattn.benchmark.training import training_steps
 from segattn.heads import HEADS
@@ -33,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 Tables = dict[str, list[dict[str, object]]]  # rows by name of the table
 
 CHANNELS = 512  # of the memory curve
-PARTS = ("blocks", "heads", "memory", "steps")
+PARTS = ("blocks", "heads", "memory", "steps", "metric")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -115,6 +117,9 @@ def measure(
             seconds=4 * arguments.seconds,  # four or five choices
         ):
             yield {"steps": steps, "phases": phases}
+    elif part == "metric":
+        for row in metric_cost(seconds=4 * arguments.seconds):  # five phases
+            yield {part: [row]}
     elif part == "memory":
         for row in memory_curves(CHANNELS, arguments.sides, device=device, dtype=dtype):
             yield {part: [row]}
@@ -126,15 +131,23 @@ def measure(
 
 def write(tables: Tables, arguments: argparse.Namespace, device: torch.device) -> None:
     """CSV files, and Markdown tables with a line under each that says how it was made."""
-    command = " ".join(["python scripts/benchmark.py", *sys.argv[1:]])
-    hardware = f"{device_name(gpu=device.type == 'cuda')}, {torch.get_num_threads()} threads"
-    versions = f"torch {torch.__version__}, {arguments.dtype}"
-    made = f"`{command}`: {hardware}, {versions}; medians, ratios ours / published."
     for name, rows in tables.items():
         frame = pd.DataFrame(rows)
         frame.to_csv(arguments.out / f"{name}.csv", index=False)
+        made = how_made(name, arguments, device)
         text = f"{to_markdown(display.TABLES[name](frame))}\n{made}\n"
         (arguments.out / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def how_made(name: str, arguments: argparse.Namespace, device: torch.device) -> str:
+    command = " ".join(["python scripts/benchmark.py", *sys.argv[1:]])
+    if name == "metric":
+        hardware, dtype = f"{device_name(gpu=False)}, one thread", ""
+    else:
+        hardware = f"{device_name(gpu=device.type == 'cuda')}, {torch.get_num_threads()} threads"
+        dtype = f", {arguments.dtype}"
+    what = display.MEASURED.get(name, "medians, ratios ours / published")
+    return f"`{command}`: {hardware}, torch {torch.__version__}{dtype}; {what}."
 
 
 if __name__ == "__main__":

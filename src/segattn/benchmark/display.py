@@ -88,6 +88,36 @@ def phases(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def metric(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per frame: what is in it, milliseconds of each phase, share of validation."""
+
+    def milliseconds(phase: str) -> list[str]:
+        return [f"{1000 * seconds:,.0f} ms" for seconds in frame[f"{phase}_seconds"]]
+
+    return pd.DataFrame(
+        {
+            "frame": frame["input"],
+            "classes": frame["classes"],
+            "objects, components": [
+                f"{objects}, {components}"
+                for objects, components in zip(frame["objects"], frame["components"], strict=True)
+            ],
+            "wrong pixels": [f"{100 * wrong:.1f}%" for wrong in frame["wrong"]],
+            "objects of the truth, once": milliseconds("objects"),
+            "components of the prediction": milliseconds("components"),
+            "update": milliseconds("update"),
+            "update at three radii": milliseconds("update_all_radii"),
+            "forward pass": [
+                f"{cell}, {precision}"
+                for cell, precision in zip(milliseconds("forward"), frame["precision"], strict=True)
+            ],
+            "share of validation": [
+                f"{100 * share:.0f}%" for share in frame["share_of_validation"]
+            ],
+        }
+    )
+
+
 def memory(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per block and form, one column per map: peak memory of a training step."""
     cells = [_NOT_THERE if math.isnan(size) else _megabytes(size) for size in frame["bytes"]]
@@ -138,4 +168,13 @@ TABLES = {
     "memory": memory,
     "steps": steps,
     "phases": phases,
+    "metric": metric,
+}
+
+# what the numbers of a table are, where they are not ratios of us to the published form
+MEASURED = {
+    "metric": (
+        "medians of processor time; share of validation = (components + update) / "
+        "(components + update + forward pass)"
+    )
 }

@@ -7,7 +7,7 @@ order and on any device.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -189,8 +189,9 @@ def nearest_owner(
     """Nearest object of the predicted class for every false-positive pixel.
 
     The distance is Euclidean and exact, from pixel centre to the nearest pixel centre of the object
-    in the same image; of equally near ones the smaller (dy, dx) wins. Offsets are visited ring by
-    ring of growing distance, for the pixels that have no owner yet.
+    in the same image; of equally near ones the smaller (dy, dx) wins. Rows are searched outwards
+    from the pixel's own, until no other row can hold a nearer one; in a row, the nearest pixel of a
+    class is at the end of a run of that class, which a binary search finds.
 
     Args:
         preds: int64 [N, H, W], predicted class, 0 or more.
@@ -208,24 +209,56 @@ def nearest_owner(
     owner, distance = torch.full_like(fp_index, -1), torch.full_like(fp_index, 1 << 62)
     todo = _within_reach(preds, target=target, fp_index=fp_index, radius=radius)
 
-    # A margin as wide as the reach makes every offset a valid index; int16 keeps the map in cache.
-    height, width = target.shape[1:]
-    margin = math.floor(radius)
-    classes = F.pad(target.short(), [margin] * 4, value=-1).flatten()
-    objects = F.pad(ids, [margin] * 4, value=-1).flatten()
-    image, row, column = torch.unravel_index(fp_index[todo], target.shape)
-    padded_width = width + 2 * margin
-    at = (image * (height + 2 * margin) + row + margin) * padded_width + column + margin
-    wanted = preds.flatten()[fp_index[todo]].short()
-    for squared, ring in _rings(radius, row_stride=padded_width):
-        offsets = torch.tensor(ring, device=at.device)
-        # max() names the first of equal values, so the order within a ring decides ties.
-        found, which = (classes[at + offsets[:, None]] == wanted).max(0)
-        hit, miss = found.nonzero().squeeze(1), (~found).nonzero().squeeze(1)
-        owner[todo[hit]] = objects[at[hit] + offsets[which[hit]]]
-        distance[todo[hit]] = squared
-        todo, at, wanted = todo[miss], at[miss], wanted[miss]
+    reach, limit, objects = math.floor(radius), math.floor(radius * radius), ids.flatten()
+    row_stride = target.shape[2] + reach + 1
+    starts, ends = _runs(target, reach=reach)
+    at = _keys(preds, index=fp_index[todo], reach=reach)
+    for step in range(reach + 1):
+        for dy in sorted({-step, step}):
+            dx = _nearest_in_row(at + dy * row_stride, starts=starts, ends=ends, reach=reach)
+            squared, best = dx * dx + dy * dy, distance[todo]
+            # The smaller dy wins a tie: a row above beats every row before it, one below none.
+            closer = (squared <= limit) & (squared <= best if dy < 0 else squared < best)
+            hit = todo[closer]
+            distance[hit] = squared[closer]
+            owner[hit] = objects[fp_index[hit] + dy * target.shape[2] + dx[closer]]
+        unsettled = distance[todo] >= (step + 1) ** 2
+        todo, at = todo[unsettled], at[unsettled]
     return fp_index, owner, distance
+
+
+def _keys(classes: Tensor, *, index: Tensor, reach: int) -> Tensor:
+    """Class, image, row and column of the pixels at flat `index` as one number, in this order.
+
+    Each row and each image ends in a gap as wide as the reach, so that the nearest key in a row is
+    the nearest pixel of the class there, or else out of reach.
+    """
+    num_images, height, width = classes.shape
+    image, row, column = torch.unravel_index(index, classes.shape)
+    plane = classes.flatten()[index] * num_images + image
+    return (plane * (height + reach) + row) * (width + reach + 1) + column
+
+
+def _runs(target: Tensor, *, reach: int) -> tuple[Tensor, Tensor]:
+    """Ascending keys of the first pixels of all runs of a class in a row, and of the last ones.
+
+    Padded: `ends[k]` is of the run before the one of `starts[k]`, and there is always one.
+    """
+    change = target[..., 1:] != target[..., :-1]
+    first, last = (F.pad(change, side, value=True) for side in ([1, 0], [0, 1]))
+    starts, ends = (
+        _keys(target, index=mask.flatten().nonzero().squeeze(1), reach=reach).sort().values
+        for mask in (first, last)
+    )
+    return F.pad(starts, [0, 1], value=1 << 60), F.pad(ends, [1, 0], value=-1 << 60)
+
+
+def _nearest_in_row(at: Tensor, *, starts: Tensor, ends: Tensor, reach: int) -> Tensor:
+    """Signed distance from each key to the nearest in a run, the left of two; reach + 1 if far."""
+    following = torch.searchsorted(starts, at, right=True)
+    left = (at - ends[following]).clamp(0, reach + 1)  # 0 inside of a run
+    right = (starts[following] - at).clamp(max=reach + 1)
+    return torch.where(left <= right, -left, right)
 
 
 def _within_reach(preds: Tensor, *, target: Tensor, fp_index: Tensor, radius: float) -> Tensor:
@@ -247,15 +280,3 @@ def _within_reach(preds: Tensor, *, target: Tensor, fp_index: Tensor, radius: fl
     image, row, column = torch.unravel_index(fp_index, target.shape)
     wanted = preds.flatten()[fp_index]
     return occupied[image, wanted, rows[row], columns[column]].nonzero().squeeze(1)
-
-
-def _rings(radius: float, *, row_stride: int) -> Iterator[tuple[int, list[int]]]:
-    """Squared distance and its flat offsets in (dy, dx) order, nearest ring first."""
-    reach = range(-math.floor(radius), math.floor(radius) + 1)
-    rings: dict[int, list[int]] = {}
-    for dy in reach:
-        for dx in reach:
-            if 0 < dy * dy + dx * dx <= radius * radius:
-                rings.setdefault(dy * dy + dx * dx, []).append(dy * row_stride + dx)
-    for distance in sorted(rings):
-        yield distance, rings[distance]
