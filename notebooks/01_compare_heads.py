@@ -84,10 +84,19 @@ HTML(html.table(display.differences(comparison)))
 # %% [markdown]
 # ## Along the size of objects
 #
-# Half-octave bins. Compare heads at one size, not sizes along one head.
+# Half-octave bins. Compare heads at one size, not sizes along one head. First with the classes that
+# have enough objects of a size, then with the classes that have them at every size shown.
 
 # %%
 HTML(html.figure(evidence_figures.size_curves(comparison), alt="IoU against object size"))
+
+# %%
+HTML(
+    html.figure(
+        evidence_figures.size_curves(comparison, classes="common"),
+        alt="IoU against object size, the same classes at every size",
+    )
+)
 
 # %% [markdown]
 # ## Thin against compact objects

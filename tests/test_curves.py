@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import simulated_runs
-from simulated_runs import CLASSES, simulate
+from simulated_runs import CLASSES, edit_result, simulate
 
 from segattn.analysis import compare, tables
 from segattn.analysis.curves import class_note, size_curve
@@ -38,7 +38,10 @@ def edit_tables(folder, edit):
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory):
-    return compare(load_runs(sized_runs(tmp_path_factory.mktemp("runs"))))
+    folder = sized_runs(tmp_path_factory.mktemp("runs"))
+    for run in folder.iterdir():  # pairs of images, so that an interval without blocks would differ
+        edit_result(run, blocks=[k // 2 for k in range(40)])
+    return compare(load_runs(folder))
 
 
 def point(curve, *, head, size):
@@ -154,17 +157,21 @@ def test_common_takes_the_longest_run_of_bins_with_two_classes_in_all(comparison
     assert "same classes at every size: road, bus" in class_note(curve, wanted="common")
 
 
-def test_of_equally_long_runs_common_takes_more_classes_then_smaller_objects(tmp_path):
-    two, three = (1.6, 2.3), (9.5, 13.0)
-    more = {"road": (*two, *three), "bus": (*two, *three), "lamp": three}
-    same = {"road": (*two, *three), "bus": (*two, *three)}
-    lows = []
-    for name, sides in (("more", more), ("same", same)):
-        runs = load_runs(sized_runs(tmp_path / name, sides, heads=("fcn",), seeds=(0,)))
-        curve = size_curve(compare(runs), classes="common")
-        assert len(curve) == 2
-        lows.append(curve["low"].min())
-    assert lows == pytest.approx([8.0, math.sqrt(2)])
+@pytest.mark.parametrize(
+    ("lamp", "road", "low"),
+    [
+        ((9.5, 13.0), (), 8.0),  # more classes
+        ((), (), math.sqrt(2)),  # smaller objects
+        ((9.5, 13.0), (3.2,), math.sqrt(2)),  # more bins
+    ],
+)
+def test_common_takes_more_bins_then_more_classes_then_smaller_objects(tmp_path, lamp, road, low):
+    both = (1.6, 2.3, 9.5, 13.0)
+    sides = {"road": (*both, *road), "bus": (*both, *road), "lamp": lamp}
+    runs = load_runs(sized_runs(tmp_path, sides, heads=("fcn",), seeds=(0,)))
+    curve = size_curve(compare(runs), classes="common")
+    assert len(curve) == 2 + len(road)
+    assert curve["low"].min() == pytest.approx(low)
 
 
 def test_without_common_classes_all_is_used_and_the_note_says_so(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.lines import AxLine
 from simulated_runs import simulate
 from test_curves import sized_runs
@@ -26,7 +26,7 @@ def curves_of(axes):
 
 
 def test_size_curves_draw_the_values_and_the_differences_of_every_head(comparison):
-    left, right = evidence_figures.size_curves(comparison).axes
+    left, right = evidence_figures.size_curves(comparison, classes="common").axes
     frame = size_curve(comparison, classes="common")
     for axes, column, heads in ((left, "value", 3), (right, "difference", 2)):
         drawn = curves_of(axes)
@@ -40,7 +40,7 @@ def test_size_curves_draw_the_values_and_the_differences_of_every_head(compariso
 
 
 def test_size_curves_have_bands_size_edges_and_ticks_in_cells(comparison):
-    figure = evidence_figures.size_curves(comparison)
+    figure = evidence_figures.size_curves(comparison, classes="common")
     left = figure.axes[0]
     frame = size_curve(comparison, classes="common")
     bands = [c for c in left.collections if isinstance(c, PolyCollection)]
@@ -62,11 +62,16 @@ def test_a_curve_breaks_where_a_size_was_left_out(comparison):
     missing = bins.max() - bins.min() + 1 - len(bins)
     assert missing > 0
     assert np.isnan(curves_of(left)["fla"].get_ydata()).sum() == missing
+    bars = [c for c in left.collections if isinstance(c, LineCollection)]
+    ends = {tuple(s[:, 1]) for s in bars[2].get_segments() if len(s)}  # also of a lone point
+    fla = frame[frame["head"] == "fla"]
+    assert set(zip(fla["low95"], fla["high95"], strict=True)) <= ends
 
 
 def test_size_curves_say_that_no_classes_are_common(tmp_path):
-    runs = load_runs(simulate(tmp_path, heads={"fcn": {}, "fla": {}}, seeds=(0,)))
-    assert "no two classes share" in evidence_figures.size_curves(compare(runs)).get_suptitle()
+    comparison = compare(load_runs(simulate(tmp_path, heads={"fcn": {}, "fla": {}}, seeds=(0,))))
+    figure = evidence_figures.size_curves(comparison, classes="common")
+    assert "no two classes share" in figure.get_suptitle()
 
 
 def test_one_head_has_no_difference_to_draw(tmp_path):

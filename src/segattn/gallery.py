@@ -158,7 +158,7 @@ def _predict(run: Run, samples: dict[str, Sample]) -> dict[str, NDArray[np.uint8
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for name, sample in samples.items():
             image = torch.from_numpy(sample.image.copy()).permute(2, 0, 1)[None]
-            labels = task(image.to(device)).logits.argmax(1)[0]
+            labels = task(image.to(device)).logits.max(1).indices[0]
             predictions[name] = labels.byte().cpu().numpy()
     return predictions
 

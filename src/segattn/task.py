@@ -175,7 +175,8 @@ class SegmentationTask(pl.LightningModule):
     def _update(
         self, metric: SizeStratifiedIoU, output: HeadOutput, batch: dict[str, Any]
     ) -> tuple[Tensor, BatchObjects]:
-        predictions, truth = output.logits.argmax(1), batch["objects"]
+        # several times as fast as argmax on a CPU; of equal logits both take the first
+        predictions, truth = output.logits.max(1).indices, batch["objects"]
         maps = predictions.cpu().numpy()
         found = stack_objects([find_objects(m, ignore_index=None) for m in maps]).to(self.device)
         metric.update(

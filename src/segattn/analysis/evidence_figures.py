@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from segattn.analysis import tables
@@ -32,13 +32,13 @@ _BAND, _GREY = "#e4e4e4", "#777777"
 _LABELS, _CHARACTER, _TEXT_LINE, _ROW = 3.6, 0.06, 0.135, 0.25
 
 
-def size_curves(comparison: Comparison, *, classes: ClassSet = "common") -> Figure:
+def size_curves(comparison: Comparison, *, classes: ClassSet = "all") -> Figure:
     """IoU against object size with its 95% band, and the difference to the reference beside it.
 
     Args:
         comparison: Its object tables are read again, see `curves.size_curve`.
-        classes: "common" keeps the classes that make bins comparable; if there are none, each bin
-            has its own classes, and the figure says so.
+        classes: "all" gives each bin the classes with enough objects of its size, so that heads
+            compare, but not sizes; "common" the same classes at every size shown, if there are any.
     """
     frame = size_curve(comparison, classes=classes)
     figure = Figure(figsize=(11, 4.4), layout="constrained")
@@ -65,6 +65,8 @@ def _curve(axes: Axes, rows: pd.DataFrame, *, column: str, prefix: str, head: st
     axes.plot(whole["centre"], whole[column], **style, markersize=5, linewidth=1.5, label=head)
     low, high = whole[f"{prefix}low95"], whole[f"{prefix}high95"]
     axes.fill_between(whole["centre"], low, high, color=style["color"], alpha=0.15, lw=0)
+    # the band of a point without neighbours has no width
+    axes.vlines(whole["centre"], low, high, color=style["color"], alpha=0.35, lw=1)
 
 
 def _size_axis(axes: Axes, frame: pd.DataFrame, *, edges: tuple[float, float]) -> None:
@@ -77,8 +79,8 @@ def _size_axis(axes: Axes, frame: pd.DataFrame, *, edges: tuple[float, float]) -
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     low, high = frame["centre"].min() / 2**0.35, frame["centre"].max() * 2**0.35
     axes.set_xlim(low, high)
-    names = zip(("small", "medium", "large"), pairwise((0.0, *edges, np.inf)), strict=True)
-    for name, (start, stop) in names:
+    ranges = pairwise((0.0, *edges, np.inf))
+    for name, (start, stop) in zip(("small", "medium", "large"), ranges, strict=True):
         shown = max(start, low), min(stop, high)
         if low < start < high:
             axes.axvline(start, color=_GREY, linewidth=0.8, linestyle="--", zorder=1)
@@ -121,8 +123,8 @@ def thin_against_compact(comparison: Comparison) -> Figure:
 def _cross(axes: Axes, x: Array, y: Array, *, head: str) -> Line2D:
     """One head, x and y as (low, value, high); returns its marker."""
     style = _style(head)
-    axes.plot(x[[0, 2]], y[[1, 1]], color=style["color"], linewidth=1.3)
-    axes.plot(x[[1, 1]], y[[0, 2]], color=style["color"], linewidth=1.3)
+    for place in ((x[[0, 2]], y[[1, 1]]), (x[[1, 1]], y[[0, 2]])):
+        axes.plot(*place, color=style["color"], linewidth=1.3)
     return axes.plot(x[1:2], y[1:2], **style, markersize=8, linestyle="none")[0]
 
 
@@ -172,7 +174,6 @@ def forest(frame: pd.DataFrame) -> Figure:
     panels = figure.subplots(1, len(experiments), sharex=True, sharey=True, squeeze=False)[0]
     panels[0].set(xlim=_limits(frame), ylim=(height, 0))
     for axes, experiment in zip(panels, experiments, strict=True):
-        axes.set_title(experiment, fontsize=10)
         _forest_panel(axes, frame[frame["experiment"] == experiment], lines=lines, notes=notes)
     _name_lines(panels[0], lines)
     handles = _forest_legend(list(frame["reading"].unique()))
@@ -247,9 +248,9 @@ def _forest_panel(
             continue
         axes.axhspan(line.top, line.top + line.height, color="white", zorder=1.5)
         axes.axhline(line.top, color=_GREY, linewidth=0.6, zorder=2)
-        note = notes.get((rows["experiment"].iloc[0], line.claim), "")
-        _write(axes, line.middle, note)
+        _write(axes, line.middle, notes.get((rows["experiment"].iloc[0], line.claim), ""))
     axes.tick_params(labelsize=8, left=False)
+    axes.set_title(rows["experiment"].iloc[0], fontsize=10)
     axes.set_xlabel("difference [IoU points]", fontsize=8)
     axes.spines[["top", "right", "left"]].set_visible(False)
 
@@ -257,8 +258,7 @@ def _forest_panel(
 def _forest_row(axes: Axes, rows: pd.DataFrame, *, line: _Line) -> None:
     for row in rows.head(1).to_dict("records"):
         smallest, third = row["smallest"], line.height / 3
-        corner = (-smallest, line.top)
-        axes.add_patch(Rectangle(corner, 2 * smallest, line.height, color=_BAND, zorder=0))
+        axes.barh(line.middle, 2 * smallest, line.height, left=-smallest, color=_BAND, zorder=0)
         y = [line.middle - third, line.middle + third]
         axes.plot([row["threshold"]] * 2, y, color="black", linewidth=1.6, zorder=2)
     if rows["value"].isna().all():
@@ -276,7 +276,7 @@ def _forest_row(axes: Axes, rows: pd.DataFrame, *, line: _Line) -> None:
 def _write(axes: Axes, y: float, text: str, *, color: str = "black") -> None:
     """Text at the left end of a line."""
     place = axes.get_yaxis_transform()
-    axes.text(0.01, y, text, transform=place, color=color, fontsize=6.5, va="center", zorder=3)
+    axes.text(0.01, y, text, transform=place, color=color, fontsize=6.5, va="center")
 
 
 def _forest_interval(axes: Axes, row: dict[Hashable, Any], *, y: float) -> None:

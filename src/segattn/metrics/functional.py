@@ -161,19 +161,19 @@ def object_rows(
             same for all of them, so that one search serves all.
         ignore_index: Label of void pixels, which count nowhere.
     """
-    valid = target != ignore_index
-    owners, hit = ids[valid], (preds == target)[valid]
+    # void pixels count in a spare first entry
+    spare, hit = ids.flatten() + 1, (preds == target).flatten()
     fp_index, owner, distance = nearest_owner(
         preds, target=target, ids=ids, radius=max(radii), ignore_index=ignore_index
     )
     component = pred_ids.flatten()[fp_index]
     within = [distance <= radius * radius for radius in radii]
     return ObjectRows(
-        cls=ids.new_zeros(num_objects).index_put_((owners,), target[valid]),
-        area=torch.bincount(owners, minlength=num_objects),
-        tp=torch.bincount(owners[hit], minlength=num_objects),
+        cls=ids.new_zeros(num_objects + 1).scatter_(0, spare, target.flatten())[1:],
+        area=torch.bincount(spare, minlength=num_objects + 1)[1:],
+        tp=torch.bincount(spare * hit, minlength=num_objects + 1)[1:],
         fp=_count_columns([owner[near] for near in within], length=num_objects),
-        pred_cls=ids.new_zeros(num_predicted).index_put_((pred_ids.flatten(),), preds.flatten()),
+        pred_cls=ids.new_zeros(num_predicted).scatter_(0, pred_ids.flatten(), preds.flatten()),
         fp_far=_count_columns([component[~near] for near in within], length=num_predicted),
     )
 

@@ -157,7 +157,7 @@ class SizeStratifiedIoU(Metric):
                 f"logits must be [N, {self.num_classes}, H, W], got {list(logits.shape)}; "
                 "pass predicted classes as integers"
             )
-        return logits.argmax(1)
+        return logits.max(1).indices  # several times as fast as argmax on a CPU
 
     def _check_maps(self, preds: Tensor, *, target: Tensor, ids: Tensor, pred_ids: Tensor) -> None:
         shapes = [list(tensor.shape) for tensor in (preds, target, ids, pred_ids)]
@@ -167,7 +167,7 @@ class SizeStratifiedIoU(Metric):
                 f"{shapes}; bring the prediction to the size of the labels, never the reverse"
             )
         valid = target != self.ignore_index
-        for name, classes in (("preds", preds), ("target", target[valid])):
+        for name, classes in (("preds", preds), ("target", target.masked_fill(~valid, 0))):
             low, high = _range(classes)
             if low < 0 or high >= self.num_classes:
                 raise ValueError(
@@ -200,4 +200,5 @@ def _range(values: Tensor) -> tuple[int, int]:
     """Smallest and largest value; (0, -1), which fits any range, if there is none."""
     if values.numel() == 0:
         return 0, -1
-    return int(values.min()), int(values.max())
+    low, high = values.aminmax()
+    return int(low), int(high)
