@@ -125,6 +125,15 @@ HTML(html.table(readings.side_by_side(comparison)))
 HTML(html.table(readings.within_class_table(comparison)))
 
 # %% [markdown]
+# ## Other axes
+#
+# The same objects by their width, by terciles of the training objects, and by their share of the
+# image.
+
+# %%
+HTML(html.table(readings.other_axes(comparison)))
+
+# %% [markdown]
 # ## Objects won and lost
 #
 # IoU of single objects, mean over seeds; the crops show each head's first seed.

@@ -78,6 +78,18 @@ def test_within_a_class_small_and_large_objects_are_compared(comparison):
     assert set(table["sizes"]) == {"small, large"}
 
 
+def test_further_axes_score_the_same_objects_by_other_properties(comparison):
+    table = readings.other_axes(comparison).set_index(["axis", "bin"])
+    assert list(table.columns) == ["fcn", "channel_nl", "spatial_nl", "fla"]
+    # lamps, 4 and 6 px wide, are the only objects below a cell of width
+    lamp = table.loc[("width [cells]", "< 1"), "spatial_nl"]
+    thin = display.sizes(comparison).set_index("head").loc["spatial_nl", "thin"]
+    assert lamp == thin
+    assert ("width [cells]", ">= 3") in table.index
+    assert table.loc[("size [px], training terciles", "< 18"), "fcn"].startswith("5")
+    assert ("share of the image", ">= 0.03") in table.index
+
+
 def test_the_perfect_head_stands_in_the_size_table(comparison):
     sizes = display.sizes(comparison)
     assert sizes["head"].iloc[-1] == "(perfect head)"

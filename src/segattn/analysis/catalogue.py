@@ -19,6 +19,7 @@ SHOWN: dict[str, Table] = {
     "readings": readings.side_by_side,
     "class_sizes": readings.class_sizes,
     "within_class": readings.within_class_table,
+    "other_axes": readings.other_axes,
     "classes": display.class_scores,
     "class_groups": display.class_groups,
     "group_recall": display.group_recall,

@@ -38,7 +38,7 @@ MIN_COMMON = 2
 """Fewer classes, or fewer bins, make no mean that could be compared across bins."""
 
 _COLUMNS = (
-    *("head", "reference", "class_set", "bin", "low", "high", "centre"),
+    *("head", "reference", "class_set", "bin", "label", "low", "high", "centre"),
     *("value", "low95", "high95", "difference", "difference_low95", "difference_high95"),
     *("seeds", "classes", "names", "objects"),
 )
@@ -84,18 +84,23 @@ def size_curve(
 
     Returns:
         One row per head and bin: head, reference (empty for the first head), class_set (the one
-        used), bin (its number; a jump is a bin left out), low, high (edges in cells; 0 and inf at
-        the ends), centre (geometric; of an open bin as if it were half an octave wide), value,
-        low95, high95 (percent), difference, difference_low95, difference_high95 (points; NaN for
-        the first head), seeds (of the head), classes (how many), names (of the classes), objects
-        (of the ground truth).
+        used), bin (its number; a jump is a bin left out), label, low, high (edges in cells, 0 and
+        inf at the ends), centre (geometric; of an open bin as if it were half an octave wide),
+        value, low95, high95 (percent), difference, difference_low95, difference_high95 (points; NaN
+        for the first head), seeds (of the head), classes (how many), names (of the classes),
+        objects (of the ground truth).
 
     Raises:
         ValueError: `classes` is unknown, or not 0 < lowest <= highest edge.
     """
-    check_choice("classes", classes, CLASS_SETS)
     edges = half_octaves(*stride_cells)
     axis = Axis("size", edges, stride=comparison.facts["metric"]["stride"])
+    return axis_scores(comparison, axis, classes=classes)
+
+
+def axis_scores(comparison: Comparison, axis: Axis, *, classes: ClassSet = "all") -> pd.DataFrame:
+    """`size_curve` for any axis; low, high and centre are in the unit of its edges."""
+    check_choice("classes", classes, CLASS_SETS)
     support = _support(comparison, axis)
     if classes == "common":
         support = _common(support)
@@ -210,11 +215,11 @@ def _rows(
             }
 
 
-def _bin_columns(axis: Axis, k: int) -> dict[str, float]:
+def _bin_columns(axis: Axis, k: int) -> dict[str, Any]:
     low, high = ((0.0, *axis.edges)[k], (*axis.edges, math.inf)[k])
     quarter = 2**0.25
     centre = low * quarter if low > 0 else high / quarter
-    return {"bin": k, "low": low, "high": high, "centre": centre}
+    return {"bin": k, "label": axis.labels[k], "low": low, "high": high, "centre": centre}
 
 
 def _percent(name: str, prefix: str, estimate: Estimate | None) -> dict[str, float]:

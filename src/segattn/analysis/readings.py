@@ -10,10 +10,11 @@ import pandas as pd
 
 from segattn.analysis import display
 from segattn.analysis.comparison import Comparison
+from segattn.analysis.curves import axis_scores
 from segattn.analysis.measures import measures, typical_classes
 from segattn.analysis.stats import bin_iou, linear_contrast, paired_difference
 from segattn.analysis.tables import estimate_columns
-from segattn.metrics import GROUPS
+from segattn.metrics import GROUPS, Axis
 
 SIZES = ("small", "medium", "large")
 
@@ -54,6 +55,32 @@ def side_by_side(comparison: Comparison) -> pd.DataFrame:
             "classes of that size": display.ranged(by_class, display.POINTS),
         }
     )
+
+
+def other_axes(comparison: Comparison) -> pd.DataFrame:
+    """Display table, one row per bin of further axes, one column per head: IoU in percent.
+
+    Width in cells, terciles of the training objects' size, share of the image (COCO's 32^2 and
+    96^2 px of 640 x 480). A bin without a class that has enough objects is left out.
+    """
+    stride = comparison.facts["metric"]["stride"]
+    terciles = comparison.facts["train_objects"]["size_terciles"]
+    axes = {
+        "width [cells]": Axis("width", (1, 3), stride=stride),
+        "share of the image": Axis("fraction", (32**2 / (640 * 480), 96**2 / (640 * 480))),
+    }
+    if terciles and terciles[0] < terciles[1]:  # equal where most objects are of one size
+        axes["size [px], training terciles"] = Axis("size", terciles, stride=1)
+    parts = []
+    for name, axis in axes.items():
+        frame = axis_scores(comparison, axis)
+        scores = frame[["value", "low95", "high95"]].set_axis(["value", "low", "high"], axis=1)
+        cells = frame.assign(cell=display.ranged(scores, display.PERCENT))
+        wide = cells.pivot(index="bin", columns="head", values="cell")[comparison.heads]
+        wide.insert(0, "bin", [axis.labels[k] for k in wide.index])
+        wide.insert(0, "axis", name)
+        parts.append(wide)
+    return pd.concat(parts, ignore_index=True).rename_axis(columns=None)
 
 
 def class_sizes(comparison: Comparison) -> pd.DataFrame:
