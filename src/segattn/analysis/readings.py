@@ -13,7 +13,7 @@ from segattn.analysis.comparison import Comparison
 from segattn.analysis.curves import axis_scores
 from segattn.analysis.measures import measures, typical_classes
 from segattn.analysis.stats import bin_iou, linear_contrast, paired_difference
-from segattn.analysis.tables import estimate_columns
+from segattn.analysis.tables import ESTIMATE, estimate_columns
 from segattn.metrics import GROUPS, Axis
 
 SIZES = ("small", "medium", "large")
@@ -25,7 +25,7 @@ def differences(comparison: Comparison) -> pd.DataFrame:
     Columns: reading, measure, head, reference, value, low, high, ... in points.
     """
     samples = comparison.samples
-    return pd.DataFrame(
+    rows = [
         {
             "reading": reading,
             "measure": name,
@@ -36,7 +36,8 @@ def differences(comparison: Comparison) -> pd.DataFrame:
         for reading in ("objects", "classes")
         for name, score in measures(comparison, reading=reading).items()
         for head, reference in comparison.references.items()
-    )
+    ]
+    return pd.DataFrame(rows, columns=["reading", "measure", "head", "reference", *ESTIMATE])
 
 
 def side_by_side(comparison: Comparison) -> pd.DataFrame:

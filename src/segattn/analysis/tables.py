@@ -21,6 +21,8 @@ from segattn.analysis.stats import (
 )
 
 NOT_SEPARATED = "not separated"
+ESTIMATE = ("value", "low", "high", "se", "df", "p", "seeds", "images")
+"""The columns of an estimate in every tidy table; values in percent or points."""
 
 
 def scores(comparison: Comparison) -> pd.DataFrame:
@@ -34,7 +36,7 @@ def scores(comparison: Comparison) -> pd.DataFrame:
 
 def oracle(comparison: Comparison) -> pd.DataFrame:
     """Scores of a perfect head as `scores` has them; its column head holds the stride as text."""
-    columns = ["head", "measure", *_estimate_names()]
+    columns = ["head", "measure", *ESTIMATE]
     return pd.DataFrame(
         (
             {"head": str(stride), "measure": name, **estimate_columns(interval(sample, contrast))}
@@ -68,7 +70,7 @@ def differences(comparison: Comparison) -> pd.DataFrame:
             estimate = paired_difference(samples[head], samples[reference], contrast)
             names = {"head": head, "reference": reference, "measure": name}
             rows.append({**names, **estimate_columns(estimate), "reading": reading(estimate)})
-    columns = ["head", "reference", "measure", *_estimate_names(), "reading"]
+    columns = ["head", "reference", "measure", *ESTIMATE, "reading"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -116,7 +118,7 @@ def class_groups(comparison: Comparison) -> pd.DataFrame:
             for head, s in comparison.samples.items()
             for measure, contrast in _group_measures(comparison, members).items()
         ),
-        columns=["head", "classes", "measure", *_estimate_names()],
+        columns=["head", "classes", "measure", *ESTIMATE],
     ).drop(columns="p")
 
 
@@ -137,7 +139,3 @@ def estimate_columns(estimate: Estimate) -> dict[str, Any]:
     values = {key: 100 * getattr(estimate, key) for key in ("value", "low", "high", "se")}
     rest = {key: getattr(estimate, key) for key in ("df", "p", "seeds", "images")}
     return {**values, **rest}
-
-
-def _estimate_names() -> list[str]:
-    return ["value", "low", "high", "se", "df", "p", "seeds", "images"]
