@@ -42,7 +42,7 @@ def perfect_head(target: Tensor, *, num_classes: int, stride: int) -> Tensor:
     shares = (target[:, None] == classes).float()
     shares = functional.pad(shares, (0, -width % stride, 0, -height % stride))
     cells = functional.avg_pool2d(shares, kernel_size=stride)
-    return upsample(cells, stride=stride, size=(height, width)).argmax(1)
+    return upsample(cells, stride=stride, size=(height, width)).max(1).indices
 
 
 def write_oracle(

@@ -5,6 +5,7 @@ go on from the report opens the same cells.
 """
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jupytext
@@ -80,11 +81,13 @@ def experiment_folders(runs_folder: Path) -> list[Path]:
 def _write_one(runs_folder: Path, out: Path) -> tuple[Path, Comparison]:
     notebook = notebook_path()
     comparison = compare(load_runs(runs_folder))
-    catalogue.write_tables(comparison, out)
-    _write_figures(comparison, out)
+    with ThreadPoolExecutor(1) as beside:  # the notebook's kernel is a process of its own
+        executed = beside.submit(_execute, notebook, runs_folder)
+        catalogue.write_tables(comparison, out)
+        _write_figures(comparison, out)
+        body = _render(executed.result())
     path = out / "report.html"
     title = f"Which head helps which object size? {comparison.facts['data']['title']}"
-    body = _render(_execute(notebook, runs_folder))
     path.write_text(html.page(body, title=title), encoding="utf-8")
     print_summary(comparison)
     return path, comparison
