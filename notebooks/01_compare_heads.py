@@ -42,8 +42,9 @@ HTML(html.paragraph(text.subject(comparison)))
 # ## The claims
 #
 # Fixed before the runs in `experiments/claims.yaml`. A claim is supported only if every condition
-# holds; the table shows the condition with the least support. Left: objects sorted by their own
-# size. Right: whole classes sorted by typical size, as the papers do.
+# holds. The verdict by object size sorts objects by their own size, that by class size whole
+# classes by their typical size, as the papers do. The numbers are those of the condition with the
+# least support, by object size, which stands in the last column.
 
 # %%
 HTML(sections.claims(comparison))

@@ -12,8 +12,8 @@ from segattn.analysis.won_lost import GALLERY_FILE, object_differences
 from segattn.data.source import Sample
 from segattn.gallery import collect, crop_window
 from segattn.metrics import write_table
-from segattn.oracle import STRIDES, read_oracle
-from segattn.runs import Run, load_runs
+from segattn.oracle import STRIDES
+from segattn.runs import Run, load_runs, read_oracle
 from segattn.train import build_data, train
 
 SCRIPTS = EXPERIMENTS.parent / "scripts"

@@ -5,7 +5,8 @@ from label_maps import BINS, NUM_CLASSES, samples
 
 from segattn.data.datamodule import collate
 from segattn.metrics import find_objects, image_counts
-from segattn.oracle import perfect_head, read_oracle, write_oracle
+from segattn.oracle import perfect_head, write_oracle
+from segattn.runs import read_oracle
 
 METRIC = {
     "stride": BINS.stride,

@@ -59,6 +59,11 @@ def test_page_lists_runs_that_are_not_in_it(page):
     assert "fla-9: failed" in page
 
 
+def test_page_shows_no_warnings(page):
+    assert "Warning" not in page
+    assert "site-packages" not in page
+
+
 def test_page_folds_code_and_fits_a_phone(page):
     assert page.count("<details>") == page.count("<summary>code") > 5
     assert '<meta name="viewport"' in page

@@ -28,8 +28,8 @@ from segattn.data.datamodule import SegmentationData
 from segattn.data.source import Sample, Source
 from segattn.files import atomic_path
 from segattn.metrics import find_objects
-from segattn.oracle import STRIDES, read_oracle, write_oracle
-from segattn.runs import Run, load_runs
+from segattn.oracle import STRIDES, write_oracle
+from segattn.runs import Run, load_runs, read_oracle
 from segattn.task import SegmentationTask
 from segattn.train import build_data
 

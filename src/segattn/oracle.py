@@ -20,11 +20,11 @@ from segattn.metrics import (
     SizeStratifiedIoU,
     find_objects,
     object_frame,
-    read_table,
     stack_objects,
     write_table,
 )
 from segattn.model import upsample
+from segattn.runs import oracle_path
 
 STRIDES = (4, 8, 16, 32)
 
@@ -73,7 +73,7 @@ def write_oracle(
             frames[stride].append(_score(counter, bins, batch, num_classes, stride))
     folder.mkdir(parents=True, exist_ok=True)
     for stride, parts in frames.items():
-        write_table(pd.concat(parts, ignore_index=True), _path(folder, stride))
+        write_table(pd.concat(parts, ignore_index=True), oracle_path(folder, stride))
 
 
 def _score(
@@ -90,17 +90,3 @@ def _score(
     counter.update(preds, target, truth.ids, truth.bins(bins), found.ids, found.bins(bins))
     assert counter.rows is not None
     return object_frame(counter.rows, truth=truth, prediction=found, images=batch["name"])
-
-
-def read_oracle(folder: Path) -> dict[int, pd.DataFrame]:
-    """Object table by stride, ascending; empty if there is no oracle.
-
-    Raises:
-        ValueError: If a table is damaged or of another version.
-    """
-    strides = sorted(int(path.stem.removeprefix("stride_")) for path in folder.glob("stride_*"))
-    return {stride: read_table(_path(folder, stride)) for stride in strides}
-
-
-def _path(folder: Path, stride: int) -> Path:
-    return folder / f"stride_{stride}.parquet"

@@ -161,6 +161,24 @@ def load_runs(folder: Path) -> list[Run]:
     return [Run(folder / path.parent) for path in paths if "wandb" not in path.parts]
 
 
+def oracle_path(folder: Path, stride: int) -> Path:
+    """Object table of a perfect head at a stride, see `segattn.oracle`."""
+    return folder / f"stride_{stride}.parquet"
+
+
+def read_oracle(folder: Path) -> dict[int, pd.DataFrame]:
+    """Object tables of a perfect head by stride, ascending; empty if there is no oracle.
+
+    Args:
+        folder: The folder `oracle` of an experiment.
+
+    Raises:
+        ValueError: If a table is damaged or of another version.
+    """
+    strides = sorted(int(path.stem.removeprefix("stride_")) for path in folder.glob("stride_*"))
+    return {stride: read_table(oracle_path(folder, stride)) for stride in strides}
+
+
 def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from segattn.analysis.stats import AREA, Array, Sample, resample
 from segattn.heads import HEADS
 from segattn.metrics import ALL_GROUPS, SizeBins, image_counts
-from segattn.oracle import read_oracle
-from segattn.runs import Run
+from segattn.runs import Run, read_oracle
 
 # the order of tables and the colours of figures; other heads follow by name
 HEAD_ORDER = ("fcn", "channel_nl", "spatial_nl", "danet", "cs_nl", "fla")

@@ -24,6 +24,7 @@ ul { padding-left: 1.2rem; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .55rem; text-align: left; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
+td:first-child { white-space: normal; min-width: 8rem; }
 th { background: var(--shade); border-bottom: 2px solid var(--soft); }
 tbody tr:hover { background: var(--shade); }
 img { display: block; max-width: 100%; height: auto; }

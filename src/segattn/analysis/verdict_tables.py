@@ -96,11 +96,11 @@ def verdicts(comparison: Comparison) -> pd.DataFrame:
         {
             "claim": f"{objects.claim.name}: {objects.claim.text}",
             "by object size": verdict_text(objects),
-            "hangs on": objects.deciding.condition.text,
+            "by class size": verdict_text(classes),
             "points": _ranged(objects.deciding.estimate),
             "Holm p": display.p_value(objects.p),
             "to settle": to_settle(objects),
-            "by class size": verdict_text(classes),
+            "hangs on": objects.deciding.condition.text,
         }
         for objects, classes in pairs
     )
