@@ -79,21 +79,6 @@ def test_owned_false_positives_grow_with_the_radius():
     assert owned[:, 0].sum() == 0
 
 
-def test_one_search_serves_every_radius():
-    item = batch(2)
-    alone = [updated(item, radius=radius).rows for radius in RADII]
-    several = SizeStratifiedIoU(
-        NUM_CLASSES, num_bins=6, radius=RADII[1], other_radii=[RADII[3], RADII[0], RADII[2]]
-    )
-    several.update(*update_arguments(*item))
-    order = [1, 3, 0, 2]
-    for name in ("fp", "fp_far"):
-        expected = torch.cat([getattr(alone[k], name) for k in order], dim=1)
-        assert torch.equal(getattr(several.rows, name), expected)
-    # the states are those of the first radius
-    assert same(states(several), states(updated(item, radius=RADII[1])))
-
-
 def test_batching_order_and_forward_do_not_matter():
     images = samples(3, num_images=4)
     singles = [assemble([image]) for image in images]
