@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from segattn.analysis.comparison import Comparison
-from segattn.analysis.figures import _clean, _palette, _style
+from segattn.analysis.figures import clean_axes, head_style, label_palette
 from segattn.analysis.won_lost import GALLERY_FILE, THRESHOLD, object_differences, won_and_lost
 
 _COLUMNS = 5
@@ -89,7 +89,7 @@ def _share_bars(axes: Axes, comparison: Comparison, pair: tuple[str, str]) -> No
     frame = won_and_lost(object_differences(comparison, *pair))
     y, shares = range(len(frame)), 100 * frame[["won", "lost"]].fillna(0)
     for column, side, sign, head in (("won", "right", 1, pair[0]), ("lost", "left", -1, pair[1])):
-        colour = _style(head)["color"]
+        colour = head_style(head)["color"]
         axes.barh(y, sign * shares[column], color=colour)
         axes.set_title(column, loc=side, color=colour, fontsize=9)  # type: ignore[arg-type]
     labels = [f"{group} ({n})" for group, n in zip(frame["group"], frame["objects"], strict=True)]
@@ -103,12 +103,12 @@ def _share_bars(axes: Axes, comparison: Comparison, pair: tuple[str, str]) -> No
     axes.axvline(0, color="black", linewidth=0.8)
     axes.tick_params(labelsize=8)
     axes.tick_params(axis="y", length=0)
-    _clean(axes, grid="x")
+    clean_axes(axes, grid="x")
 
 
 def _class_legend(figure: SubFigure, comparison: Comparison, shown: Arrays) -> None:
     """Colours of the classes that the crops show."""
-    palette, ignore = _palette(comparison)
+    palette, ignore = label_palette(comparison)
     maps = np.stack([shown["prediction_a"], shown["prediction_b"]])
     patches = [
         Patch(facecolor=palette[k] / 255, edgecolor="#888888", label=comparison.classes[k])
@@ -119,7 +119,7 @@ def _class_legend(figure: SubFigure, comparison: Comparison, shown: Arrays) -> N
 
 def _block(figure: SubFigure, comparison: Comparison, pair: tuple[str, str], shown: Arrays) -> None:
     """Columns of image and two predictions."""
-    palette, _ = _palette(comparison)
+    palette, _ = label_palette(comparison)
     grid = figure.subplots(3, _COLUMNS)
     for axes in grid.ravel():
         axes.set(xticks=[], yticks=[])

@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter
 from segattn.analysis import tables
 from segattn.analysis.comparison import Comparison
 from segattn.analysis.curves import ClassSet, class_note, size_curve
-from segattn.analysis.figures import _clean, _style
+from segattn.analysis.figures import clean_axes, head_style
 from segattn.analysis.stats import Array
 
 # reading of object size: its label, its sign in text, and colour and fill of its markers
@@ -61,7 +61,7 @@ def size_curves(comparison: Comparison, *, classes: ClassSet = "all") -> Figure:
 def _curve(axes: Axes, rows: pd.DataFrame, *, column: str, prefix: str, head: str) -> None:
     # a line over a bin that was left out would claim what nobody measured
     whole = rows.set_index("bin").reindex(range(rows["bin"].min(), rows["bin"].max() + 1))
-    style = _style(head)
+    style = head_style(head)
     axes.plot(whole["centre"], whole[column], **style, markersize=5, linewidth=1.5, label=head)
     low, high = whole[f"{prefix}low95"], whole[f"{prefix}high95"]
     axes.fill_between(whole["centre"], low, high, color=style["color"], alpha=0.15, lw=0)
@@ -71,7 +71,7 @@ def _curve(axes: Axes, rows: pd.DataFrame, *, column: str, prefix: str, head: st
 
 def _size_axis(axes: Axes, frame: pd.DataFrame, *, edges: tuple[float, float]) -> None:
     axes.set_xlabel("object size: square root of the area [cells of the feature grid]")
-    _clean(axes, grid="y")
+    clean_axes(axes, grid="y")
     if frame.empty:
         _say_nothing_to_show(axes)
         return
@@ -105,7 +105,7 @@ def thin_against_compact(comparison: Comparison) -> Figure:
     heads = [head for head in comparison.heads if head in compact.index and head in thin.index]
     figure = Figure(figsize=(6.6, 5), layout="compressed")
     axes = figure.subplots()
-    _clean(axes, grid="y")
+    clean_axes(axes, grid="y")
     unit = f"IoU minus that of {_reference_name(comparison)} [points]"
     axes.set(xlabel=f"compact objects: {unit}", ylabel=f"thin objects: {unit}")
     if not heads:
@@ -122,7 +122,7 @@ def thin_against_compact(comparison: Comparison) -> Figure:
 
 def _cross(axes: Axes, x: Array, y: Array, *, head: str) -> Line2D:
     """One head, x and y as (low, value, high); returns its marker."""
-    style = _style(head)
+    style = head_style(head)
     for place in ((x[[0, 2]], y[[1, 1]]), (x[[1, 1]], y[[0, 2]])):
         axes.plot(*place, color=style["color"], linewidth=1.3)
     return axes.plot(x[1:2], y[1:2], **style, markersize=8, linestyle="none")[0]

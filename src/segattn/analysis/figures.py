@@ -26,7 +26,7 @@ _OTHER_COLOR, _OTHER_MARKER = "#56B4E9", "X"
 _VOID = (255, 255, 255)
 
 
-def _style(head: str) -> dict[str, Any]:
+def head_style(head: str) -> dict[str, Any]:
     """Colour and marker of a head; the markers of variants are hollow."""
     name = base_name(head)
     return {
@@ -59,7 +59,7 @@ def _interval_panel(
     axes: Axes, rows: pd.DataFrame, *, title: str, seeds: dict[str, NDArray[np.float64]]
 ) -> None:
     for y, row in enumerate(rows.to_dict("records")):
-        style = _style(row["head"])
+        style = head_style(row["head"])
         axes.errorbar(
             row["value"],
             y,
@@ -81,7 +81,7 @@ def _interval_panel(
     elif rows["low"].min() < 0 or rows["high"].max() > 100:
         axes.set_xlim(0, 100)  # the t interval of two seeds can leave the range of an IoU
     axes.tick_params(axis="y", length=0)
-    _clean(axes, grid="x")
+    clean_axes(axes, grid="x")
 
 
 def class_heatmap(comparison: Comparison) -> Figure:
@@ -140,7 +140,7 @@ def examples(comparison: Comparison) -> Figure:
         figure.text(0, 0.5, "These run folders hold no examples.npz: no images to show.")
         return figure
     first = next(iter(shown.values()))
-    palette, ignore = _palette(comparison)
+    palette, ignore = label_palette(comparison)
     columns = [first["images"], palette[first["labels"]]]
     titles = ["image", "ground truth", *shown]
     names = [str(name) for name in first["names"]]
@@ -159,7 +159,7 @@ def examples(comparison: Comparison) -> Figure:
     return figure
 
 
-def _palette(comparison: Comparison) -> tuple[NDArray[np.uint8], int]:
+def label_palette(comparison: Comparison) -> tuple[NDArray[np.uint8], int]:
     """Colours uint8 [256, 3] by label, and the label that is ignored."""
     data = comparison.facts["data"]
     palette = np.full((256, 3), _VOID, dtype=np.uint8)
@@ -192,7 +192,7 @@ def learning_curves(comparison: Comparison) -> Figure:
     for head, runs in comparison.runs.items():
         logged = pd.concat([_validation(run.metrics()) for run in runs])
         curve = logged.groupby("step")["val/miou"].agg(["mean", "min", "max"]) * 100
-        style = _style(head)
+        style = head_style(head)
         axes.plot(curve.index, curve["mean"], **style, markersize=4, label=head)
         axes.fill_between(
             curve.index, curve["min"], curve["max"], color=style["color"], alpha=0.15, lw=0
@@ -200,7 +200,7 @@ def learning_curves(comparison: Comparison) -> Figure:
     axes.set_xlabel("training step")
     axes.set_ylabel("validation mIoU [%]")
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
-    _clean(axes, grid="y")
+    clean_axes(axes, grid="y")
     return figure
 
 
@@ -209,7 +209,8 @@ def _validation(metrics: pd.DataFrame) -> pd.DataFrame:
     return metrics.reindex(columns=["step", "val/miou"]).dropna()
 
 
-def _clean(axes: Axes, *, grid: Literal["x", "y"]) -> None:
+def clean_axes(axes: Axes, *, grid: Literal["x", "y"]) -> None:
+    """No frame above and right, and light lines of one direction."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
