@@ -24,7 +24,7 @@ from segattn.analysis.won_lost import (
     object_differences,
     pairs,
 )
-from segattn.data.datamodule import SegmentationData
+from segattn.data.datamodule import SegmentationData, image_tensor
 from segattn.data.source import Sample, Source
 from segattn.files import atomic_path
 from segattn.metrics import find_objects
@@ -157,8 +157,8 @@ def _predict(run: Run, samples: dict[str, Sample]) -> dict[str, NDArray[np.uint8
     predictions = {}
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for name, sample in samples.items():
-            image = torch.from_numpy(sample.image.copy()).permute(2, 0, 1)[None]
-            labels = task(image.to(device)).logits.max(1).indices[0]
+            image = image_tensor(sample)[None].to(device)
+            labels = task(image).logits.max(1).indices[0]
             predictions[name] = labels.byte().cpu().numpy()
     return predictions
 

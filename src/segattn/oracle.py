@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from segattn.metrics import (
-    REACHES,
     SizeBins,
     SizeStratifiedIoU,
     find_objects,
     object_frame,
+    other_radii,
     stack_objects,
     write_table,
 )
@@ -63,9 +63,9 @@ def write_oracle(
         strides: px per cell.
     """
     bins = SizeBins(metric["stride"], metric["size_edges"], metric["elongation"])
-    radii = [factor * metric["radius"] for factor in REACHES.values()]
+    radius = metric["radius"]
     counter = SizeStratifiedIoU(
-        num_classes, num_bins=bins.num_bins, radius=radii[0], other_radii=radii[1:]
+        num_classes, num_bins=bins.num_bins, radius=radius, other_radii=other_radii(radius)
     )
     frames: dict[int, list[pd.DataFrame]] = {stride: [] for stride in strides}
     for batch in batches:

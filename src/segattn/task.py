@@ -15,11 +15,11 @@ from segattn.heads import HeadOutput
 from segattn.losses import segmentation_loss
 from segattn.metrics import (
     GROUPS,
-    REACHES,
     BatchObjects,
     SizeBins,
     SizeStratifiedIoU,
     find_objects,
+    other_radii,
     stack_objects,
 )
 from segattn.model import Segmenter
@@ -84,17 +84,16 @@ class SegmentationTask(pl.LightningModule):
         self.bins = SizeBins(options["stride"], tuple(options["size_edges"]), options["elongation"])
         num_classes, radius = len(self.hparams["classes"]), options["radius"]
         # the object table also says what another reach would have counted
-        others = [factor * radius for factor in REACHES.values() if factor != 1]
         self.val_metric, self.test_metric = (
             SizeStratifiedIoU(
                 num_classes,
                 num_bins=self.bins.num_bins,
                 radius=radius,
-                other_radii=other_radii,
+                other_radii=others,
                 min_area=options["min_area"],
                 ignore_index=IGNORE_INDEX,
             )
-            for other_radii in ([], others)
+            for others in ([], other_radii(radius))
         )
         self.test_confusion = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORE_INDEX)
 

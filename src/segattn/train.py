@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import segattn
 from segattn.callbacks import CostMeter, Evidence, StatusWriter, StepSeed
 from segattn.config import differences
-from segattn.data.datamodule import SegmentationData
+from segattn.data.datamodule import SegmentationData, image_tensor
 from segattn.data.source import IGNORE_INDEX
 from segattn.data.training_objects import training_objects
 from segattn.files import atomic_path
@@ -229,7 +229,7 @@ def _model_cost(task: SegmentationTask, data: SegmentationData) -> dict[str, int
 
     Multiply and add count as 2.
     """
-    image = torch.from_numpy(data.source("test").load(0).image.copy()).permute(2, 0, 1)[None]
+    image = image_tensor(data.source("test").load(0))[None]
     task.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         task(image.to(task.device))

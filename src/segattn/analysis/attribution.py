@@ -10,16 +10,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from segattn.analysis.comparison import size_bins
-from segattn.analysis.stats import AREA, FP, FP_FAR, TP
+from segattn.analysis.stats import AREA, FP, FP_FAR, TP, Array
 from segattn.metrics import ALL_GROUPS, REACHES, Bins, Reach, image_counts
 
-RULES = ("iou", "iou, half radius", "iou, double radius", "iou_near", "recall", "obj_iou")
 ORPHAN_SHARE = 0.05
 
-Array = NDArray[np.float64]
+# reach of the attribution, and which false positives are charged
+_PIXEL_RULES: dict[str, tuple[Reach, list[int]]] = {
+    "iou": ("", [FP, FP_FAR]),
+    "iou, half radius": ("_half", [FP, FP_FAR]),
+    "iou, double radius": ("_double", [FP, FP_FAR]),
+    "iou_near": ("", [FP]),
+    "recall": ("", []),
+}
+RULES = (*_PIXEL_RULES, "obj_iou")
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,8 @@ class Attribution:
         if rule == "obj_iou":
             cell = self.objects[:, list(classes)][:, :, members].sum(2)
             return (cell[..., 1] / cell[..., 0]).mean(1)
-        radius, charged = _RULES[rule]
-        cell = self.sums[radius][:, list(classes)][:, :, members].sum(2)
+        reach, charged = _PIXEL_RULES[rule]
+        cell = self.sums[reach][:, list(classes)][:, :, members].sum(2)
         union = cell[..., AREA] + cell[..., charged].sum(-1)
         return (cell[..., TP] / union).mean(1)
 
@@ -57,15 +63,6 @@ class Attribution:
         lost = np.where(sums[:, members, AREA].sum(1) == 0, false[:, members].sum(1), 0)
         share = np.divide(lost, false.sum(1), out=np.zeros(len(lost)), where=lost > 0)
         return float(share.max())
-
-
-_RULES: dict[str, tuple[Reach, list[int]]] = {
-    "iou": ("", [FP, FP_FAR]),
-    "iou, half radius": ("_half", [FP, FP_FAR]),
-    "iou, double radius": ("_double", [FP, FP_FAR]),
-    "iou_near": ("", [FP]),
-    "recall": ("", []),
-}
 
 
 def attribute(tables: Sequence[pd.DataFrame], *, facts: dict[str, Any]) -> Attribution:

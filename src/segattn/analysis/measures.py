@@ -15,6 +15,7 @@ from segattn.analysis.stats import Contrast, bin_iou, group_iou, miou
 from segattn.metrics import ALL_GROUPS, GROUPS
 
 Reading = Literal["objects", "classes"]
+READINGS: tuple[Reading, Reading] = ("objects", "classes")
 MEASURES = ("mIoU", *ALL_GROUPS)
 
 

@@ -14,7 +14,7 @@ TITLE = "Which attention helps objects of which size?"
 
 
 def write_overview(reports: Mapping[Path, Comparison], out: Path) -> Path:
-    """Write report.html, verdicts_across.md and forest.png for several data sets.
+    """Write report.html, across.md and forest.png for several data sets.
 
     Args:
         reports: Path of each experiment's report.html to its comparison.

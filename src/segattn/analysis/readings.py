@@ -11,7 +11,7 @@ import pandas as pd
 from segattn.analysis import display
 from segattn.analysis.comparison import Comparison
 from segattn.analysis.curves import axis_scores
-from segattn.analysis.measures import measures, typical_classes
+from segattn.analysis.measures import READINGS, measures, typical_classes
 from segattn.analysis.stats import bin_iou, linear_contrast, paired_difference
 from segattn.analysis.tables import ESTIMATE, estimate_columns
 from segattn.metrics import GROUPS, Axis
@@ -33,7 +33,7 @@ def differences(comparison: Comparison) -> pd.DataFrame:
             "reference": reference,
             **estimate_columns(paired_difference(samples[head], samples[reference], score)),
         }
-        for reading in ("objects", "classes")
+        for reading in READINGS
         for name, score in measures(comparison, reading=reading).items()
         for head, reference in comparison.references.items()
     ]
@@ -45,7 +45,7 @@ def side_by_side(comparison: Comparison) -> pd.DataFrame:
     frame = differences(comparison)
     by_object, by_class = (
         frame[(frame["reading"] == reading) & (frame["measure"] != "mIoU")].reset_index(drop=True)
-        for reading in ("objects", "classes")
+        for reading in READINGS
     )
     return pd.DataFrame(
         {

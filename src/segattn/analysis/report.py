@@ -171,10 +171,11 @@ def _write_figures(comparison: Comparison, out: Path) -> None:
         ("learning_curves", figures.learning_curves),
         ("size_curves", evidence_figures.size_curves),
         ("thin_against_compact", evidence_figures.thin_against_compact),
-        ("forest", lambda c: evidence_figures.forest(verdict_tables.conditions(c))),
     ):
-        if name != "forest" or verdict_tables.has_claims(comparison):
-            draw(comparison).savefig(out / f"{name}.png", dpi=html.FIGURE_DPI)
+        draw(comparison).savefig(out / f"{name}.png", dpi=html.FIGURE_DPI)
+    if verdict_tables.has_claims(comparison):
+        forest = evidence_figures.forest(verdict_tables.conditions(comparison))
+        forest.savefig(out / "forest.png", dpi=html.FIGURE_DPI)
 
 
 def _execute(notebook: Path, runs_folder: Path) -> nbformat.NotebookNode:

@@ -10,11 +10,9 @@ import pandas as pd
 from segattn.analysis import display
 from segattn.analysis.claims import claims_path, load_claims
 from segattn.analysis.comparison import Comparison
-from segattn.analysis.measures import Reading, contrast
+from segattn.analysis.measures import READINGS, Reading, contrast
 from segattn.analysis.stats import Estimate
 from segattn.analysis.verdicts import INCONCLUSIVE, SUPPORTED, Evidence, Verdict, decide
-
-READINGS: tuple[Reading, Reading] = ("objects", "classes")
 
 
 @lru_cache(maxsize=8)
@@ -44,7 +42,6 @@ def _row(
     comparison: Comparison, verdict: Verdict, evidence: Evidence, *, decides: bool
 ) -> dict[str, Any]:
     estimate = evidence.estimate
-    names = ("value", "low", "high")
     return {
         "experiment": comparison.facts["experiment"],
         "reading": verdict.reading,
@@ -52,7 +49,7 @@ def _row(
         "verdict": verdict_text(verdict),
         "condition": evidence.condition.text,
         "decides": decides,
-        **{name: _points(getattr(estimate, name, math.nan)) for name in names},
+        **_interval(estimate),
         "threshold": evidence.condition.threshold,
         "smallest": _points(evidence.smallest),
         "detectable": _points(evidence.detectable),
@@ -66,6 +63,11 @@ def _row(
         "sign_differs": ", ".join(rule for rule, same in evidence.signs.items() if not same),
         "orphans": evidence.orphans,
     }
+
+
+def _interval(estimate: Estimate | None) -> dict[str, float]:
+    """Value, low and high in points; NaN without an estimate."""
+    return {name: _points(getattr(estimate, name, math.nan)) for name in ("value", "low", "high")}
 
 
 def _points(fraction: float) -> float:
@@ -91,18 +93,20 @@ def _oracle(comparison: Comparison) -> Any:
 
 def verdicts(comparison: Comparison) -> pd.DataFrame:
     """One row per claim: the verdict by object size, what it hangs on, and that by class size."""
-    pairs = zip(*(verdicts_of(comparison, reading) for reading in READINGS), strict=True)
+    by_object, by_class = (verdicts_of(comparison, reading) for reading in READINGS)
+    intervals = pd.DataFrame([_interval(verdict.deciding.estimate) for verdict in by_object])
+    points = display.ranged(intervals, display.POINTS)
     return pd.DataFrame(
         {
             "claim": f"{objects.claim.name}: {objects.claim.text}",
             "by object size": verdict_text(objects),
             "by class size": verdict_text(classes),
-            "points": _ranged(objects.deciding.estimate),
+            "points": interval,
             "Holm p": display.p_value(objects.p),
             "to settle": to_settle(objects),
             "hangs on": objects.deciding.condition.text,
         }
-        for objects, classes in pairs
+        for objects, classes, interval in zip(by_object, by_class, points, strict=True)
     )
 
 
@@ -167,11 +171,3 @@ def across(comparisons: Sequence[Comparison]) -> pd.DataFrame:
 def has_claims(comparison: Comparison) -> bool:
     """Whether the runs test at least one condition of a claim."""
     return any(e.tested for v in verdicts_of(comparison, "objects") for e in v.evidence)
-
-
-def _ranged(estimate: Estimate | None) -> str:
-    if estimate is None or math.isnan(estimate.value):
-        return display.MISSING
-    values = (_points(v) for v in (estimate.value, estimate.low, estimate.high))
-    form = display.POINTS
-    return f"{form} [{form}, {form}]".format(*values)

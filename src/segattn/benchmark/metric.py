@@ -19,11 +19,11 @@ from segattn.benchmark.measure import Call, alternate
 from segattn.config import resolve_precision
 from segattn.data.source import IGNORE_INDEX
 from segattn.metrics import (
-    REACHES,
     BatchObjects,
     SizeBins,
     SizeStratifiedIoU,
     find_objects,
+    other_radii,
     stack_objects,
 )
 from segattn.model import Segmenter
@@ -225,7 +225,7 @@ def _truth(frame: Frame) -> BatchObjects:
 
 
 def _components(frame: Frame) -> BatchObjects:
-    # int64, as argmax leaves it
+    # int64, as the task has it
     return stack_objects([find_objects(frame.prediction.astype(np.int64), ignore_index=None)])
 
 
@@ -237,12 +237,12 @@ def _metric_calls(
     maps = [torch.from_numpy(item).long()[None] for item in (frame.prediction, frame.label)]
     arguments = (*maps, truth.ids, truth.bins(bins), predicted.ids, predicted.bins(bins))
 
-    def update(factors: Iterable[float]) -> Call:
+    def update(others: Sequence[float]) -> Call:
         metric = SizeStratifiedIoU(
             num_classes,
             num_bins=bins.num_bins,
             radius=radius,
-            other_radii=[factor * radius for factor in factors],
+            other_radii=others,
         )
         return lambda: metric.update(*arguments)
 
@@ -250,7 +250,7 @@ def _metric_calls(
         "objects": lambda: _truth(frame),
         "components": lambda: _components(frame),
         "update": update([]),
-        "update_all_radii": update(factor for factor in REACHES.values() if factor != 1),
+        "update_all_radii": update(other_radii(radius)),
     }
 
 

@@ -69,7 +69,7 @@ class TrainSamples(_Samples):
         index, seed = key
         sample = self.load(index)
         image, label = augment(
-            _image_tensor(sample),
+            image_tensor(sample),
             torch.from_numpy(sample.label.copy()),
             generator=torch.Generator().manual_seed(seed),
             **self.augmentation,
@@ -87,7 +87,7 @@ class EvalSamples(_Samples):
     def __getitem__(self, index: int) -> dict[str, Any]:
         sample = self.load(index)
         return {
-            "image": _image_tensor(sample),
+            "image": image_tensor(sample),
             "label": torch.from_numpy(sample.label.copy()).long(),
             "name": sample.name,
             "objects": self._find_objects(index, sample),
@@ -101,7 +101,8 @@ class EvalSamples(_Samples):
         return self._objects[index]
 
 
-def _image_tensor(sample: Sample) -> Tensor:
+def image_tensor(sample: Sample) -> Tensor:
+    """The image as the model takes it, uint8 [3, H, W]."""
     return torch.from_numpy(sample.image.copy()).permute(2, 0, 1)
 
 

@@ -20,6 +20,7 @@ from segattn.metrics.table import (
     Reach,
     image_counts,
     object_frame,
+    other_radii,
     read_table,
     write_table,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "nearest_owner",
     "object_frame",
     "object_rows",
+    "other_radii",
     "read_table",
     "stack_objects",
     "write_table",

@@ -26,6 +26,12 @@ Reach = Literal["", "_half", "_double"]
 REACHES: dict[Reach, float] = {"": 1.0, "_half": 0.5, "_double": 2.0}
 """Suffix of the columns fp and fp_far, and the radius in units of the metric's."""
 
+
+def other_radii(radius: float) -> list[float]:
+    """The radii of the object table besides the metric's own, in the order of `REACHES`; px."""
+    return [factor * radius for factor in REACHES.values() if factor != 1]
+
+
 _VERSION_KEY = b"segattn_objects_version"
 _SCHEMA = pa.schema(
     [
