@@ -47,27 +47,38 @@ def test_damage_is_named(tmp_path):
             path.write_bytes(content)
 
     label.unlink()
-    expect(f"1 of 6 labels are missing.*{re.escape(str(label))}.*trainannot")
+    expect(f"missing: {re.escape(str(label))}; .*check_data")
     image.unlink()
-    expect(r"0001TP_train002 is in .*train\.txt but not in .*train; copy both")
+    expect(r"trainannot/0001TP_train002\.png has no image of its name and 1 more problem;")
+    image.unlink()
+    label.unlink()
+    expect(r"0001TP_train002 is in .*train\.txt but has no image")
     extra, double = root / "train/0001TP_more.png", root / "train/0001TP_train002.jpg"
-    for path in (extra, root / "trainannot/0001TP_more.png"):
+    extra_label = root / "trainannot/0001TP_more.png"
+    for path in (extra, extra_label):
         path.write_bytes(intact[label])
-    expect(r"0001TP_more is in .*train but not in .*train\.txt")
+    expect(r"0001TP_more is not in .*train\.txt")
     extra.unlink()
+    extra_label.unlink()
     double.write_bytes(intact[image])
-    expect(r"0001TP_train002\.jpg and .*0001TP_train002\.png are the same frame")
+    expect(r"0001TP_train002\.jpg is one of 2 samples named '0001TP_train002'")
     double.unlink()
     image.write_bytes(intact[image][:100])
     expect(f"cannot read {re.escape(str(image))}.*copy it again")
     image.write_text("not an image")
     expect(f"cannot read {re.escape(str(image))}")
     Image.fromarray(np.full((64, 96), 12, np.uint8)).save(label)
-    expect(f"{re.escape(str(label))} holds the value 12; labels are 0 to 10")
+    expect(f"{re.escape(str(label))} holds 12, which is no label. Labels are 0 to 10")
     Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save(label)
     expect(f"{re.escape(str(label))} is a RGB image.*annot folders")
+    Image.fromarray(np.full((64, 96, 3), 200, np.uint8)).quantize(4).save(label)
+    expect(f"{re.escape(str(label))} is a picture with a palette of its own")
+    Image.fromarray(np.zeros((64, 96), np.uint16)).save(label)
+    expect(f"{re.escape(str(label))} is a I;16 image; labels are one channel of 8-bit")
+    Image.fromarray(np.zeros((64, 96), np.uint16)).save(image)
+    expect(f"{re.escape(str(image))} is a I;16 image; images have 8 bits a channel")
     Image.fromarray(np.zeros((64, 95), np.uint8)).save(label)
-    expect(f"{re.escape(str(label))} is 95 x 64, its image is 96 x 64")
+    expect(f"{re.escape(str(label))} is 95 x 64, its image .*is 96 x 64")
     assert len(load_all(root)) == 6
 
 
@@ -77,7 +88,7 @@ def test_missing_folders_are_named(tmp_path):
     root = write_camvid(tmp_path / "CamVid")
     for path in (root / "val").iterdir():
         path.unlink()
-    with pytest.raises(ValueError, match=r"val holds no \.png or \.jpg image"):
+    with pytest.raises(ValueError, match=r"val holds no \.png or \.jpg or \.jpeg file"):
         load_all(root, "val")
     with pytest.raises(ValueError, match=r"data\.scale must be in \(0, 1\], got 2"):
         load_all(root, scale=2)

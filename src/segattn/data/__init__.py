@@ -17,14 +17,39 @@ def check_data(name: str, knobs: dict[str, Any]) -> None:
     check_arguments(f"data set {name!r}", DATASETS[name], knobs, given=("split",))
 
 
-def build_source(name: str, split: Split, **knobs: Any) -> Source:
-    """A split of a data set by name.
+def open_source(name: str, split: Split, **knobs: Any) -> Source:
+    """A split of a data set by name, also where its listing has problems.
 
     Raises:
-        ValueError: Unknown name or knob (the message lists the choices), or damaged data.
+        ValueError: Unknown name or knob (the message lists the choices), or no such folder.
     """
     check_data(name, knobs)
     return DATASETS[name](split, **knobs)
 
 
-__all__ = ["DATASETS", "IGNORE_INDEX", "Sample", "Source", "build_source", "check_data"]
+def build_source(name: str, split: Split, **knobs: Any) -> Source:
+    """A split of a data set by name, complete.
+
+    Raises:
+        ValueError: As `open_source`, and for any problem of the listing, such as a missing file.
+    """
+    source = open_source(name, split, **knobs)
+    if source.problems:
+        more = len(source.problems) - 1
+        others = f" and {more} more problem{'s' * (more > 1)}" if more else ""
+        raise ValueError(
+            f"{name}, split {split!r}: {source.problems[0]}{others}; "
+            f"scripts/check_data.py data={name} lists all"
+        )
+    return source
+
+
+__all__ = [
+    "DATASETS",
+    "IGNORE_INDEX",
+    "Sample",
+    "Source",
+    "build_source",
+    "check_data",
+    "open_source",
+]

@@ -1,6 +1,7 @@
 """What every data set gives: samples by index, and the facts about its classes."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -34,14 +35,20 @@ class Source(ABC):
         classes: Class names; the index is the label value.
         palette: RGB per class, 0 to 255.
         groups: Classes that belong together in the report, by group name.
+        official: By split, the name and the number of images of the data set's own split that it
+            reads; empty for a data set that has no official splits.
         names: Sample names in order.
+        problems: What is wrong with the listing, such as a missing file; those samples are not in
+            `names`.
         title: The data set and the knobs that change what is compared, for people.
     """
 
     classes: ClassVar[tuple[str, ...]]
     palette: ClassVar[tuple[tuple[int, int, int], ...]]
     groups: ClassVar[dict[str, tuple[str, ...]]]
+    official: ClassVar[dict[Split, tuple[str, int]]] = {}
     names: list[str]
+    problems: Sequence[str] = ()
     title: str
 
     def blocks(self) -> list[int]:

@@ -1,0 +1,271 @@
+"""Data sets of image and label files: reading them, and naming what is wrong with them."""
+
+import os
+import zlib
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from segattn.data.palette import Palette
+from segattn.data.source import IGNORE_INDEX, Sample, Source
+
+_IMAGE_MODES = ("RGB", "L", "RGBA", "P", "CMYK", "YCbCr")  # 8 bits a channel
+_NO_CLASS = -1
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The files of one sample.
+
+    Attributes:
+        name: Unique in its split.
+        image: The image.
+        label: Its class of each pixel.
+        instances: Its instance ids, where they stand in a file of their own.
+    """
+
+    name: str
+    image: Path
+    label: Path
+    instances: Path | None = None
+
+    def paths(self) -> list[Path]:
+        """Every file of the sample."""
+        return [path for path in (self.image, self.label, self.instances) if path is not None]
+
+
+class FileSource(Source):
+    """A split whose samples are files in the official layout of a data set.
+
+    A subclass lists the pairs of its split and reads a label.
+
+    Args:
+        pairs: Every sample that the split should have, in order. Those that lack a file, or whose
+            name stands twice, become problems instead of samples.
+        problems: What else is wrong with the listing.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], *, problems: Iterable[str] = ()) -> None:
+        count = Counter(pair.name for pair in pairs)
+        twice = [pair for pair in pairs if count[pair.name] > 1]
+        missing = _missing_files(pairs)
+        self.pairs = [p for p in pairs if count[p.name] == 1 and p.name not in missing]
+        self.names = [pair.name for pair in self.pairs]
+        self.problems = [
+            *problems,
+            *(f"{p.image} is one of {count[p.name]} samples named {p.name!r}" for p in twice),
+            *missing.values(),
+        ]
+
+    @abstractmethod
+    def read_label(self, pair: Pair) -> tuple[NDArray[np.uint8], NDArray[np.integer] | None]:
+        """Class indices uint8 [H, W], 255 = void, and instance ids [H, W] or None.
+
+        Raises:
+            ValueError: A file is damaged or holds a value that is no label.
+        """
+
+    def load(self, index: int) -> Sample:
+        """See the base class."""
+        pair = self.pairs[index]
+        image, (label, instances) = read_image(pair.image), self.read_label(pair)
+        check_size(pair.label, label, like=image, of=pair.image)
+        if instances is not None:
+            check_size(pair.instances or pair.label, instances, like=image, of=pair.image)
+        return Sample(pair.name, image, label, instances)
+
+
+def _missing_files(pairs: Sequence[Pair]) -> dict[str, str]:
+    """By sample name, which of its files is not there; one look into each folder, not per file."""
+    folders = {path.parent for pair in pairs for path in pair.paths()}
+    there = {folder: set(os.listdir(folder)) if folder.is_dir() else set() for folder in folders}
+    missing: dict[str, str] = {}
+    for pair in pairs:
+        absent = [str(path) for path in pair.paths() if path.name not in there[path.parent]]
+        if absent:
+            missing[pair.name] = f"missing: {', '.join(absent)}"
+    return missing
+
+
+def need_folders(*folders: Path, layout: str) -> None:
+    """Raise ValueError, saying where data.root has to point, unless every folder exists."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"no folder {folder}; set data.root to {layout}")
+
+
+def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Files of `folder` with one of the suffixes (lower case), sorted.
+
+    Raises:
+        ValueError: There is none.
+    """
+    files = [p for p in sorted(folder.iterdir()) if p.name.lower().endswith(tuple(suffixes))]
+    if not files:
+        raise ValueError(f"{folder} holds no {' or '.join(suffixes)} file")
+    return files
+
+
+def strays(files: Iterable[Path], *, names: Iterable[str]) -> list[str]:
+    """A problem for each label file whose stem no image has."""
+    known = set(names)
+    return [f"{path} has no image of its name" for path in files if path.stem not in known]
+
+
+def read_names(listing: Path) -> list[str]:
+    """The names in a split's list, one a line.
+
+    Raises:
+        ValueError: The list is missing, empty, or no text.
+    """
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read the list of images {listing} ({error})") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise ValueError(f"{listing} lists no image; copy it again from the data set")
+    return names
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """An image as uint8 [H, W, 3], RGB, as it is stored.
+
+    EXIF orientation is not applied: the labels of data sets follow the stored pixels.
+
+    Raises:
+        ValueError: The file is damaged, or has other than 8 bits a channel.
+    """
+    image = _open(path)
+    if image.mode not in _IMAGE_MODES:
+        raise ValueError(f"{path} is a {image.mode} image; images have 8 bits a channel")
+    return np.asarray(image.convert("RGB"))
+
+
+def read_indices(path: Path, *, hint: str, palette: Palette | None = None) -> NDArray[np.uint8]:
+    """A label file as it is stored, uint8 [H, W].
+
+    Args:
+        path: PNG with one channel of 8 bits.
+        hint: Which files the data set means, for the message.
+        palette: The 256 colours of the data set's own palette images; None if its labels are
+            grey. A palette image with other colours is a picture, whose indices are anything.
+
+    Raises:
+        ValueError: The file is damaged, or is not one channel of indices.
+    """
+    image = _open(path)
+    if image.mode == "P" and _are_indices(image, palette):
+        return np.asarray(image)
+    if image.mode != "L":
+        kind = "picture with a palette of its own" if image.mode == "P" else f"{image.mode} image"
+        raise ValueError(
+            f"{path} is a {kind}; labels are one channel of 8-bit class indices. {hint}"
+        )
+    return np.asarray(image)
+
+
+def _are_indices(image: Image.Image, palette: Palette | None) -> bool:
+    used = np.unique(np.asarray(image))
+    stored = np.array(image.getpalette("RGB")).reshape(-1, 3)
+    grey = tuple((value, value, value) for value in range(256))
+    known = [np.array(colours) for colours in (grey, palette) if colours is not None]
+    return bool(used[-1] < len(stored)) and any(
+        np.array_equal(stored[used], colours[used]) for colours in known
+    )
+
+
+def read_ids(path: Path) -> NDArray[np.int32]:
+    """A file of instance ids, 8 or 16 bits, as int32 [H, W].
+
+    Raises:
+        ValueError: The file is damaged, or is not one channel of integers.
+    """
+    image = _open(path)
+    if image.mode not in ("L", "P", "I", "I;16", "I;16B"):
+        raise ValueError(f"{path} is a {image.mode} image; instance ids are one integer channel")
+    return np.asarray(image).astype(np.int32)
+
+
+def read_mat(path: Path, field: str) -> NDArray[np.integer]:
+    """An integer array [H, W] out of a MATLAB file.
+
+    Args:
+        path: MATLAB 5 file.
+        field: Variable and the fields inside it, such as "GTcls.Segmentation".
+
+    Raises:
+        ValueError: The file is damaged, or holds no such array.
+    """
+    from scipy.io import loadmat  # slow to import, and only three data sets need it
+    from scipy.io.matlab import MatReadError
+
+    try:
+        content = loadmat(path, squeeze_me=True, struct_as_record=False)
+        variable, *fields = field.split(".")
+        array = np.asarray(reduce(getattr, fields, content[variable]))
+    # what scipy raises depends on which bytes of the file are wrong
+    except (OSError, ValueError, TypeError, MatReadError, zlib.error, NotImplementedError) as error:
+        raise ValueError(f"cannot read {path} ({error}); copy it again") from error
+    except (KeyError, AttributeError) as error:
+        raise ValueError(f"{path} has no field {field}; is it a file of this data set?") from error
+    if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"{path}: {field} is {array.dtype} {list(array.shape)}, not a label map")
+    return array
+
+
+def class_table(values: Mapping[int, int], *, size: int = 256) -> NDArray[np.int16]:
+    """Lookup table for `to_classes`: stored value to class index; other values are no labels."""
+    table = np.full(size, _NO_CLASS, dtype=np.int16)
+    table[list(values)] = list(values.values())
+    return table
+
+
+def to_classes(
+    path: Path, stored: NDArray[np.integer], *, table: NDArray[np.int16], hint: str
+) -> NDArray[np.uint8]:
+    """Stored values [H, W] as class indices uint8 [H, W], 255 = void.
+
+    Raises:
+        ValueError: A value that the table does not know; the message names each of them.
+    """
+    inside = (stored >= 0) & (stored < len(table))
+    classes = np.where(inside, table[np.where(inside, stored, 0)], _NO_CLASS)
+    if (classes == _NO_CLASS).any():
+        wrong = np.unique(stored[classes == _NO_CLASS])
+        shown = ", ".join(map(str, wrong[:10])) + (", ..." if len(wrong) > 10 else "")
+        raise ValueError(f"{path} holds {shown}, which is no label. {hint}")
+    return classes.astype(np.uint8)
+
+
+def plain_table(num_classes: int, *, first: int, void: Sequence[int]) -> NDArray[np.int16]:
+    """Table of labels that are numbered `first`, `first` + 1, ...; `void` values become 255."""
+    values = {first + index: index for index in range(num_classes)}
+    return class_table({**values, **dict.fromkeys(void, IGNORE_INDEX)})
+
+
+def check_size(
+    path: Path, array: NDArray[np.generic], *, like: NDArray[np.generic], of: Path
+) -> None:
+    """Raise ValueError, with both sizes, unless `array` covers the image `like` of file `of`."""
+    if array.shape[:2] != like.shape[:2]:
+        raise ValueError(
+            f"{path} is {array.shape[1]} x {array.shape[0]}, its image {of} is "
+            f"{like.shape[1]} x {like.shape[0]}; they must be equal"
+        )
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        image = Image.open(path)
+        image.load()
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError) as error:
+        raise ValueError(f"cannot read {path} ({error}); copy it again") from error
+    return image
