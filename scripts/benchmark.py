@@ -28,8 +28,8 @@ from segattn.benchmark import display
 from segattn.benchmark.metric import metric_cost
 from segattn.benchmark.suite import SHAPES, SIDES, compare, limit_memory, memory_curves
 from segattn.benchmark.training import training_steps
+from segattn.hardware import device_name
 from segattn.heads import HEADS
-from segattn.train import device_name
 
 ROOT = Path(__file__).resolve().parents[1]
 Tables = dict[str, list[dict[str, object]]]  # rows by name of the table

@@ -19,9 +19,10 @@ from tiny import EXPERIMENTS, tiny_config, tiny_overrides
 
 from segattn import logging
 from segattn.metrics import SizeBins, image_counts
+from segattn.result import environment
 from segattn.runs import Run, load_runs
 from segattn.task import SegmentationTask
-from segattn.train import _environment, train
+from segattn.train import train
 
 SCRIPT = EXPERIMENTS.parent / "scripts" / "train.py"
 
@@ -308,6 +309,6 @@ def test_other_config_files_in_a_run_folder_are_no_runs(tmp_path):
 
 def test_without_git_the_environment_is_still_known(monkeypatch, finished):
     monkeypatch.setenv("PATH", "")
-    environment = _environment(finished[1].config)
-    assert environment["git_commit"] is None
-    assert environment["git_dirty"] is None
+    known = environment(finished[1].config)
+    assert known["git_commit"] is None
+    assert known["git_dirty"] is None

@@ -49,12 +49,18 @@ class StatusWriter(Callback):
         write_json(self._run.status_path, {"state": state, **self._progress, **details, **times})
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """One more epoch is done."""
-        miou, epoch = float(trainer.callback_metrics["val/miou"]), trainer.current_epoch + 1
-        self._progress |= {"epoch": epoch, "val_miou": miou}
-        self.write("running")
+        """A new score."""
+        assert isinstance(pl_module, SegmentationTask)
+        key = f"{pl_module.stage_of_validation}/miou"
+        self._progress["val_miou"] = float(trainer.callback_metrics[key])
         if not sys.stdout.isatty():
-            print(f"epoch {epoch}/{trainer.max_epochs}  val/miou {miou:.4f}", flush=True)
+            epoch, miou = trainer.current_epoch + 1, self._progress["val_miou"]
+            print(f"epoch {epoch}/{trainer.max_epochs}  {key} {miou:.4f}", flush=True)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """One more epoch is done."""
+        self._progress["epoch"] = trainer.current_epoch + 1
+        self.write("running")
 
 
 class CostMeter(Callback):

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
@@ -18,7 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from segattn.arguments import check_choice
 from segattn.data import check_data
+from segattn.hardware import resolve_accelerator, resolve_precision
 from segattn.heads import check_head
+from segattn.inference import build_protocol
 from segattn.metrics import SizeBins
 from segattn.model import check_encoder
 from segattn.optimizers import OPTIMIZERS, SCHEDULES
@@ -102,10 +103,23 @@ class MetricConfig:
 
 
 @dataclass
+class ProtocolConfig:
+    """See `segattn.inference.Protocol`."""
+
+    name: str = MISSING
+    crop: list[int] | None = None
+    stride: list[int] | None = None
+    scales: list[float] = field(default_factory=lambda: [1.0])
+    flip: bool = False
+    average: str = "logits"
+
+
+@dataclass
 class TrainerConfig:
     """`precision` is auto, fp32 or bf16; `accelerator` auto, cpu or gpu."""
 
     max_epochs: int = MISSING
+    val_every: int = MISSING
     precision: str = MISSING
     accelerator: str = MISSING
 
@@ -136,6 +150,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     metric: MetricConfig = field(default_factory=MetricConfig)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
@@ -172,7 +187,7 @@ def resolve_config(composed: DictConfig) -> dict[str, Any]:
     checked: dict[str, Any] = {str(key): value for key, value in config.items()}
     check_config(checked)
     trainer = checked["trainer"]
-    trainer["accelerator"] = _resolve_accelerator(trainer["accelerator"])
+    trainer["accelerator"] = resolve_accelerator(trainer["accelerator"])
     trainer["precision"] = resolve_precision(trainer["precision"], trainer["accelerator"])
     return checked
 
@@ -191,7 +206,10 @@ def check_config(config: dict[str, Any]) -> None:
     check_choice("trainer.precision", config["trainer"]["precision"], PRECISIONS)
     check_choice("trainer.accelerator", config["trainer"]["accelerator"], ACCELERATORS)
     check_choice("logger.mode", config["logger"]["mode"], LOGGER_MODES)
-    for path in ("loader.batch_size", "loader.eval_batch_size", "trainer.max_epochs"):
+    build_protocol(config["protocol"])
+    for path in ("loader.batch_size", "loader.eval_batch_size"):
+        _check_range(config, path, low=1)
+    for path in ("trainer.max_epochs", "trainer.val_every"):
         _check_range(config, path, low=1)
     for path in ("seed", "num_examples", "loader.num_workers", "loss.aux_weight"):
         _check_range(config, path, low=0)
@@ -257,29 +275,3 @@ def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def _resolve_accelerator(accelerator: str) -> str:
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise ValueError("trainer.accelerator=gpu, but torch sees no CUDA device; use auto or cpu")
-    if accelerator == "auto":
-        return "gpu" if torch.cuda.is_available() else "cpu"
-    return accelerator
-
-
-def resolve_precision(precision: str, accelerator: str) -> str:
-    """bf16 where the hardware multiplies it; elsewhere it is emulated and slower than fp32."""
-    if precision != "auto":
-        return precision
-    if accelerator == "gpu":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if _cpu_multiplies_bf16() else "fp32"
-
-
-def _cpu_multiplies_bf16() -> bool:
-    """Whether the CPU has AMX tiles or AVX512-BF16; torch has no public name for the question."""
-    supports = [
-        getattr(torch.cpu, name, lambda: False)
-        for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    ]
-    return any(bool(check()) for check in supports)

@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from segattn.data.source import IGNORE_INDEX
 from segattn.heads import HeadOutput
+from segattn.inference import build_protocol, predict
 from segattn.losses import segmentation_loss
 from segattn.metrics import (
     GROUPS,
@@ -41,6 +42,8 @@ class SegmentationTask(pl.LightningModule):
         optimizer: Arguments of `build_optimizer`, and `schedule` and `warmup`.
         loss: `aux_weight`, and `class_weights`: one number per class, or None.
         metric: `stride`, `size_edges`, `elongation`, `radius` and `min_area`.
+        protocol: Of the test, values of `segattn.inference.Protocol`; None, as in checkpoints of
+            the time before, gives the image as a whole. Validation always does: it is for watching.
     """
 
     class_weights: Tensor | None
@@ -56,13 +59,20 @@ class SegmentationTask(pl.LightningModule):
         optimizer: dict[str, Any],
         loss: dict[str, Any],
         metric: dict[str, Any],
+        protocol: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         # the logger gets the resolved config instead: nested hparams would overwrite it
         self.save_hyperparameters(logger=False)
+        self.protocol = build_protocol(protocol or {})
         self.configure_models()
         self.configure_losses()
         self.configure_metrics()
+
+    @property
+    def stage_of_validation(self) -> Literal["val", "val_whole"]:
+        """The prefix of validation scores; another one where the test has another protocol."""
+        return "val" if self.protocol.label == "whole" else "val_whole"
 
     def configure_models(self) -> None:
         """Encoder and head in channels_last, which convolutions prefer."""
@@ -136,21 +146,22 @@ class SegmentationTask(pl.LightningModule):
         """Update the val metric."""
         output = self(batch["image"])
         loss = self._losses(output, batch["label"])["loss"]
-        self.log("val/loss", loss, batch_size=len(batch["name"]))
-        self._update(self.val_metric, output, batch)
+        self.log(f"{self.stage_of_validation}/loss", loss, batch_size=len(batch["name"]))
+        self._update(self.val_metric, output.logits, batch)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         """Update the test metric; gives predictions int64 [B, H, W] and the objects of both maps.
 
         The rows of the objects are the metric's: `test_metric.rows`.
         """
-        predictions, found = self._update(self.test_metric, self(batch["image"]), batch)
+        logits = predict(lambda x: self(x).logits, batch["image"], protocol=self.protocol)
+        predictions, found = self._update(self.test_metric, logits, batch)
         self.test_confusion.update(predictions, batch["label"])
         return {"predictions": predictions, "predicted_objects": found}
 
     def on_validation_epoch_end(self) -> None:
-        """Log val/... and start the metric anew."""
-        self._log_scores("val", self.val_metric)
+        """Log val/... or val_whole/... and start the metric anew."""
+        self._log_scores(self.stage_of_validation, self.val_metric)
         self.val_metric.reset()
 
     def on_test_epoch_end(self) -> None:
@@ -172,10 +183,10 @@ class SegmentationTask(pl.LightningModule):
         )
 
     def _update(
-        self, metric: SizeStratifiedIoU, output: HeadOutput, batch: dict[str, Any]
+        self, metric: SizeStratifiedIoU, logits: Tensor, batch: dict[str, Any]
     ) -> tuple[Tensor, BatchObjects]:
         # several times as fast as argmax on a CPU; of equal logits both take the first
-        predictions, truth = output.logits.max(1).indices, batch["objects"]
+        predictions, truth = logits.max(1).indices, batch["objects"]
         maps = predictions.cpu().numpy()
         found = stack_objects([find_objects(m, ignore_index=None) for m in maps]).to(self.device)
         metric.update(
@@ -188,7 +199,7 @@ class SegmentationTask(pl.LightningModule):
         )
         return predictions, found
 
-    def _log_scores(self, stage: Literal["val", "test"], metric: SizeStratifiedIoU) -> None:
+    def _log_scores(self, stage: str, metric: SizeStratifiedIoU) -> None:
         scores = flat_scores(summarise(metric, classes=self.hparams["classes"]))
         self.log_dict({f"{stage}/{key}": value for key, value in scores.items()})
 

@@ -1,35 +1,29 @@
 """One run from a checked config: train, test, and leave the run folder. Idempotent."""
 
-import platform
-import subprocess
 import sys
 import warnings
-from importlib.metadata import version
+from collections.abc import Iterator
+from contextlib import contextmanager
 from logging import WARNING, getLogger
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 import yaml
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
-from torch.utils.flop_counter import FlopCounterMode
 
-import segattn
 from segattn.callbacks import CostMeter, Evidence, StatusWriter, StepSeed
 from segattn.config import differences
-from segattn.data.datamodule import SegmentationData, image_tensor
-from segattn.data.source import IGNORE_INDEX
-from segattn.data.training_objects import training_objects
+from segattn.data.datamodule import SegmentationData
 from segattn.files import atomic_path
 from segattn.logging import build_loggers, close_loggers
 from segattn.losses import inverse_sqrt_weights
 from segattn.model import build_encoder
-from segattn.runs import RESULT_SCHEMA, Run, write_json
-from segattn.task import SegmentationTask, summarise
+from segattn.result import build_result
+from segattn.runs import Run, write_json
+from segattn.task import SegmentationTask
 
 _LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
-PROTOCOL = "whole"  # every image as a whole, at its own size
 
 
 def run_folder(config: dict[str, Any]) -> Run:
@@ -47,7 +41,7 @@ def train(config: dict[str, Any]) -> Run:
         ValueError: The folder holds a run with another config, or the data is missing or damaged.
     """
     run = run_folder(config)
-    _claim(run, config)
+    claim(run, config)
     epochs = config["trainer"]["max_epochs"]
     status = StatusWriter(run, max_epochs=epochs)
     if run.result is not None:
@@ -68,8 +62,12 @@ def train(config: dict[str, Any]) -> Run:
     return run
 
 
-def _claim(run: Run, config: dict[str, Any]) -> None:
-    """Write config.yaml, or check that it is the same experiment."""
+def claim(run: Run, config: dict[str, Any]) -> None:
+    """Write config.yaml, or check that it is the same experiment.
+
+    Raises:
+        ValueError: It is not; the message lists the differences.
+    """
     if not run.config_path.exists():
         with atomic_path(run.config_path) as temporary:
             temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
@@ -93,12 +91,14 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
     failed = True
     try:
         checkpoint = str(run.checkpoint_path) if run.checkpoint_path.exists() else None
-        with warnings.catch_warnings():
-            _quiet_lightning()
-            trainer = _build_trainer(run, config, loggers, [status, meter, evidence])
+        with quiet_lightning():
+            callbacks = [status, meter, evidence, *_training_callbacks(run, config)]
+            trainer = build_trainer(run, config, loggers=loggers, callbacks=callbacks)
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
             trainer.test(task, datamodule=data, verbose=False)
-        write_json(run.result_path, _result(config, data, task, trainer, meter, evidence))
+        steps = trainer.global_step
+        result = build_result(config, data, task, steps=steps, meter=meter, evidence=evidence)
+        write_json(run.result_path, result)
         failed = False
     finally:
         close_loggers(loggers, failed=failed)
@@ -113,9 +113,8 @@ def build_data(config: dict[str, Any]) -> SegmentationData:
 
 def build_task(config: dict[str, Any], data: SegmentationData) -> SegmentationTask:
     """The task of a config; its encoder holds the pretrained weights, if any are named."""
-    encoder, metric = dict(config["encoder"]), dict(config["metric"])
+    encoder = dict(config["encoder"])
     weights = encoder.pop("weights")
-    metric["radius"] = metric.pop("radius_cells") * metric["stride"]
     loss = dict(config["loss"])
     balanced = loss["class_weights"] == "inverse_sqrt"
     loss["class_weights"] = inverse_sqrt_weights(data.class_frequencies()) if balanced else None
@@ -125,7 +124,8 @@ def build_task(config: dict[str, Any], data: SegmentationData) -> SegmentationTa
         encoder=encoder,
         optimizer=config["optimizer"],
         loss=loss,
-        metric=metric,
+        metric=metric_options(config),
+        protocol=config["protocol"],
     )
     if weights is not None:  # not a property of the model: a checkpoint loads without a download
         pretrained = build_encoder(**encoder, weights=weights)
@@ -133,9 +133,14 @@ def build_task(config: dict[str, Any], data: SegmentationData) -> SegmentationTa
     return task
 
 
-def _build_trainer(
-    run: Run, config: dict[str, Any], loggers: list[Any], callbacks: list[Callback]
-) -> pl.Trainer:
+def metric_options(config: dict[str, Any]) -> dict[str, Any]:
+    """The task's `metric`: the reach over false positives in px instead of cells."""
+    metric = dict(config["metric"])
+    metric["radius"] = metric.pop("radius_cells") * metric["stride"]
+    return metric
+
+
+def _training_callbacks(run: Run, config: dict[str, Any]) -> list[Callback]:
     # monitor=None: with a monitor, Lightning 2.6 writes last.ckpt only when the monitor improves
     last = ModelCheckpoint(
         dirpath=run.checkpoint_path.parent,
@@ -145,26 +150,41 @@ def _build_trainer(
         enable_version_counter=False,
         save_on_train_epoch_end=True,
     )
-    callbacks = [*callbacks, StepSeed(config["seed"]), last]
+    return [StepSeed(config["seed"]), last]
+
+
+def build_trainer(
+    run: Run, config: dict[str, Any], *, loggers: list[Any], callbacks: list[Callback]
+) -> pl.Trainer:
+    """The Trainer of a config; with a progress bar on a terminal."""
     bar = sys.stdout.isatty()
     if bar:
-        callbacks.append(RichProgressBar())
+        callbacks = [*callbacks, RichProgressBar()]
     return pl.Trainer(
         default_root_dir=run.path,
         max_epochs=config["trainer"]["max_epochs"],
         accelerator=config["trainer"]["accelerator"],
         devices=1,
         precision=_LIGHTNING_PRECISION[config["trainer"]["precision"]],  # type: ignore[arg-type]
-        logger=loggers,
+        logger=loggers or False,
         callbacks=callbacks,
         num_sanity_val_steps=0,
         enable_progress_bar=bar,
         enable_model_summary=False,
+        check_val_every_n_epoch=config["trainer"]["val_every"],
         log_every_n_steps=10,
     )
 
 
-def _quiet_lightning() -> None:
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Mute what no user of a run could act on."""
+    with warnings.catch_warnings():
+        _filter_warnings()
+        yield
+
+
+def _filter_warnings() -> None:
     getLogger("pytorch_lightning").setLevel(WARNING)  # devices and advertisements, at every start
     # a resumed run finds its own checkpoint
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
@@ -174,111 +194,3 @@ def _quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # the last, short epoch of a tiny grid is meant to be short
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
-
-
-def _result(
-    config: dict[str, Any],
-    data: SegmentationData,
-    task: SegmentationTask,
-    trainer: pl.Trainer,
-    meter: CostMeter,
-    evidence: Evidence,
-) -> dict[str, Any]:
-    """The content of result.json."""
-    source, metric = data.source("test"), dict(task.hparams["metric"])
-    return {
-        "schema": RESULT_SCHEMA,
-        "name": config["name"],
-        "experiment": config["experiment"],
-        "seed": config["seed"],
-        "split": "test",
-        "protocol": PROTOCOL,
-        "num_images": int(task.test_metric.n_images),
-        "images": evidence.names,
-        "blocks": source.blocks(),
-        "head": config["head"],
-        "encoder": config["encoder"],
-        "data": {
-            "name": config["data"]["name"],
-            "title": source.title,
-            "classes": list(source.classes),
-            "palette": [list(colour) for colour in source.palette],
-            "ignore_index": IGNORE_INDEX,
-            "groups": {name: list(classes) for name, classes in source.groups.items()},
-        },
-        "train_objects": training_objects(data.source("train"), min_area=metric["min_area"]),
-        "metric": metric,
-        "scores": summarise(task.test_metric, classes=source.classes),
-        "confusion": task.test_confusion.compute().tolist(),
-        "cost": {**_model_cost(task, data), **meter.summary()},
-        "training": {
-            "optimizer": config["optimizer"],
-            "augment": config["augment"],
-            "class_weights": config["loss"]["class_weights"],
-            "max_epochs": config["trainer"]["max_epochs"],
-            "batch_size": config["loader"]["batch_size"],
-            "images": len(data.source("train").names),
-            "steps": trainer.global_step,
-        },
-        "environment": _environment(config),
-    }
-
-
-def _model_cost(task: SegmentationTask, data: SegmentationData) -> dict[str, int]:
-    """Parameters, and FLOPs of one test image through the whole model, upsampling included.
-
-    Multiply and add count as 2.
-    """
-    image = image_tensor(data.source("test").load(0))[None]
-    task.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        task(image.to(task.device))
-    return {
-        "parameters": sum(p.numel() for p in task.model.parameters()),
-        "head_parameters": sum(p.numel() for p in task.model.head.parameters()),
-        "flops": counter.get_total_flops(),
-    }
-
-
-def _environment(config: dict[str, Any]) -> dict[str, Any]:
-    gpu = config["trainer"]["accelerator"] == "gpu"
-    return {
-        "segattn": segattn.__version__,
-        **_git_state(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "pytorch_lightning": version("pytorch-lightning"),
-        "device": device_name(gpu=gpu),
-        "threads": torch.get_num_threads(),
-        "precision": config["trainer"]["precision"],
-    }
-
-
-def device_name(*, gpu: bool) -> str:
-    """The GPU's or the processor's own name."""
-    if gpu:
-        return torch.cuda.get_device_name()
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()} (CPU)"
-
-
-def _git_state() -> dict[str, Any]:
-    """Commit and whether tracked files differ from it; None outside a checkout or without git."""
-    folder = Path(segattn.__file__).parent
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", *arguments], cwd=folder, capture_output=True, text=True, check=False
-            )
-        except OSError:  # no git here
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    changes = git("status", "--porcelain", "--untracked-files=no")
-    return {
-        "git_commit": git("rev-parse", "HEAD"),
-        "git_dirty": None if changes is None else bool(changes),
-    }

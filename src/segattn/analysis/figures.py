@@ -205,8 +205,9 @@ def learning_curves(comparison: Comparison) -> Figure:
 
 
 def _validation(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The rows with a validation score."""
-    return metrics.reindex(columns=["step", "val/miou"]).dropna()
+    """The rows with a validation score; `task` tells when its name says "whole"."""
+    renamed = metrics.rename(columns={"val_whole/miou": "val/miou"})
+    return renamed.reindex(columns=["step", "val/miou"]).dropna()
 
 
 def clean_axes(axes: Axes, *, grid: Literal["x", "y"]) -> None:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from segattn.benchmark.measure import Call, alternate
-from segattn.config import resolve_precision
 from segattn.data.source import IGNORE_INDEX
+from segattn.hardware import resolve_precision
 from segattn.metrics import (
     BatchObjects,
     SizeBins,

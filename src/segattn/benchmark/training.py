@@ -21,8 +21,8 @@ from torch.nn import functional
 
 from segattn.benchmark.measure import Call, alternate, median_ratio, peak_memory
 from segattn.benchmark.pairs import with_published_blocks
-from segattn.config import resolve_precision
 from segattn.data import street
+from segattn.hardware import resolve_precision
 from segattn.model import Segmenter, upsample
 
 Row = dict[str, Any]

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional
 
 from segattn.data.source import IGNORE_INDEX
 
-_PAD_COLOUR = [124, 116, 104]  # the ImageNet mean: zero after normalisation
+PAD_COLOUR = [124, 116, 104]  # the ImageNet mean: zero after normalisation
 
 
 def augment(
@@ -71,7 +71,7 @@ def _cut(
     if pad_y or pad_x:
         top, left = round(uniform(0, pad_y)), round(uniform(0, pad_x))
         padding = [left, top, pad_x - left, pad_y - top]
-        image = functional.pad(image, padding, fill=_PAD_COLOUR)
+        image = functional.pad(image, padding, fill=PAD_COLOUR)
         label = functional.pad(label[None], padding, fill=IGNORE_INDEX)[0]
     top = round(uniform(0, label.shape[0] - height))
     left = round(uniform(0, label.shape[1] - width))

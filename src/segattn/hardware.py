@@ -1,0 +1,47 @@
+"""What this machine has, and what it does fast."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+
+def resolve_accelerator(accelerator: str) -> str:
+    """What "auto" takes: a GPU where there is one.
+
+    Raises:
+        ValueError: "gpu" without one.
+    """
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise ValueError("trainer.accelerator=gpu, but torch sees no CUDA device; use auto or cpu")
+    if accelerator == "auto":
+        return "gpu" if torch.cuda.is_available() else "cpu"
+    return accelerator
+
+
+def resolve_precision(precision: str, accelerator: str) -> str:
+    """bf16 where the hardware multiplies it; elsewhere it is emulated and slower than fp32."""
+    if precision != "auto":
+        return precision
+    if accelerator == "gpu":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if _cpu_multiplies_bf16() else "fp32"
+
+
+def _cpu_multiplies_bf16() -> bool:
+    """Whether the CPU has AMX tiles or AVX512-BF16; torch has no public name for the question."""
+    supports = [
+        getattr(torch.cpu, name, lambda: False)
+        for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    ]
+    return any(bool(check()) for check in supports)
+
+
+def device_name(*, gpu: bool) -> str:
+    """The GPU's or the processor's own name."""
+    if gpu:
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()} (CPU)"

@@ -1,0 +1,128 @@
+"""What a test run says: the content of result.json."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import segattn
+from segattn.callbacks import CostMeter, Evidence
+from segattn.data.datamodule import SegmentationData, image_tensor
+from segattn.data.source import IGNORE_INDEX
+from segattn.data.training_objects import training_objects
+from segattn.hardware import device_name
+from segattn.runs import RESULT_SCHEMA
+from segattn.task import SegmentationTask, summarise
+
+
+def build_result(
+    config: dict[str, Any],
+    data: SegmentationData,
+    task: SegmentationTask,
+    *,
+    steps: int,
+    meter: CostMeter,
+    evidence: Evidence,
+) -> dict[str, Any]:
+    """The content of result.json, after a test.
+
+    Args:
+        config: Of the run.
+        data: Its data.
+        task: As it was tested.
+        steps: Optimizer steps that trained it.
+        meter: Its clock.
+        evidence: Of the test.
+    """
+    source, metric = data.source("test"), dict(task.hparams["metric"])
+    return {
+        "schema": RESULT_SCHEMA,
+        "name": config["name"],
+        "experiment": config["experiment"],
+        "seed": config["seed"],
+        "split": source.official.get("test", ("test",))[0],
+        "protocol": task.protocol.label,
+        "num_images": int(task.test_metric.n_images),
+        "images": evidence.names,
+        "blocks": source.blocks(),
+        "head": config["head"],
+        "encoder": config["encoder"],
+        "data": {
+            "name": config["data"]["name"],
+            "title": source.title,
+            "classes": list(source.classes),
+            "palette": [list(colour) for colour in source.palette],
+            "ignore_index": IGNORE_INDEX,
+            "groups": {name: list(classes) for name, classes in source.groups.items()},
+        },
+        "train_objects": training_objects(data.source("train"), min_area=metric["min_area"]),
+        "metric": metric,
+        "scores": summarise(task.test_metric, classes=source.classes),
+        "confusion": task.test_confusion.compute().tolist(),
+        "cost": {**_model_cost(task, data), **meter.summary()},
+        "training": {
+            "optimizer": config["optimizer"],
+            "augment": config["augment"],
+            "class_weights": config["loss"]["class_weights"],
+            "max_epochs": config["trainer"]["max_epochs"],
+            "batch_size": config["loader"]["batch_size"],
+            "images": len(data.source("train").names),
+            "steps": steps,
+        },
+        "environment": environment(config),
+    }
+
+
+def _model_cost(task: SegmentationTask, data: SegmentationData) -> dict[str, int]:
+    """Parameters, and FLOPs of one test image through the whole model, upsampling included.
+
+    Multiply and add count as 2.
+    """
+    image = image_tensor(data.source("test").load(0))[None]
+    task.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        task(image.to(task.device))
+    return {
+        "parameters": sum(p.numel() for p in task.model.parameters()),
+        "head_parameters": sum(p.numel() for p in task.model.head.parameters()),
+        "flops": counter.get_total_flops(),
+    }
+
+
+def environment(config: dict[str, Any]) -> dict[str, Any]:
+    """What ran: versions, the state of the checkout, and the hardware."""
+    gpu = config["trainer"]["accelerator"] == "gpu"
+    return {
+        "segattn": segattn.__version__,
+        **_git_state(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "pytorch_lightning": version("pytorch-lightning"),
+        "device": device_name(gpu=gpu),
+        "threads": torch.get_num_threads(),
+        "precision": config["trainer"]["precision"],
+    }
+
+
+def _git_state() -> dict[str, Any]:
+    """Commit and whether tracked files differ from it; None outside a checkout or without git."""
+    folder = Path(segattn.__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=folder, capture_output=True, text=True, check=False
+            )
+        except OSError:  # no git here
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "git_commit": git("rev-parse", "HEAD"),
+        "git_dirty": None if changes is None else bool(changes),
+    }

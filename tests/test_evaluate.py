@@ -1,0 +1,114 @@
+"""A checkpoint tested again: the same evidence bit for bit, or another protocol and other data."""
+
+import runpy
+import sys
+
+import pytest
+import torch
+from tiny import EXPERIMENTS, tiny_config
+
+from segattn.analysis import compare
+from segattn.analysis.figures import learning_curves
+from segattn.evaluate import evaluate, override_config
+from segattn.runs import load_runs
+from segattn.train import train
+
+MEASURED = ("images_per_second", "train_seconds", "test_seconds", "peak_memory_bytes")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return train(tiny_config(tmp_path_factory.mktemp("trained"), "head=fla", "head.channels=8"))
+
+
+def evaluate_it(run, out, *overrides):
+    return evaluate(run.checkpoint_path, overrides, folder=EXPERIMENTS, out=out)
+
+
+def test_the_same_test_gives_the_same_files(trained, tmp_path):
+    again = evaluate_it(trained, tmp_path)
+    assert again.objects_path.read_bytes() == trained.objects_path.read_bytes()
+    assert again.config == trained.config
+    first, second = trained.result, again.result
+    assert second["cost"].pop("train_seconds") == first["cost"].pop("train_seconds")
+    for result in (first, second):
+        result["cost"] = {k: v for k, v in result["cost"].items() if k not in MEASURED}
+    assert second == first
+    assert again.status["state"] == "done"
+
+
+def test_another_protocol_is_named_and_changes_the_scores(trained, tmp_path, capsys):
+    sliding = "protocol=sliding", "protocol.crop=[64,64]", "protocol.stride=[32,16]"
+    run = evaluate_it(trained, tmp_path, *sliding)
+    assert run.result["protocol"] == "sliding 64x64, stride 32x16"
+    assert run.config["protocol"]["crop"] == [64, 64]
+    assert run.result["scores"] != trained.result["scores"]
+    assert compare(load_runs(tmp_path)).facts["protocol"] == "sliding 64x64, stride 32x16"
+    evaluate_it(trained, tmp_path, *sliding)
+    assert "already evaluated" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"another config:\n  protocol\.crop: \[64, 64\] -> None"):
+        evaluate_it(trained, tmp_path)
+
+
+def test_cheap_validation_does_not_carry_the_name_of_the_protocol(tmp_path):
+    run = train(tiny_config(tmp_path, "protocol.flip=true", "trainer.val_every=2"))
+    metrics = run.metrics()
+    assert run.result["protocol"] == "whole, flip"
+    assert "val/miou" not in metrics
+    assert metrics["val_whole/miou"].notna().sum() == 1
+    assert run.status["val_miou"] == metrics["val_whole/miou"].dropna().item()
+    assert run.status["epoch"] == 2
+    assert len(learning_curves(compare([run])).axes[0].lines[0].get_xydata()) == 1
+
+
+def test_other_data_and_bins_are_scored(trained, tmp_path):
+    run = evaluate_it(trained, tmp_path, "data.layout=aligned", "metric.size_edges=[2,3]")
+    assert run.result["data"]["title"] == "scenes (aligned)"
+    assert run.result["metric"]["size_edges"] == [2, 3]
+    assert run.result["training"] == trained.result["training"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("protocol=slide", r"unknown protocol 'slide'; choose one of \[.*'sliding', 'whole'\]"),
+        ("protocol.name=sliding", r"protocol\.crop"),
+        ("protocol.flip=perhaps", "perhaps"),
+        ("head.channels=9", r"cannot evaluate with 'head\.channels=9'.*belongs to the training"),
+        ("seed", "an override is key=value"),
+        ("loader.batches=1", "batches"),
+        ("data.rot=x", "no knob 'rot'"),
+        ("data=camvid", r"not set: data\.root; pass data\.root=VALUE"),
+    ],
+)
+def test_overrides_that_do_not_fit_are_named(trained, override, message):
+    with pytest.raises(ValueError, match=message):
+        override_config(trained.config, [override], folder=EXPERIMENTS)
+
+
+def test_other_classes_and_missing_files_are_named(trained, tmp_path):
+    from camvid_files import write_camvid
+
+    root = write_camvid(tmp_path / "CamVid")
+    with pytest.raises(ValueError, match=r"tells 15 classes apart .*camvid has 11 \(sky"):
+        evaluate_it(trained, tmp_path / "out", "data=camvid", f"data.root={root}")
+    with pytest.raises(ValueError, match="no checkpoint"):
+        evaluate(tmp_path / "none.ckpt", [], folder=EXPERIMENTS)
+    alone = tmp_path / "a" / "checkpoints" / "last.ckpt"
+    alone.parent.mkdir(parents=True)
+    torch.save({}, alone)
+    with pytest.raises(ValueError, match=r"config\.yaml is missing; keep a checkpoint"):
+        evaluate(alone, [], folder=EXPERIMENTS)
+    with pytest.raises(ValueError, match="is the trained run itself"):
+        evaluate_it(trained, trained.path.parent)
+
+
+def test_script_evaluates_beside_the_experiment(trained, monkeypatch, capsys):
+    script = EXPERIMENTS.parent / "scripts" / "evaluate.py"
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", f"checkpoint={trained.checkpoint_path}"])
+    runpy.run_path(str(script), run_name="__main__")
+    expected = trained.path.parent.parent / "default-evaluated" / trained.path.name
+    assert f"run folder: {expected}" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "checkpoint=nowhere"])
+    with pytest.raises(SystemExit, match="error: no checkpoint nowhere"):
+        runpy.run_path(str(script), run_name="__main__")
