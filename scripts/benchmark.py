@@ -6,8 +6,8 @@ python scripts/benchmark.py heads steps --device cpu
 
 Parts: blocks and heads (against the published formulation), memory (of a training step against the
 size of the map), steps (a whole training step, choice by choice, and where its time goes), metric
-(the object-size metric against a forward pass, on the CPU). Each leaves a CSV file and a Markdown
-table under --out, memory a figure too.
+(the object-size metric against a forward pass, on the CPU), frame (1024 x 2048 px through each
+protocol). Each leaves a CSV file and a Markdown table under --out, memory a figure too.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from rich.progress import track
 
 from segattn.analysis.display import to_markdown
 from segattn.benchmark import display
+from segattn.benchmark.frame import frame_cost
 from segattn.benchmark.metric import metric_cost
 from segattn.benchmark.suite import SHAPES, SIDES, compare, limit_memory, memory_curves
 from segattn.benchmark.training import training_steps
@@ -35,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 Tables = dict[str, list[dict[str, object]]]  # rows by name of the table
 
 CHANNELS = 512  # of the memory curve
-PARTS = ("blocks", "heads", "memory", "steps", "metric")
+PARTS = ("blocks", "heads", "memory", "steps", "metric", "frame")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -59,14 +60,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--shapes", type=shape, nargs="+", default=SHAPES, metavar="B,C,H,W")
     parser.add_argument("--sides", type=int, nargs="+", default=SIDES, help="maps of part memory")
     parser.add_argument(
-        "--heads", nargs="+", default=list(HEADS), choices=HEADS, help="of part steps"
+        "--heads", nargs="+", default=list(HEADS), choices=HEADS, help="of steps and frame"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--dtype", default="fp32", choices=DTYPES, help="of blocks, heads and memory"
     )
     parser.add_argument("--batch-size", type=int, default=4, help="of part steps")
-    parser.add_argument("--encoder", default="resnet18", help="of part steps")
+    parser.add_argument("--encoder", default="resnet18", help="of steps and frame")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each comparison")
     parser.add_argument("--limit", type=float, default=16.0, help="GiB beyond which nothing fits")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmark")
@@ -117,6 +118,9 @@ def measure(
             seconds=4 * arguments.seconds,  # four or five choices
         ):
             yield {"steps": steps, "phases": phases}
+    elif part == "frame":
+        for row in frame_cost(arguments.heads, encoder=arguments.encoder, device=device):
+            yield {part: [row]}
     elif part == "metric":
         for row in metric_cost(seconds=4 * arguments.seconds):  # five phases
             yield {part: [row]}

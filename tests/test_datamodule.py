@@ -73,6 +73,11 @@ def test_evaluation_is_unchanged_pixels_with_objects(tmp_path):
         assert torch.equal(next(iter(cached.val_dataloader()))["objects"].ids, objects.ids)
 
 
+def test_a_split_that_is_not_the_official_one_is_warned_of(tmp_path):
+    with pytest.warns(UserWarning, match=r"camvid: the split 'test' has 3 images here and 233"):
+        build(write_camvid(tmp_path)).prepare_data()
+
+
 def test_class_frequencies_count_labelled_pixels(tmp_path):
     module = build(write_camvid(tmp_path))
     labels = np.stack([module.source("train").load(i).label for i in range(6)])

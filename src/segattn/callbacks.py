@@ -1,6 +1,5 @@
 """What happens beside training: seeds, progress, cost, and the evidence of the test split."""
 
-import resource
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from segattn.files import atomic_path
+from segattn.hardware import process_peak_memory
 from segattn.metrics.table import object_frame, write_table
 from segattn.runs import Run, write_json
 from segattn.task import SegmentationTask
@@ -104,7 +104,7 @@ class CostMeter(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at the memory before the checkpoint of the epoch is written."""
-        self.peak_memory = max(self.peak_memory, _peak_memory(pl_module.device))
+        self.peak_memory = max(self.peak_memory, process_peak_memory(pl_module.device))
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
@@ -113,7 +113,7 @@ class CostMeter(Callback):
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
         self.test_seconds = _now(pl_module.device) - self._mark
-        self.peak_memory = max(self.peak_memory, _peak_memory(pl_module.device))
+        self.peak_memory = max(self.peak_memory, process_peak_memory(pl_module.device))
 
     def summary(self) -> dict[str, float]:
         """Images per second of the training step, seconds, and peak memory in bytes."""
@@ -129,15 +129,6 @@ def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Bytes: what torch allocated on a GPU, the resident set of the process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    # kilobytes on Linux, bytes on macOS
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 class Evidence(Callback):

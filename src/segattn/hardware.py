@@ -1,6 +1,8 @@
 """What this machine has, and what it does fast."""
 
 import platform
+import resource
+import sys
 from pathlib import Path
 
 import torch
@@ -45,3 +47,12 @@ def device_name(*, gpu: bool) -> str:
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.processor() or platform.machine()} (CPU)"
+
+
+def process_peak_memory(device: torch.device) -> int:
+    """Bytes: what torch allocated on a GPU, the resident set of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    # kilobytes on Linux, bytes on macOS
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -118,6 +118,20 @@ def metric(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def frame(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per head, one column per protocol: seconds and peak memory of the process."""
+    cells = [
+        _NOT_THERE if math.isnan(size) else f"{seconds:.1f} s, {_megabytes(size)}"
+        for seconds, size in zip(rows["seconds"], rows["bytes"], strict=True)
+    ]
+    wide = rows.assign(cell=cells).pivot(
+        index=["head", "encoder", "frame"], columns="protocol", values="cell"
+    )
+    ordered = wide.reindex(list(dict.fromkeys(rows["head"])), level="head")
+    columns = list(dict.fromkeys(rows["protocol"]))
+    return ordered[columns].fillna("").rename_axis(columns=None).reset_index()
+
+
 def memory(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per block and form, one column per map: peak memory of a training step."""
     cells = [_NOT_THERE if math.isnan(size) else _megabytes(size) for size in frame["bytes"]]
@@ -169,6 +183,7 @@ TABLES = {
     "steps": steps,
     "phases": phases,
     "metric": metric,
+    "frame": frame,
 }
 
 # what the numbers of a table are, where they are not ratios of us to the published form
@@ -176,5 +191,6 @@ MEASURED = {
     "metric": (
         "medians of processor time; share of validation = (components + update) / "
         "(components + update + forward pass)"
-    )
+    ),
+    "frame": "one pass each, in a process of its own; memory of the whole process at its peak",
 }

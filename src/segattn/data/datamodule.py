@@ -1,5 +1,6 @@
 """Loaders: which sample, in which order, with which augmentation, all from one seed."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -167,9 +168,20 @@ class SegmentationData(pl.LightningDataModule):
         return self.sources[split]
 
     def prepare_data(self) -> None:
-        """Look for every split now, so that a missing folder is found before training starts."""
+        """Look for every split now, so that a missing folder is found before training starts.
+
+        Warns where a split is not the official one: its scores compare with no published ones.
+        """
         for split in ("train", "val", "test"):
-            self.source(split).load(0)
+            source = self.source(split)
+            source.load(0)
+            name, count = source.official.get(split, (split, len(source.names)))
+            if len(source.names) != count:
+                warnings.warn(
+                    f"{source.title}: the split {name!r} has {len(source.names)} images here and "
+                    f"{count} officially; see scripts/check_data.py",
+                    stacklevel=2,
+                )
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in the order of (seed, epoch)."""
