@@ -4,11 +4,24 @@ from collections.abc import Callable
 from typing import Any
 
 from segattn.arguments import check_arguments, check_choice
+from segattn.data.ade20k import ADE20K
 from segattn.data.camvid import CamVid
+from segattn.data.cityscapes import Cityscapes
+from segattn.data.cocostuff import COCOStuff
+from segattn.data.context import PascalContext
 from segattn.data.scenes import Scenes
 from segattn.data.source import IGNORE_INDEX, Sample, Source, Split
+from segattn.data.voc import VOC
 
-DATASETS: dict[str, Callable[..., Source]] = {"scenes": Scenes, "camvid": CamVid}
+DATASETS: dict[str, Callable[..., Source]] = {
+    "scenes": Scenes,
+    "camvid": CamVid,
+    "cityscapes": Cityscapes,
+    "voc": VOC,
+    "ade20k": ADE20K,
+    "context": PascalContext,
+    "cocostuff": COCOStuff,
+}
 
 
 def check_data(name: str, knobs: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """CamVid in the layout of the SegNet tutorial (Brostow et al. 2009; Badrinarayanan et al. 2017)."""
 
-from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +14,7 @@ from segattn.data.files import (
     need_folders,
     plain_table,
     read_indices,
+    runs,
     strays,
     to_classes,
 )
@@ -84,12 +84,7 @@ class CamVid(FileSource):
 
     def blocks(self) -> list[int]:
         """Runs of at least 15 frames of one video; its name stands before the underscore."""
-        blocks: list[int] = []
-        for _, frames in groupby(self.names, key=lambda name: name.split("_")[0]):
-            first, count = (blocks[-1] + 1 if blocks else 0), len(list(frames))
-            last = max(count // _BLOCK_FRAMES, 1) - 1  # takes the remainder
-            blocks += [first + min(i // _BLOCK_FRAMES, last) for i in range(count)]
-        return blocks
+        return runs([name.split("_")[0] for name in self.names], at_least=_BLOCK_FRAMES)
 
     def read_label(self, pair: Pair) -> tuple[NDArray[np.uint8], None]:
         """See the base class."""

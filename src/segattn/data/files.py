@@ -1,12 +1,12 @@
 """Data sets of image and label files: reading them, and naming what is wrong with them."""
 
 import os
-import zlib
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +135,19 @@ def read_names(listing: Path) -> list[str]:
     return names
 
 
+def runs(keys: Sequence[str], *, at_least: int) -> list[int]:
+    """Block of each sample: runs of `at_least` neighbours with one key; the last takes the rest.
+
+    For `Source.blocks`, where a key is a video or a drive and names are in its order.
+    """
+    blocks: list[int] = []
+    for _, group in groupby(keys):
+        first, count = (blocks[-1] + 1 if blocks else 0), len(list(group))
+        last = max(count // at_least, 1) - 1
+        blocks += [first + min(i // at_least, last) for i in range(count)]
+    return blocks
+
+
 def read_image(path: Path) -> NDArray[np.uint8]:
     """An image as uint8 [H, W, 3], RGB, as it is stored.
 
@@ -205,17 +218,15 @@ def read_mat(path: Path, field: str) -> NDArray[np.integer]:
         ValueError: The file is damaged, or holds no such array.
     """
     from scipy.io import loadmat  # slow to import, and only three data sets need it
-    from scipy.io.matlab import MatReadError
 
     try:
         content = loadmat(path, squeeze_me=True, struct_as_record=False)
         variable, *fields = field.split(".")
         array = np.asarray(reduce(getattr, fields, content[variable]))
-    # what scipy raises depends on which bytes of the file are wrong
-    except (OSError, ValueError, TypeError, MatReadError, zlib.error, NotImplementedError) as error:
-        raise ValueError(f"cannot read {path} ({error}); copy it again") from error
     except (KeyError, AttributeError) as error:
         raise ValueError(f"{path} has no field {field}; is it a file of this data set?") from error
+    except Exception as error:  # what scipy raises depends on which bytes of the file are wrong
+        raise ValueError(f"cannot read {path} ({error}); copy it again") from error
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"{path}: {field} is {array.dtype} {list(array.shape)}, not a label map")
     return array

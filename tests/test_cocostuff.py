@@ -1,0 +1,110 @@
+"""COCO-Stuff's reader: lists, labels with gaps, and every kind of damage named."""
+
+import re
+
+import numpy as np
+import pytest
+from cocostuff_files import SIZES, USED, write_cocostuff, write_mat
+from PIL import Image
+from scipy.io import savemat
+
+from segattn.data import build_source
+from segattn.data.cocostuff import COCOStuff
+
+
+def load_all(root, split="train"):
+    source = build_source("cocostuff", split, root=str(root))
+    return [source.load(index) for index in range(len(source.names))]
+
+
+def test_reads_the_splits(tmp_path):
+    root = write_cocostuff(tmp_path)
+    samples = load_all(root)
+    assert [sample.name for sample in samples] == [f"COCO_train2014_{k:012d}" for k in range(1, 5)]
+    assert [sample.image.shape for sample in samples] == [(*SIZES[k % 2], 3) for k in range(4)]
+    assert [sample.label.shape for sample in samples] == [SIZES[k % 2] for k in range(4)]
+    assert all(sample.instances is None for sample in samples)
+    val, test = load_all(root, "val"), load_all(root, "test")
+    names = [f"COCO_train2014_{k:012d}" for k in range(100, 103)]
+    assert [sample.name for sample in val] == [sample.name for sample in test] == names
+    grey = samples[2].image
+    assert np.array_equal(grey, np.repeat(grey[..., :1], 3, axis=2))
+
+
+def test_closes_the_gaps_of_the_labels(tmp_path):
+    root = write_cocostuff(tmp_path)
+    stored = np.resize(np.array([0, *USED], np.uint8), SIZES[0])
+    write_mat(root / "annotations/COCO_train2014_000000000001.mat", stored)
+    label = load_all(root)[0].label
+    known = {
+        **{1: "person", 11: "fire hydrant", 13: "stop sign", 90: "toothbrush", 92: "banner"},
+        **{67: "dining table", 110: "desk-stuff", 124: "grass", 157: "sky-other", 182: "wood"},
+    }
+    for number, name in known.items():
+        assert {COCOStuff.classes[k] for k in label[stored == number]} == {name}
+    assert np.array_equal(label == 255, stored == 0)
+    assert set(np.unique(label)) == {*range(171), 255}
+
+
+def test_facts():
+    assert len(COCOStuff.classes) == len(set(COCOStuff.palette)) == 171
+    assert [len(group) for group in COCOStuff.groups.values()] == [80, 91]
+    assert COCOStuff.groups["things"][-1] == "toothbrush"
+    assert [COCOStuff.official[split][1] for split in ("train", "val", "test")] == [
+        9000,
+        1000,
+        1000,
+    ]
+
+
+LABEL = "annotations/COCO_train2014_000000000002.mat"
+IMAGE, LIST = "images/COCO_train2014_000000000002.jpg", "imageLists/train.txt"
+
+
+def mat(field="S", shape=SIZES[1], dtype=np.uint8, fill=1):
+    return lambda root: savemat(root / LABEL, {field: np.full(shape, fill, dtype)})
+
+
+def cut(name):
+    def halve(root):
+        content = (root / name).read_bytes()
+        (root / name).write_bytes(content[: len(content) // 2])
+
+    return halve
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda root: (root / LABEL).unlink(), f"missing: .*{LABEL}; .*check_data"),
+        (lambda root: (root / IMAGE).unlink(), f"missing: .*{IMAGE}; .*check_data"),
+        (mat(shape=SIZES[0]), f"{LABEL} is 64 x 48, its image .* is 48 x 64"),
+        (mat(shape=(*SIZES[1], 3)), rf"{LABEL}: S is uint8 \[64, 48, 3\], not a label map"),
+        (mat(dtype=np.float32, fill=0.5), f"{LABEL}: S is float32"),
+        (mat(field="LabelMap"), f"{LABEL} has no field S"),
+        (mat(fill=183), f"{LABEL} holds 183, which is no label. Labels are 1 to 182"),
+        (mat(dtype=np.uint16, fill=300), f"{LABEL} holds 300, which is no label"),
+        *((mat(fill=k), f"{LABEL} holds {k}, which is no label.*v1.1") for k in (12, 66, 91)),
+        (cut(LABEL), f"cannot read .*{LABEL}.*copy it again"),
+        (cut(IMAGE), f"cannot read .*{IMAGE}.*copy it again"),
+        (lambda root: Image.new("L", (48, 64)).save(root / LABEL, "PNG"), f"cannot read .*{LABEL}"),
+        (lambda root: (root / LIST).write_text("\n"), f"{LIST} lists no image"),
+        (lambda root: (root / LIST).unlink(), f"cannot read the list of images .*{LIST}"),
+        (
+            lambda root: (root / LIST).write_text("COCO_train2014_000000000001\n" * 2),
+            "one of 2 sam",
+        ),
+    ],
+)
+def test_damage_is_named(tmp_path, damage, message):
+    root = write_cocostuff(tmp_path)
+    damage(root)
+    with pytest.raises(ValueError, match=message):
+        load_all(root)
+
+
+@pytest.mark.parametrize("wrong", ["..", "images", "nowhere"])
+def test_wrong_root_is_named(tmp_path, wrong):
+    root = write_cocostuff(tmp_path / "cocostuff") / wrong
+    with pytest.raises(ValueError, match=rf"no folder {re.escape(str(root))}.*set data\.root to"):
+        load_all(root)

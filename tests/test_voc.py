@@ -1,0 +1,161 @@
+"""PASCAL VOC's reader, with and without SBD: lists, labels, instances, damage."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+from voc_files import SBD, TRAIN, VAL, colour_map, save_indices, write_voc
+
+from segattn.data import build_source
+
+DEVKIT, EXTRA = "VOCdevkit/VOC2012", "benchmark_RELEASE/dataset"
+LISTS = f"{DEVKIT}/ImageSets/Segmentation"
+NEW = ("2008_000002", "2011_000004")  # SBD's that VOC's lists do not know
+IMAGE = f"{DEVKIT}/JPEGImages/{TRAIN[0]}.jpg"
+LABEL = f"{DEVKIT}/SegmentationClass/{TRAIN[0]}.png"
+OBJECTS = f"{DEVKIT}/SegmentationObject/{TRAIN[0]}.png"
+CLS, INST = f"{EXTRA}/cls/{NEW[0]}.mat", f"{EXTRA}/inst/{NEW[0]}.mat"
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_voc(tmp_path / "voc")
+
+
+def load_all(root, split="train", **knobs):
+    source = build_source("voc", split, root=str(root), **knobs)
+    return {name: source.load(index) for index, name in enumerate(source.names)}
+
+
+@pytest.mark.parametrize(
+    ("split", "sbd", "names", "official"),
+    [
+        ("train", True, (*TRAIN, *NEW), ("train + SBD", 10582)),
+        ("train", False, TRAIN, ("train", 1464)),
+        ("val", True, VAL, ("val", 1449)),
+        ("test", False, VAL, ("val", 1449)),
+    ],
+)
+def test_splits_and_counts(root, split, sbd, names, official):
+    source = build_source("voc", split, root=str(root), sbd=sbd)
+    assert source.names == list(names)
+    assert source.official[split] == official
+    assert ("sbd" in source.title) == sbd
+
+
+def test_labels_keep_their_numbers_and_two_sizes(root):
+    samples = load_all(root)
+    assert {sample.image.shape for sample in samples.values()} == {(48, 64, 3), (64, 48, 3)}
+    for name in TRAIN:
+        stored = np.array(Image.open(root / f"{DEVKIT}/SegmentationClass/{name}.png"))
+        assert np.array_equal(samples[name].label, stored)
+        assert {0, 255} < set(np.unique(stored))
+    picture = Image.open(root / LABEL)
+    assert (
+        picture.getpalette()[:63]
+        == np.ravel(build_source("voc", "val", root=str(root)).palette).tolist()
+    )
+
+
+def test_instances_are_objects_without_border_and_background(root):
+    sample = load_all(root)[TRAIN[0]]
+    stored = np.array(Image.open(root / OBJECTS))
+    assert np.array_equal(sample.instances, np.where(stored == 255, 0, stored))
+    assert set(np.unique(sample.instances)) == {0, 1, 2, 3}
+    save_indices(np.ones_like(stored), root / OBJECTS)
+    sample = load_all(root)[TRAIN[0]]
+    assert (sample.instances[sample.label == 0] == 0).all()
+    assert (sample.instances[sample.label == 5] == 1).all()
+
+
+def test_voc_labels_count_where_sbd_has_the_image_too(root):
+    samples = load_all(root)
+    both = next(name for name in SBD["train"] if name in TRAIN)
+    assert set(np.unique(samples[both].label)) != {0, 15}
+    for name in NEW:  # a strip of background above two persons
+        assert (samples[name].label[:4] == 0).all()
+        assert (samples[name].label[4:] == 15).all()
+        assert set(np.unique(samples[name].instances[:4])) == {0}
+        assert set(np.unique(samples[name].instances[4:])) == {1, 2}
+
+
+def mat(variable, array):
+    return lambda path: savemat(path, {variable: {"Segmentation": array}})
+
+
+def png(array):
+    return lambda path: Image.fromarray(array).save(path)
+
+
+def picture(path):
+    image = Image.fromarray(np.zeros((64, 48), np.uint8)).convert("P")
+    image.putpalette([*colour_map()[3:], 0, 0, 0])
+    image.save(path)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def unlink(path):
+    path.unlink()
+
+
+INDICES = "labels are one channel of 8-bit class indices. Labels are 0 to 20"
+DAMAGE = {
+    "no label": (LABEL, unlink, f"missing: .*{LABEL}"),
+    "no objects": (OBJECTS, unlink, f"missing: .*{OBJECTS}"),
+    "no image": (IMAGE, unlink, f"missing: .*{IMAGE}"),
+    "no mat": (CLS, unlink, f"missing: .*{CLS}"),
+    "label size": (LABEL, png(np.zeros((64, 47), np.uint8)), f"{LABEL} is 47 x 64, .*48 x 64"),
+    "object size": (OBJECTS, png(np.zeros((63, 48), np.uint8)), f"{OBJECTS} is 48 x 63"),
+    "mat size": (INST, mat("GTinst", np.ones((9, 8), np.uint8)), f"{INST} is 8 x 9, its image"),
+    "colours": (LABEL, png(np.zeros((64, 48, 3), np.uint8)), f"{LABEL} is a RGB image; {INDICES}"),
+    "alpha": (OBJECTS, png(np.zeros((64, 48, 4), np.uint8)), f"{OBJECTS} is a RGBA image"),
+    "palette": (LABEL, picture, f"{LABEL} is a picture with a palette of its own; {INDICES}"),
+    "16 bits": (LABEL, png(np.zeros((64, 48), np.uint16)), f"{LABEL} is a I;16 image"),
+    "no class": (LABEL, png(np.full((64, 48), 21, np.uint8)), f"{LABEL} holds 21, which is no"),
+    "no class in mat": (CLS, mat("GTcls", np.full((64, 48), 30, np.uint8)), f"{CLS} holds 30"),
+    "other variable": (
+        CLS,
+        mat("GTinst", np.ones((64, 48), np.uint8)),
+        f"{CLS} has no field GTcls",
+    ),
+    "no integers": (INST, mat("GTinst", np.ones((64, 48))), f"{INST}: .* is float64"),
+    "cut image": (IMAGE, cut, f"cannot read .*{IMAGE}.*copy it again"),
+    "cut label": (LABEL, cut, f"cannot read .*{LABEL}"),
+    "cut mat": (INST, cut, f"cannot read .*{INST}"),
+    "empty list": (f"{LISTS}/train.txt", lambda path: path.write_text("\n"), "lists no image"),
+    "no list": (f"{EXTRA}/val.txt", unlink, f"cannot read the list of images .*{EXTRA}/val.txt"),
+}
+
+
+@pytest.mark.parametrize(("path", "damage", "message"), DAMAGE.values(), ids=DAMAGE)
+def test_damage_is_named(root, path, damage, message):
+    damage(root / path)
+    with pytest.raises(ValueError, match=message):
+        load_all(root)
+
+
+@pytest.mark.parametrize(
+    ("listing", "name"), [(f"{LISTS}/train.txt", TRAIN[1]), (f"{EXTRA}/val.txt", NEW[0])]
+)
+def test_name_listed_twice_is_a_problem(root, listing, name):
+    with (root / listing).open("a") as file:
+        file.write(f"{name}\n")
+    with pytest.raises(ValueError, match=f"{name}.jpg is one of 2 samples named '{name}'"):
+        load_all(root)
+
+
+@pytest.mark.parametrize("wrong", ["..", "VOCdevkit", DEVKIT, "nowhere"])
+def test_wrong_root_is_named(root, wrong):
+    with pytest.raises(ValueError, match=r"no folder .*; set data\.root to .*holds VOCdevkit"):
+        load_all(root / wrong)
+
+
+def test_only_training_with_sbd_needs_its_folder(root):
+    (root / "benchmark_RELEASE").rename(root / "elsewhere")
+    assert len(load_all(root, "val")) == 3
+    assert len(load_all(root, sbd=False)) == 4
+    with pytest.raises(ValueError, match=f"no folder .*{EXTRA}/cls; .*data.sbd=true"):
+        load_all(root)
