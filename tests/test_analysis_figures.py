@@ -39,6 +39,18 @@ def test_heatmap_annotates_iou_and_difference(comparison):
     assert lower.texts[2].get_text() == f"{delta:+.1f}"
 
 
+def test_heatmap_of_many_classes_is_tall_and_says_the_same(comparison, monkeypatch):
+    wide = figures.class_heatmap(comparison).axes
+    monkeypatch.setattr(figures, "_MAX_COLUMNS", 2)
+    figure = figures.class_heatmap(comparison)
+    for flat, tall in zip(wide, figure.axes, strict=True):
+        cells = {text.get_position(): text.get_text() for text in flat.texts}
+        assert {t.get_position()[::-1]: t.get_text() for t in tall.texts} == cells
+    left = figure.axes[0]
+    assert [tick.get_text() for tick in left.get_yticklabels()] == CLASSES
+    assert [tick.get_text() for tick in left.get_xticklabels()] == comparison.heads
+
+
 def test_heatmap_of_one_head_has_no_difference(tmp_path):
     alone = compare(load_runs(simulate(tmp_path, heads={"fcn": {}}, seeds=(0,))))
     assert len(figures.class_heatmap(alone).axes) == 1

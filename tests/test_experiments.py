@@ -11,7 +11,7 @@ from tiny import EXPERIMENTS, tiny_config
 from segattn.config import compose_config
 from segattn.data import DATASETS
 from segattn.grid import expand
-from segattn.heads import HEADS
+from segattn.heads import GIVEN, HEADS
 from segattn.train import build_data, build_task
 
 
@@ -37,7 +37,7 @@ def test_every_head_and_data_set_has_a_file():
 @pytest.mark.parametrize("head", names("head"))
 def test_head_file_states_every_knob_and_fits_a_batch(tmp_path, head):
     stated = set(yaml.safe_load((EXPERIMENTS / "head" / f"{head}.yaml").read_text()))
-    knobs = set(inspect.signature(HEADS[head]).parameters) - {"in_channels", "num_classes"}
+    knobs = set(inspect.signature(HEADS[head]).parameters) - set(GIVEN)
     assert stated == {"name", *knobs}
     config = tiny_config(tmp_path, f"head={head}")
     assert torch.isfinite(loss_of_one_batch(config))

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from segattn.heads import HEADS, build_head
+from segattn.heads import HEADS, build_head, check_head
 from segattn.heads.blocks import ChannelBlock, DualBlock, FullBlock, SeriesBlock, SpatialBlock
+from segattn.heads.scaffold import scaffold
+from segattn.losses import segmentation_loss
 from segattn.model import Segmenter
 
 BLOCKS = [ChannelBlock, SpatialBlock, DualBlock, SeriesBlock, FullBlock]
@@ -83,6 +85,62 @@ def test_danet_published_has_auxiliary_logits_in_training_only():
     assert head.eval()(features).aux == {}
 
 
+def flanet(channels: int = 16, **encoder) -> Segmenter:
+    model = Segmenter(
+        num_classes=3,
+        head={"name": "fla", "channels": channels, "wiring": "published"},
+        encoder={"name": "resnet18", "depth": 5, "output_stride": 8} | encoder,
+    )
+    open_gammas(model)
+    return model
+
+
+@pytest.mark.parametrize("encoder", [{}, {"output_stride": 32}, {"depth": 3}, {"name": "mit_b0"}])
+def test_flanet_published_trains_with_its_auxiliary_losses(encoder):
+    model = flanet(**({"output_stride": 32} if "name" in encoder else {}), **encoder)
+    output = model(images(2, 65, 97))
+    assert len(output.aux) == 2
+    assert {x.shape for x in (output.logits, *output.aux.values())} == {(2, 3, 65, 97)}
+    target = torch.randint(0, 3, (2, 65, 97))
+    losses = segmentation_loss(output, target, aux_weight=0.4, class_weights=None, ignore_index=255)
+    assert losses.keys() == {"loss", "loss_main", *(f"loss_{name}" for name in output.aux)}
+    losses["loss"].backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+    assert model.eval()(images(1, 65, 97)).aux == {}
+
+
+def test_flanet_published_reads_the_two_stages_before_the_last_at_twice_their_size():
+    model = flanet(output_stride=16)
+    maps = model.features(images(2, 64, 96))
+    assert [(x.shape[1], 64 // x.shape[2]) for x in maps] == [(128, 8), (256, 16), (512, 16)]
+    output = model.head(maps[-1], *maps[:-1])
+    sizes = {name: tuple(x.shape[2:]) for name, x in output.aux.items()}
+    assert sizes == {"stage3": (16, 24), "stage4": (8, 12)}
+    assert output.logits.shape[2:] == (8, 12)
+
+
+def test_flanet_published_without_earlier_maps_has_no_auxiliary_classifiers():
+    head = build_head("fla", 8, 3, channels=16, wiring="published")
+    output = head(torch.randn(2, 8, 4, 5))
+    assert (head.num_earlier, output.aux) == (0, {})
+    assert output.logits.shape == (2, 3, 8, 10)
+    hrnet = flanet(name="tu-hrnet_w18_small", output_stride=4)
+    output = hrnet(images(2, 64, 64))
+    assert (output.logits.shape, output.aux) == ((2, 3, 64, 64), {})
+
+
+def test_fla_in_the_scaffold_is_what_every_other_block_is_in():
+    """The weights too: runs and checkpoints from before the published wiring depend on it."""
+    heads = []
+    for build in (HEADS["fla"], scaffold(FullBlock)):
+        torch.manual_seed(0)
+        heads.append(build(in_channels=8, num_classes=3, channels=16).state_dict())
+    assert heads[0].keys() == heads[1].keys()
+    assert all(torch.equal(heads[0][key], heads[1][key]) for key in heads[0])
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_every_knob_changes_the_head(name):
     plain = sum(p.numel() for p in build_head(name, 8, 3).parameters())
@@ -117,9 +175,14 @@ def test_published_batch_mixing_makes_an_image_depend_on_its_batch():
         ("fla", {"channels": "many"}, "channels must be int, got 'many'"),
         ("fla", {"channels": 0}, "channels >= 1.*got 0"),
         ("fla", {"dropout": 1.0}, r"dropout in \[0, 1\)"),
+        ("fla", {"stage_channels": [8]}, "no knob 'stage_channels'"),
+        ("fla", {"wiring": "own"}, "wiring must be one of .*scaffold.*published"),
         ("danet", {"wiring": "own"}, "wiring must be one of .*scaffold.*published"),
     ],
 )
 def test_unknown_name_or_knob_lists_the_choices(name, knobs, message):
     with pytest.raises(ValueError, match=message):
-        build_head(name, 8, 3, **knobs)
+        check_head(name, knobs)
+    if "stage_channels" not in knobs:
+        with pytest.raises(ValueError, match=message):
+            build_head(name, 8, 3, **knobs)

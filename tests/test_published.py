@@ -130,8 +130,9 @@ def test_weights_without_batch_counters_load(name):
     build_ours().load_state_dict(convert(name, old), strict=True)
 
 
-def test_every_table_is_compared_here():
-    assert MODULES.keys() == RENAMES.keys()
+def test_every_table_is_compared_here_or_with_the_networks():
+    elsewhere = {name for name in RENAMES if name.startswith("flanet") or "resnet" in name}
+    assert MODULES.keys() == RENAMES.keys() - elsewhere
 
 
 def test_unknown_name_lists_the_choices():

@@ -62,8 +62,11 @@ def test_instances_are_objects_without_border_and_background(root):
     stored = np.array(Image.open(root / OBJECTS))
     assert np.array_equal(sample.instances, np.where(stored == 255, 0, stored))
     assert set(np.unique(sample.instances)) == {0, 1, 2, 3}
-    save_indices(np.ones_like(stored), root / OBJECTS)
+    spilled = (stored > 0).astype(np.uint8)
+    spilled[:2] = 1  # beyond the edge of the background, where no object can be
+    save_indices(spilled, root / OBJECTS)
     sample = load_all(root)[TRAIN[0]]
+    assert (spilled[sample.label == 0] == 1).any()
     assert (sample.instances[sample.label == 0] == 0).all()
     assert (sample.instances[sample.label == 5] == 1).all()
 
@@ -109,6 +112,7 @@ DAMAGE = {
     "no mat": (CLS, unlink, f"missing: .*{CLS}"),
     "label size": (LABEL, png(np.zeros((64, 47), np.uint8)), f"{LABEL} is 47 x 64, .*48 x 64"),
     "object size": (OBJECTS, png(np.zeros((63, 48), np.uint8)), f"{OBJECTS} is 48 x 63"),
+    "other objects": (OBJECTS, png(np.full((64, 48), 1, np.uint8)), f"{OBJECTS} has objects where"),
     "mat size": (INST, mat("GTinst", np.ones((9, 8), np.uint8)), f"{INST} is 8 x 9, its image"),
     "colours": (LABEL, png(np.zeros((64, 48, 3), np.uint8)), f"{LABEL} is a RGB image; {INDICES}"),
     "alpha": (OBJECTS, png(np.zeros((64, 48, 4), np.uint8)), f"{OBJECTS} is a RGBA image"),

@@ -42,11 +42,12 @@ _NOT_THE_EXPERIMENT = (
 
 @dataclass
 class EncoderConfig:
-    """See `segattn.model.build_encoder`."""
+    """See `segattn.encoders.build_encoder`."""
 
     name: str = MISSING
     depth: int = MISSING
     output_stride: int = MISSING
+    multi_grid: list[int] | None = None
     weights: str | None = None
 
 

@@ -22,6 +22,7 @@ from rich.live import Live
 from rich.table import Table
 
 from segattn.config import compose_config, differences
+from segattn.hardware import num_cores
 from segattn.runs import Run
 from segattn.train import build_data, run_folder
 
@@ -156,15 +157,9 @@ def _check_cells(cells: Sequence[Cell]) -> None:
             )
 
 
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux: what this process may use
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def default_jobs() -> int:
     """One cell per core on a CPU, one at a time on a GPU."""
-    return 1 if torch.cuda.is_available() else _num_cores()
+    return 1 if torch.cuda.is_available() else num_cores()
 
 
 def run_grid(cells: Sequence[Cell], *, script: Path, jobs: int) -> list[Cell]:
@@ -207,7 +202,7 @@ def _work_off(
 ) -> None:
     queue = [cell for cell in cells if cell.state != "done"]
     running: list[Started] = []
-    threads = max(1, _num_cores() // jobs)
+    threads = max(1, num_cores() // jobs)
     try:
         while queue or running:
             while queue and len(running) < jobs:

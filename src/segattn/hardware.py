@@ -1,5 +1,6 @@
 """What this machine has, and what it does fast."""
 
+import os
 import platform
 import resource
 import sys
@@ -56,3 +57,10 @@ def process_peak_memory(device: torch.device) -> int:
     # kilobytes on Linux, bytes on macOS
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def num_cores() -> int:
+    """Cores of the processor that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux: what this process may use
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -24,6 +24,7 @@ _COLORS = dict(
 _MARKERS = dict(zip(HEAD_ORDER, "osDv^P", strict=True))
 _OTHER_COLOR, _OTHER_MARKER = "#56B4E9", "X"
 _VOID = (255, 255, 255)
+_MAX_COLUMNS = 30  # classes side by side; more would shrink the text on a page
 
 
 def head_style(head: str) -> dict[str, Any]:
@@ -85,29 +86,55 @@ def _interval_panel(
 
 
 def class_heatmap(comparison: Comparison) -> Figure:
-    """Per-class IoU of every head, and below it the difference to its reference."""
+    """Per-class IoU of every head, and beside it the difference to its reference.
+
+    Classes stand side by side as long as they fit a page, else below each other.
+    """
     frame = tables.class_scores(comparison)
     wide = frame.pivot(index="head", columns="class", values="value")
     iou = wide.loc[comparison.heads, comparison.classes].to_numpy(dtype=float)
     references = comparison.references
     delta = iou[1:] - iou[[comparison.heads.index(head) for head in references.values()]]
-    panels = 2 if len(delta) else 1
-    size = (1.8 + 0.62 * iou.shape[1], 1.2 + 0.36 * (len(iou) + len(delta)) + 0.4 * panels)
-    figure = Figure(figsize=size, layout="constrained")
-    ratios = [len(iou), len(delta)][:panels]
-    axes = figure.subplots(panels, 1, sharex=True, squeeze=False, height_ratios=ratios).ravel()
-    _heat_panel(axes[0], iou, limits=(0, 100), cmap="Blues", form="{:.0f}")
-    axes[0].set_yticks(range(len(iou)), comparison.heads)
-    axes[0].set_title("IoU [%]", fontsize=10, loc="left")
-    if panels == 2:
+    panels = [iou, delta] if len(delta) else [iou]
+    tall = len(comparison.classes) > _MAX_COLUMNS
+    axes = _heat_axes([len(panel) for panel in panels], comparison.classes, tall=tall)
+    _heat_panel(axes[0], iou, limits=(0, 100), cmap="Blues", form="{:.0f}", tall=tall)
+    _name_heads(axes[0], comparison.heads, title="IoU [%]", tall=tall)
+    if len(delta):
         reach = max(1.0, float(np.nanmax(np.abs(delta), initial=0)))
-        _heat_panel(axes[1], delta, limits=(-reach, reach), cmap="PuOr", form="{:+z.1f}")
-        axes[1].set_yticks(range(len(delta)), [f"{a} - {b}" for a, b in references.items()])
-        axes[1].set_title("difference [points]", fontsize=10, loc="left")
-    axes[-1].set_xticks(
-        range(iou.shape[1]), comparison.classes, rotation=40, ha="right", rotation_mode="anchor"
-    )
+        limits = (-reach, reach)
+        _heat_panel(axes[1], delta, limits=limits, cmap="PuOr", form="{:+z.1f}", tall=tall)
+        pairs = [f"{a} - {b}" for a, b in references.items()]
+        _name_heads(axes[1], pairs, title="difference [points]", tall=tall)
+    figure = axes[0].figure
+    assert isinstance(figure, Figure)
     return figure
+
+
+def _heat_axes(counts: list[int], classes: list[str], *, tall: bool) -> list[Axes]:
+    """Axes of panels with so many heads each, the classes named once."""
+    if tall:
+        size = (1.8 + 0.62 * sum(counts), 1.6 + 0.2 * len(classes))
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(1, len(counts), sharey=True, squeeze=False, width_ratios=counts)
+        axes[0, 0].set_yticks(range(len(classes)), classes, fontsize=8)
+        return list(axes.ravel())
+    size = (1.8 + 0.62 * len(classes), 1.2 + 0.36 * sum(counts) + 0.4 * len(counts))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(counts), 1, sharex=True, squeeze=False, height_ratios=counts)
+    axes[-1, 0].set_xticks(
+        range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor"
+    )
+    return list(axes.ravel())
+
+
+def _name_heads(axes: Axes, names: list[str], *, title: str, tall: bool) -> None:
+    axes.set_title(title, fontsize=10, loc="left")
+    if tall:
+        axes.xaxis.tick_top()
+        axes.set_xticks(range(len(names)), names, rotation=40, ha="left", rotation_mode="anchor")
+    else:
+        axes.set_yticks(range(len(names)), names)
 
 
 def _heat_panel(
@@ -117,7 +144,9 @@ def _heat_panel(
     limits: tuple[float, float],
     cmap: str,
     form: str,
+    tall: bool,
 ) -> None:
+    values = values.T if tall else values
     image = axes.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
     luminance = image.to_rgba(values)[..., :3] @ (0.3, 0.59, 0.11)
     for (row, column), value in np.ndenumerate(values):

@@ -14,6 +14,7 @@ from segattn.data.files import (
     need_folders,
     plain_table,
     read_indices,
+    read_names,
     runs,
     strays,
     to_classes,
@@ -115,8 +116,7 @@ def _unlisted(names: list[str], listing: Path) -> list[str]:
     if not listing.is_file():
         return []
     # its lines carry an absolute prefix of their author: only the file names count
-    words = [line.split()[0] for line in listing.read_text(encoding="utf-8").splitlines() if line]
-    listed = {Path(word).stem for word in words}
+    listed = {Path(line.split()[0]).stem for line in read_names(listing)}
     return [
         *(f"{name} is in {listing} but has no image" for name in sorted(listed - set(names))),
         *(f"{name} is not in {listing}" for name in sorted(set(names) - listed)),

@@ -6,15 +6,18 @@ from torch import Tensor, nn
 
 from segattn.attention import Energy, Implementation
 from segattn.heads.blocks import ChannelBlock, DualBlock, SpatialBlock
-from segattn.heads.scaffold import HeadOutput, ScaffoldHead, classifier, conv_norm_relu
+from segattn.heads.scaffold import Head, HeadOutput, ScaffoldHead, classifier, conv_norm_relu
 
 
-class DANetHead(nn.Module):
+class DANetHead(Head):
     """The published wiring of DANet (arXiv 1809.02983, figure 2): two branches, summed.
 
     Each branch is 3x3 -> attention -> 3x3 and has a classifier of its own, which is trained with
     the auxiliary loss and answers only in training. The paper's inner width is in_channels / 4.
+    Logits are upsampled with aligned corners, as in the published code.
     """
+
+    align_corners = True
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ def danet(
     energy: Energy = "published",
     implementation: Implementation = "auto",
     wiring: Literal["scaffold", "published"] = "scaffold",
-) -> nn.Module:
+) -> Head:
     """Dual non-local head.
 
     Args:

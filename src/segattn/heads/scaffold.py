@@ -1,4 +1,4 @@
-"""What a head returns, and the scaffold that all heads of the ablation share."""
+"""What a head is and returns, and the scaffold that all heads of the ablation share."""
 
 import inspect
 from collections.abc import Callable
@@ -10,15 +10,29 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """Logits of a head at the resolution of its features.
+    """Logits of a head.
 
     Attributes:
-        logits: [B, num_classes, h, w].
-        aux: Logits of auxiliary classifiers by name, each [B, num_classes, h, w]; only in training.
+        logits: [B, num_classes, h, w]; mostly at the resolution of the features.
+        aux: Logits of auxiliary classifiers by name, each [B, num_classes, its own h, w]; only in
+            training.
     """
 
     logits: Tensor
     aux: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Head(nn.Module):
+    """Maps features to a `HeadOutput`, and says what `segattn.model.Segmenter` must know.
+
+    Attributes:
+        num_earlier: How many of the encoder's maps before the last one `forward` takes after it,
+            fine to coarse.
+        align_corners: How its logits are brought to the size of the image, see `upsample`.
+    """
+
+    num_earlier: int = 0
+    align_corners: bool = False
 
 
 def conv_norm_relu(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -35,7 +49,7 @@ def classifier(in_channels: int, num_classes: int, dropout: float) -> nn.Sequent
     return nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(in_channels, num_classes, kernel_size=1))
 
 
-class ScaffoldHead(nn.Module):
+class ScaffoldHead(Head):
     """3x3 reduce -> block -> 3x3 -> dropout -> 1x1: one scaffold in which only the block changes.
 
     Args:
@@ -66,7 +80,7 @@ class ScaffoldHead(nn.Module):
         return HeadOutput(self.classify(self.refine(self.block(self.reduce(features)))))
 
 
-def scaffold(block_class: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+def scaffold(block_class: Callable[..., nn.Module]) -> Callable[..., Head]:
     """A head builder for a block class; the block's keyword arguments become the head's knobs."""
 
     def build(
@@ -76,7 +90,7 @@ def scaffold(block_class: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
         channels: int = 64,
         dropout: float = 0.1,
         **knobs: Any,
-    ) -> nn.Module:
+    ) -> Head:
         return ScaffoldHead(
             block_class(channels, **knobs),
             in_channels=in_channels,
