@@ -1,0 +1,89 @@
+"""Check a data set before training on it: python scripts/check_data.py data=camvid data.root=...
+
+Reads every image and label once. Prints what the splits hold, names every file that is missing,
+damaged or wrong, and ends with a verdict; the exit code is 0 if it is OK, 1 if there are problems.
+data.KNOB=VALUE sets a knob of experiments/data/NAME.yaml.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from segattn.arguments import check_choice
+from segattn.data import DATASETS
+from segattn.data.check import Survey, survey
+from segattn.data.check_display import (
+    NUM_SHOWN,
+    findings,
+    print_survey,
+    shown_findings,
+    verdict,
+)
+from segattn.files import atomic_path
+from segattn.hardware import num_cores
+
+FOLDER = Path(__file__).resolve().parents[1] / "experiments"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("overrides", nargs="+", metavar="data=NAME [data.KNOB=VALUE ...]")
+    parser.add_argument("--jobs", type=int, default=num_cores(), help="reading processes")
+    parser.add_argument("--out", type=Path, help="file for all warnings and problems")
+    arguments = parser.parse_args()
+    if arguments.jobs < 1:
+        parser.error(f"--jobs must be 1 or more, got {arguments.jobs}")
+    try:
+        data = compose_data(arguments.overrides)
+        name = data.pop("name")
+        found = survey(name, data, jobs=arguments.jobs)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    return report(found, out=arguments.out)
+
+
+def compose_data(overrides: list[str]) -> dict[str, Any]:
+    """The data section alone: other sections need no values for a check."""
+    chosen = [o.partition("=")[2] for o in overrides if o.startswith("data=")]
+    knobs = [o for o in overrides if not o.startswith("data=")]
+    if len(chosen) != 1:
+        raise ValueError(f"name one data set, e.g. data=camvid; got {len(chosen)}")
+    check_choice("data set", chosen[0], DATASETS)
+    if others := [knob for knob in knobs if not knob.lstrip("+").startswith("data.")]:
+        raise ValueError(f"only data=NAME and data.KNOB=VALUE have an effect here; drop {others}")
+    with initialize_config_dir(str(FOLDER), version_base="1.3"):
+        try:
+            composed = compose(overrides=[f"+data={chosen[0]}", *knobs])
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ValueError(f"{error}\n{error.__cause__ or ''}".strip()) from error
+    if missing := sorted(OmegaConf.missing_keys(composed)):
+        raise ValueError(f"not set: {', '.join(missing)}; pass {missing[0]}=VALUE")
+    return dict(OmegaConf.to_container(composed, resolve=True)["data"])
+
+
+def report(found: Survey, *, out: Path | None) -> int:
+    """Print everything, the verdict last, and give the exit code."""
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    print_survey(found, console)
+    file = out or Path(f"check-{found.name}.txt")
+    if out or max(len(found.warnings), len(found.problems)) > NUM_SHOWN:
+        with atomic_path(file) as draft:
+            draft.write_text("".join(f"{line}\n" for line in findings(found)), encoding="utf-8")
+    for line in [*shown_findings(found, file=str(file)), verdict(found)]:
+        print(line)
+    if found.interrupted:
+        return 130  # as shells report Ctrl-C
+    return 1 if found.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
