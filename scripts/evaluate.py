@@ -10,25 +10,24 @@ below `out`, so that scripts/report.py compares what was evaluated alike.
 import sys
 from pathlib import Path
 
+from segattn.commandline import plain_errors, read_words
 from segattn.evaluate import evaluate
 
 ROOT = Path(__file__).resolve().parents[1]
+OWN = ("checkpoint=", "out=")
 
 
 def main() -> None:
-    given = dict(a.split("=", 1) for a in sys.argv[1:] if a.startswith(("checkpoint=", "out=")))
-    overrides = [a for a in sys.argv[1:] if not a.startswith(("checkpoint=", "out="))]
-    if "checkpoint" not in given:
-        sys.exit(__doc__)
-    try:
+    words = sys.argv[1:]
+    with plain_errors():
+        own = [word for word in words if word.startswith(OWN)]
+        given = read_words(own, needed=("checkpoint",), optional=("out",))
         run = evaluate(
             Path(given["checkpoint"]),
-            overrides,
+            [word for word in words if not word.startswith(OWN)],
             folder=ROOT / "experiments",
             out=Path(given["out"]) if "out" in given else None,
         )
-    except ValueError as error:
-        sys.exit(f"error: {error}")
     print(f"run folder: {run.path}")
 
 

@@ -72,7 +72,8 @@ def test_every_dependency_has_a_lower_bound_and_an_exact_version():
     constraints = (ROOT / "constraints.txt").read_text()
     assert "://" not in constraints
     pinned = set(re.findall(r"^([A-Za-z0-9._-]+)==", constraints, re.MULTILINE))
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    extras = project["optional-dependencies"]
+    for requirement in [*project["dependencies"], *extras["dev"], *extras["export"]]:
         name, bound = re.match(r"([A-Za-z0-9._-]+)(>=)?", requirement).groups()
         assert bound == ">=", requirement
         assert name in pinned, name

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from segattn.callbacks import CostMeter, Evidence, StatusWriter
+from segattn.checkpoint import load_task
 from segattn.config import Config, resolve_config
 from segattn.data.datamodule import SegmentationData
 from segattn.result import build_result
@@ -59,7 +60,9 @@ def evaluate(
 def _run_of(checkpoint: Path) -> Run:
     run = Run(checkpoint.parent.parent)
     if not checkpoint.is_file():
-        raise ValueError(f"no checkpoint {checkpoint}")
+        raise ValueError(
+            f"no checkpoint {checkpoint}; a run leaves its own in checkpoints/last.ckpt"
+        )
     if not run.config_path.is_file():
         raise ValueError(
             f"{run.config_path} is missing; keep a checkpoint in the folder checkpoints/ of its "
@@ -132,10 +135,9 @@ def _test(run: Run, config: dict[str, Any], checkpoint: Path) -> None:
 def _load_task(
     checkpoint: Path, config: dict[str, Any], data: SegmentationData
 ) -> SegmentationTask:
-    task = SegmentationTask.load_from_checkpoint(
+    task = load_task(
         checkpoint,
-        map_location="cpu",
-        weights_only=True,
+        device=torch.device("cpu"),
         metric=metric_options(config),
         protocol=config["protocol"],
     )

@@ -27,13 +27,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from segattn.arguments import check_choice
-from segattn.model import IMAGENET_MEAN
+from segattn.data.transforms import PAD_COLOUR
 
 Model = Callable[[Tensor], Tensor]
 Name = Literal["whole", "sliding"]
 Average = Literal["logits", "probabilities"]
-
-_PAD_COLOUR = [round(255 * mean) for mean in IMAGENET_MEAN]  # all but zero after normalisation
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,8 @@ def _pair(knob: str, values: Any) -> tuple[int, int]:
 def predict(model: Model, images: Tensor, *, protocol: Protocol) -> Tensor:
     """Logits of every pixel by a protocol. One pass over whole images is exactly `model(images)`.
 
-    The memory is that of the result, of the largest scale's result, and of one forward pass.
+    The memory is that of one result, of one forward pass, and, at several scales, of the largest
+    scale's result before and after it is resized.
 
     Args:
         model: Images [B, 3, h, w], uint8 or, after resizing, float32 in 0 to 255, to new logits
@@ -229,7 +228,7 @@ def _pad_to(images: Tensor, crop: tuple[int, int]) -> Tensor:
     if height >= crop[0] and width >= crop[1]:
         return images
     shape = (len(images), 3, max(height, crop[0]), max(width, crop[1]))
-    colour = torch.tensor(_PAD_COLOUR, dtype=images.dtype, device=images.device)
+    colour = torch.tensor(PAD_COLOUR, dtype=images.dtype, device=images.device)
     padded = colour.view(1, 3, 1, 1).expand(shape).contiguous()
     padded[..., :height, :width] = images
     return padded

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from logging import WARNING, getLogger
 from pathlib import Path
@@ -113,24 +113,34 @@ def build_data(config: dict[str, Any]) -> SegmentationData:
 
 def build_task(config: dict[str, Any], data: SegmentationData) -> SegmentationTask:
     """The task of a config; its encoder holds the pretrained weights, if any are named."""
-    encoder = dict(config["encoder"])
-    weights = encoder.pop("weights")
-    loss = dict(config["loss"])
-    balanced = loss["class_weights"] == "inverse_sqrt"
-    loss["class_weights"] = inverse_sqrt_weights(data.class_frequencies()) if balanced else None
-    task = SegmentationTask(
-        classes=list(data.source("train").classes),
+    balanced = config["loss"]["class_weights"] == "inverse_sqrt"
+    task = new_task(
+        config,
+        classes=data.source("train").classes,
+        class_weights=inverse_sqrt_weights(data.class_frequencies()) if balanced else None,
+    )
+    if config["encoder"]["weights"] is not None:
+        pretrained = build_encoder(**config["encoder"])
+        task.model.encoder.load_state_dict(pretrained.state_dict())
+    return task
+
+
+def new_task(
+    config: dict[str, Any], *, classes: Sequence[str], class_weights: list[float] | None
+) -> SegmentationTask:
+    """A task without pretrained weights, which are none of its properties.
+
+    So a checkpoint loads without a download.
+    """
+    return SegmentationTask(
+        classes=list(classes),
         head=config["head"],
-        encoder=encoder,
+        encoder={key: value for key, value in config["encoder"].items() if key != "weights"},
         optimizer=config["optimizer"],
-        loss=loss,
+        loss=config["loss"] | {"class_weights": class_weights},
         metric=metric_options(config),
         protocol=config["protocol"],
     )
-    if weights is not None:  # not a property of the model: a checkpoint loads without a download
-        pretrained = build_encoder(**encoder, weights=weights)
-        task.model.encoder.load_state_dict(pretrained.state_dict())
-    return task
 
 
 def metric_options(config: dict[str, Any]) -> dict[str, Any]:

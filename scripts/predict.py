@@ -1,0 +1,63 @@
+"""Predict a folder of your own images: class indices, and pictures with the classes' colours.
+
+    python scripts/predict.py checkpoint=RUN/checkpoints/last.ckpt images=FOLDER out=FOLDER
+    python scripts/predict.py ... protocol=multiscale
+    python scripts/predict.py ... protocol=sliding 'protocol.crop=[512,512]' protocol.flip=true
+    python scripts/predict.py ... format=cityscapes
+
+Writes out/labels/NAME.png (a pixel is the index of its class), out/overlays/NAME.jpg and
+out/predictions.json, which says what the indices mean. Images of any size and of any format that
+Pillow reads; turned upright where the camera says how. The protocol is the checkpoint's own unless
+another is named (experiments/protocol/) or single knobs are. format=cityscapes writes the files
+that the Cityscapes server and its evaluation script take.
+"""
+
+import argparse
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from segattn.commandline import plain_errors, read_protocol, read_words
+from segattn.inference import Protocol
+from segattn.predict import Outcome, predict_folder
+
+PROTOCOLS = Path(__file__).resolve().parents[1] / "experiments" / "protocol"
+KNOBS = {f"protocol.{field.name}": field.name for field in fields(Protocol)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("words", nargs="+", metavar="key=value")
+    with plain_errors():
+        outcome = run(parser.parse_args().words)
+    report(outcome)
+    return 1 if outcome.problems else 0
+
+
+def run(words: list[str]) -> Outcome:
+    given = read_words(
+        words, needed=("checkpoint", "images", "out"), optional=("format", "protocol", *KNOBS)
+    )
+    knobs = {KNOBS[key]: value for key, value in given.items() if key in KNOBS}
+    return predict_folder(
+        Path(given["checkpoint"]),
+        images=Path(given["images"]),
+        out=Path(given["out"]),
+        format=given.get("format", "png"),
+        protocol=read_protocol(given.get("protocol"), knobs, folder=PROTOCOLS),
+    )
+
+
+def report(outcome: Outcome) -> None:
+    if outcome.ignored:
+        names = ", ".join(map(str, outcome.ignored[:3])) + ", ..." * (len(outcome.ignored) > 3)
+        print(f"not images, left out: {len(outcome.ignored)} ({names})")
+    print(f"predicted {outcome.num_done} image{'s' * (outcome.num_done != 1)}")
+    for problem in outcome.problems:
+        print(f"failed: {problem}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

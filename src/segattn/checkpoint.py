@@ -1,0 +1,39 @@
+"""Tasks out of checkpoints."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segattn.task import SegmentationTask
+
+
+def load_task(path: Path, *, device: torch.device, **changes: Any) -> SegmentationTask:
+    """The task of a checkpoint in evaluation mode.
+
+    Args:
+        path: The file.
+        device: Where its weights go.
+        **changes: Arguments of `SegmentationTask` that differ from the checkpoint's.
+
+    Raises:
+        ValueError: There is no such file, or it is no checkpoint of segattn.
+    """
+    if not path.is_file():
+        raise ValueError(f"no checkpoint {path}; a run leaves its own in checkpoints/last.ckpt")
+    try:
+        task = SegmentationTask.load_from_checkpoint(
+            path, map_location=device, weights_only=True, **changes
+        )
+    # a broken archive, other objects in it, other arguments, other weights; torch.load raises
+    # nearly anything for bytes that it takes for a pickle
+    except (
+        *(pickle.UnpicklingError, RuntimeError, EOFError, OSError),
+        *(LookupError, TypeError, AttributeError, ValueError),
+    ) as error:
+        first = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"{path} is no checkpoint of segattn, or of a later version ({first})"
+        ) from error
+    return task.eval()

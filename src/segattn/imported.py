@@ -1,0 +1,61 @@
+"""A run folder made of published weights, so that every script takes them like our own."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from segattn.callbacks import CostMeter
+from segattn.data import DATASETS
+from segattn.published import convert
+from segattn.runs import Run
+from segattn.train import claim, new_task, quiet_lightning, run_folder
+
+
+def import_published(name: str, weights: Path, config: dict[str, Any]) -> Run:
+    """Write config.yaml and checkpoints/last.ckpt; the weights are those of `weights`, strictly.
+
+    Args:
+        name: Of a whole model in `segattn.published`, such as "danet_resnet101".
+        weights: The published file.
+        config: Of a run with the same classes, head and encoder; its recipe counts for the record,
+            nothing is trained.
+
+    Raises:
+        ValueError: The file is none that torch reads safely, its weights are not those of the named
+            model or do not fit the config's, or the run folder holds something else.
+    """
+    classes: tuple[str, ...] = getattr(DATASETS[config["data"]["name"]], "classes")  # noqa: B009
+    task = new_task(config, classes=classes, class_weights=None)
+    renamed = convert(name, _read(weights))
+    try:
+        task.model.load_state_dict(renamed, strict=True)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{weights} does not fit this model, {len(classes)} classes, head {config['head']}, "
+            f"encoder {config['encoder']}: {error}"
+        ) from error
+    run = run_folder(config)
+    claim(run, config)
+    with quiet_lightning():
+        trainer = pl.Trainer(
+            accelerator="cpu", logger=False, callbacks=[CostMeter()], enable_model_summary=False
+        )
+        trainer.strategy.connect(task)
+        trainer.save_checkpoint(run.checkpoint_path)
+    return run
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, LookupError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"cannot read weights from {path} ({str(error).splitlines()[0]}); a file that holds "
+            f"more than tensors and plain values is not opened, since it could run code"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not weights by name")
+    return content
