@@ -23,8 +23,10 @@ SCRIPTS = EXPERIMENTS.parent / "scripts"
 def finished(tmp_path_factory):
     """Experiment folder of two tiny runs, collected."""
     folder = tmp_path_factory.mktemp("finished")
+    windows = ["protocol=sliding", "protocol.crop=[48,48]", "protocol.stride=[16,24]"]
     for head in ("fcn", "danet"):
-        run = train(tiny_config(folder, f"head={head}", "head.channels=8", "experiment=two"))
+        overrides = [f"head={head}", "head.channels=8", "experiment=two", *windows]
+        run = train(tiny_config(folder, *overrides))
     collect(run.path.parent)
     return run.path.parent
 

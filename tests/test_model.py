@@ -10,7 +10,9 @@ from segmentation_models_pytorch import encoders
 from torch import nn
 from torch.nn import functional
 
-from segattn.model import Segmenter, build_encoder, upsample
+from segattn.encoders import build_encoder
+from segattn.model import Segmenter
+from segattn.upsampling import upsample
 
 
 def count(module):

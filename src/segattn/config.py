@@ -17,11 +17,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from segattn.arguments import check_choice
 from segattn.data import check_data
+from segattn.encoders import check_encoder
 from segattn.hardware import resolve_accelerator, resolve_precision
 from segattn.heads import check_head
 from segattn.inference import build_protocol
 from segattn.metrics import SizeBins
-from segattn.model import check_encoder
 from segattn.optimizers import OPTIMIZERS, SCHEDULES
 
 CLASS_WEIGHTS = ("none", "inverse_sqrt")

@@ -24,13 +24,13 @@ from segattn.analysis.won_lost import (
     object_differences,
     pairs,
 )
+from segattn.checkpoint import load_task
 from segattn.data.datamodule import SegmentationData, image_tensor
 from segattn.data.source import Sample, Source
 from segattn.files import atomic_path
 from segattn.metrics import find_objects
 from segattn.oracle import STRIDES, write_oracle
 from segattn.runs import Run, load_runs, read_oracle
-from segattn.task import SegmentationTask
 from segattn.train import build_data
 
 CROP_SIZE = 96  # px of a stored crop
@@ -148,17 +148,15 @@ def _predict_all(
 
 
 def _predict(run: Run, samples: dict[str, Sample]) -> dict[str, NDArray[np.uint8]]:
-    """Whole images through the run's last checkpoint, in the precision of its test."""
+    """Images through the run's last checkpoint, by the protocol and the precision of its test."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    task = SegmentationTask.load_from_checkpoint(
-        run.checkpoint_path, map_location=device, weights_only=True
-    ).eval()
+    task = load_task(run.checkpoint_path, device=device)
     bf16 = run.config["trainer"]["precision"] == "bf16"
     predictions = {}
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for name, sample in samples.items():
             image = image_tensor(sample)[None].to(device)
-            labels = task(image).logits.max(1).indices[0]
+            labels = task.by_protocol(image).max(1).indices[0]
             predictions[name] = labels.byte().cpu().numpy()
     return predictions
 

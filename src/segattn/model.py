@@ -7,18 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segattn.encoders import build_encoder, check_encoder
+from segattn.encoders import build_encoder
 from segattn.heads import HeadOutput, build_head
 from segattn.upsampling import upsample
-
-__all__ = [
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "Segmenter",
-    "build_encoder",
-    "check_encoder",
-    "upsample",
-]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -23,8 +23,8 @@ from segattn.metrics import (
     stack_objects,
     write_table,
 )
-from segattn.model import upsample
 from segattn.runs import oracle_path
+from segattn.upsampling import upsample
 
 STRIDES = (4, 8, 16, 32)
 

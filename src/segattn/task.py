@@ -126,6 +126,13 @@ class SegmentationTask(pl.LightningModule):
         """Images uint8 [B, 3, H, W] to logits float32 [B, num_classes, H, W]."""
         return self.model(images)
 
+    def by_protocol(self, images: Tensor) -> Tensor:
+        """Images uint8 [B, 3, H, W] to [B, num_classes, H, W]: what the test takes its maximum of.
+
+        Logits, or mean probabilities, as the protocol says.
+        """
+        return predict(lambda x: self(x).logits, images, protocol=self.protocol)
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The loss of one batch."""
         losses = self._losses(self(batch["image"]), batch["label"])
@@ -154,7 +161,7 @@ class SegmentationTask(pl.LightningModule):
 
         The rows of the objects are the metric's: `test_metric.rows`.
         """
-        logits = predict(lambda x: self(x).logits, batch["image"], protocol=self.protocol)
+        logits = self.by_protocol(batch["image"])
         predictions, found = self._update(self.test_metric, logits, batch)
         self.test_confusion.update(predictions, batch["label"])
         return {"predictions": predictions, "predicted_objects": found}

@@ -15,10 +15,10 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressB
 from segattn.callbacks import CostMeter, Evidence, StatusWriter, StepSeed
 from segattn.config import differences
 from segattn.data.datamodule import SegmentationData
+from segattn.encoders import build_encoder
 from segattn.files import atomic_path
 from segattn.logging import build_loggers, close_loggers
 from segattn.losses import inverse_sqrt_weights
-from segattn.model import build_encoder
 from segattn.result import build_result
 from segattn.runs import Run, write_json
 from segattn.task import SegmentationTask

@@ -23,7 +23,8 @@ from segattn.benchmark.measure import Call, alternate, median_ratio, peak_memory
 from segattn.benchmark.pairs import with_published_blocks
 from segattn.data import street
 from segattn.hardware import resolve_precision
-from segattn.model import Segmenter, upsample
+from segattn.model import Segmenter
+from segattn.upsampling import upsample
 
 Row = dict[str, Any]
 
