@@ -1,19 +1,17 @@
 """ADE20K's reader: pairs, labels, and every kind of damage named."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
+import readers
 from ade20k_files import SIZES, write_ade20k
 from PIL import Image
 
-from segattn.data import build_source
 from segattn.data.ade20k import ADE20K
 
-
-def load_all(root, split="train"):
-    source = build_source("ade20k", split, root=str(root))
-    return [source.load(index) for index in range(len(source.names))]
+load_all = partial(readers.load_all, "ade20k")
 
 
 def test_reads_the_splits(tmp_path):
@@ -62,11 +60,7 @@ def save(name, content):
 
 
 def cut(name):
-    def halve(root):
-        content = (root / name).read_bytes()
-        (root / name).write_bytes(content[: len(content) // 2])
-
-    return halve
+    return lambda root: readers.halve(root / name)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cocostuff_files import write_mat
 from PIL import Image
+from readers import halve
 from scipy.io import savemat
 
 from segattn.data.check import survey
@@ -32,10 +33,6 @@ def save(*shape, dtype=np.uint8, value=0, colours=None):
 
 def add_line(line):
     return lambda path: path.write_text(path.read_text() + line + "\n")
-
-
-def halve(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def text(path):

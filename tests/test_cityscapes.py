@@ -1,9 +1,11 @@
 """Cityscapes' reader: label ids, instances, blocks, and every kind of damage named."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
+import readers
 from cityscapes_files import NAMES, write_cityscapes
 from PIL import Image
 
@@ -29,9 +31,7 @@ def root(tmp_path):
     return write_cityscapes(tmp_path / "cityscapes")
 
 
-def load_all(root, split="train"):
-    source = build_source("cityscapes", split, root=str(root))
-    return [source.load(index) for index in range(len(source.names))]
+load_all = partial(readers.load_all, "cityscapes")
 
 
 def stored(path):
@@ -105,10 +105,6 @@ def picture(path):
     Image.fromarray(colours).quantize(8).save(path)
 
 
-def cut(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
 def unlink(path):
     path.unlink()
 
@@ -128,9 +124,9 @@ DAMAGE = {
     "train ids": (LABEL, train_ids, f"{LABEL} holds 255, {IDS_OF}"),
     "16 bit image": (IMAGE, full(0, dtype=np.uint16), f"{IMAGE} is a I;16 image; images"),
     "colour ids": (INSTANCES, full(0, size=(32, 64, 3)), f"{INSTANCES} is a RGB image"),
-    "cut image": (IMAGE, cut, f"cannot read .*{IMAGE}.*copy it again"),
-    "cut label": (LABEL, cut, f"cannot read .*{LABEL}"),
-    "cut ids": (INSTANCES, cut, f"cannot read .*{INSTANCES}"),
+    "cut image": (IMAGE, readers.halve, f"cannot read .*{IMAGE}.*copy it again"),
+    "cut label": (LABEL, readers.halve, f"cannot read .*{LABEL}"),
+    "cut ids": (INSTANCES, readers.halve, f"cannot read .*{INSTANCES}"),
 }
 
 

@@ -1,20 +1,18 @@
 """COCO-Stuff's reader: lists, labels with gaps, and every kind of damage named."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
+import readers
 from cocostuff_files import SIZES, USED, write_cocostuff, write_mat
 from PIL import Image
 from scipy.io import savemat
 
-from segattn.data import build_source
 from segattn.data.cocostuff import COCOStuff
 
-
-def load_all(root, split="train"):
-    source = build_source("cocostuff", split, root=str(root))
-    return [source.load(index) for index in range(len(source.names))]
+load_all = partial(readers.load_all, "cocostuff")
 
 
 def test_reads_the_splits(tmp_path):
@@ -66,11 +64,7 @@ def mat(field="S", shape=SIZES[1], dtype=np.uint8, fill=1):
 
 
 def cut(name):
-    def halve(root):
-        content = (root / name).read_bytes()
-        (root / name).write_bytes(content[: len(content) // 2])
-
-    return halve
+    return lambda root: readers.halve(root / name)
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,18 @@
 """PASCAL Context's reader: lists, the choice of 59 classes, and every kind of damage named."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
+import readers
 from context_files import NUMBERS, SIZES, write_context
 from PIL import Image
 from scipy.io import savemat
 
-from segattn.data import build_source
 from segattn.data.context import PascalContext
 
-
-def load_all(root, split="train"):
-    source = build_source("context", split, root=str(root))
-    return [source.load(index) for index in range(len(source.names))]
+load_all = partial(readers.load_all, "context")
 
 
 def test_reads_the_splits(tmp_path):
@@ -68,11 +66,7 @@ def mat(field="LabelMap", shape=SIZES[1], dtype=np.uint16, fill=2):
 
 
 def cut(name):
-    def halve(root):
-        content = (root / name).read_bytes()
-        (root / name).write_bytes(content[: len(content) // 2])
-
-    return halve
+    return lambda root: readers.halve(root / name)
 
 
 @pytest.mark.parametrize(

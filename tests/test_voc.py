@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import readers
 from PIL import Image
 from scipy.io import savemat
 from voc_files import SBD, TRAIN, VAL, colour_map, save_indices, write_voc
@@ -23,8 +24,7 @@ def root(tmp_path):
 
 
 def load_all(root, split="train", **knobs):
-    source = build_source("voc", split, root=str(root), **knobs)
-    return {name: source.load(index) for index, name in enumerate(source.names)}
+    return {sample.name: sample for sample in readers.load_all("voc", root, split, **knobs)}
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,6 @@ def picture(path):
     image.save(path)
 
 
-def cut(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
 def unlink(path):
     path.unlink()
 
@@ -126,9 +122,9 @@ DAMAGE = {
         f"{CLS} has no field GTcls",
     ),
     "no integers": (INST, mat("GTinst", np.ones((64, 48))), f"{INST}: .* is float64"),
-    "cut image": (IMAGE, cut, f"cannot read .*{IMAGE}.*copy it again"),
-    "cut label": (LABEL, cut, f"cannot read .*{LABEL}"),
-    "cut mat": (INST, cut, f"cannot read .*{INST}"),
+    "cut image": (IMAGE, readers.halve, f"cannot read .*{IMAGE}.*copy it again"),
+    "cut label": (LABEL, readers.halve, f"cannot read .*{LABEL}"),
+    "cut mat": (INST, readers.halve, f"cannot read .*{INST}"),
     "empty list": (f"{LISTS}/train.txt", lambda path: path.write_text("\n"), "lists no image"),
     "no list": (f"{EXTRA}/val.txt", unlink, f"cannot read the list of images .*{EXTRA}/val.txt"),
 }
