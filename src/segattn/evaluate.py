@@ -49,11 +49,16 @@ def evaluate(
     run = Run((out or siblings) / config["name"])
     if run.path.resolve() == trained.path.resolve():
         raise ValueError(f"{run.path} is the trained run itself; name another folder with out=")
-    claim(run, config)
+    if run.config_path.exists():
+        claim(run, config)
     if run.result is not None:
         print(f"already evaluated: {run.path}")
         return run
-    _test(run, config, checkpoint)
+    data = build_data(config)
+    data.prepare_data()
+    task = _load_task(checkpoint, config, data)
+    claim(run, config)  # only now: a mistake in the data or the classes must leave no folder
+    _test(run, config, checkpoint, data=data, task=task)
     return run
 
 
@@ -114,11 +119,16 @@ def _apply(config: DictConfig, key: str, value: str, *, folder: Path) -> None:
     config[key] = OmegaConf.load(path)
 
 
-def _test(run: Run, config: dict[str, Any], checkpoint: Path) -> None:
-    data = build_data(config)
-    data.prepare_data()
-    task = _load_task(checkpoint, config, data)
-    meter, evidence = CostMeter(), Evidence(run, num_examples=config["num_examples"])
+def _test(
+    run: Run,
+    config: dict[str, Any],
+    checkpoint: Path,
+    *,
+    data: SegmentationData,
+    task: SegmentationTask,
+) -> None:
+    meter = CostMeter()
+    evidence = Evidence(run, num_examples=config["num_examples"], meter=meter)
     stored = torch.load(checkpoint, weights_only=True, map_location="cpu")
     meter.load_state_dict(stored["callbacks"]["CostMeter"])
     pl.seed_everything(config["seed"], workers=True, verbose=False)
