@@ -1,7 +1,9 @@
 """A checkpoint tested again: the same evidence bit for bit, or another protocol and other data."""
 
 import runpy
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from tiny import EXPERIMENTS, tiny_config
 from segattn.analysis import compare
 from segattn.analysis.figures import learning_curves
 from segattn.evaluate import evaluate, override_config
-from segattn.runs import load_runs
+from segattn.runs import Run, load_runs
 from segattn.train import train
 
 MEASURED = ("images_per_second", "train_seconds", "test_seconds", "peak_memory_bytes")
@@ -56,8 +58,9 @@ def test_cheap_validation_does_not_carry_the_name_of_the_protocol(tmp_path):
     assert run.result["protocol"] == "whole, flip"
     assert "val/miou" not in metrics
     assert metrics["val_whole/miou"].notna().sum() == 1
-    assert run.status["val_miou"] == metrics["val_whole/miou"].dropna().item()
+    assert run.status["score"] == {"val_whole/miou": metrics["val_whole/miou"].dropna().item()}
     assert run.status["epoch"] == 2
+    assert "validation mIoU of whole images" in learning_curves(compare([run])).axes[0].get_ylabel()
     assert len(learning_curves(compare([run])).axes[0].lines[0].get_xydata()) == 1
 
 
@@ -74,9 +77,12 @@ def test_other_data_and_bins_are_scored(trained, tmp_path):
         ("protocol=slide", r"unknown protocol 'slide'; choose one of \[.*'sliding', 'whole'\]"),
         ("protocol.name=sliding", r"protocol\.crop"),
         ("protocol.flip=perhaps", "perhaps"),
+        ("trainer.max_epochs=99", r"'trainer\.max_epochs=99'.*belongs to the training"),
+        ("loader.batch_size=9", "belongs to the training"),
+        ("protocol.crop=[64,", r"cannot read protocol\.crop=\[64,; a list is"),
         ("head.channels=9", r"cannot evaluate with 'head\.channels=9'.*belongs to the training"),
         ("seed", "an override is key=value"),
-        ("loader.batches=1", "batches"),
+        ("metric.bins=1", "bins"),
         ("data.rot=x", "no knob 'rot'"),
         ("data=camvid", r"not set: data\.root; pass data\.root=VALUE"),
     ],
@@ -110,5 +116,43 @@ def test_script_evaluates_beside_the_experiment(trained, monkeypatch, capsys):
     expected = trained.path.parent.parent / "default-evaluated" / trained.path.name
     assert f"run folder: {expected}" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "checkpoint=nowhere"])
-    with pytest.raises(SystemExit, match="error: no checkpoint nowhere"):
+    with pytest.raises(SystemExit, match=r"error: no checkpoint .*nowhere"):
         runpy.run_path(str(script), run_name="__main__")
+
+
+def test_a_path_is_taken_as_typed_and_the_accelerator_is_this_machines(trained):
+    config = trained.config
+    config["trainer"]["accelerator"] = "gpu"
+    changed = override_config(config, ["data.root=my data #2"], folder=EXPERIMENTS)
+    assert changed["data"]["root"] == "my data #2"
+    assert changed["trainer"]["accelerator"] == ("gpu" if torch.cuda.is_available() else "cpu")
+
+
+def test_other_weights_or_data_of_the_same_name_are_no_repetition(trained, tmp_path, monkeypatch):
+    evaluate_it(trained, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"was evaluated on the data in .*; name another folder"):
+        evaluate_it(trained, tmp_path / "out", f"data.root={tmp_path}")
+    other = trained.checkpoint_path.with_name("other.ckpt")
+    stored = torch.load(trained.checkpoint_path, weights_only=True)
+    stored["state_dict"]["model.head.classify.1.bias"] += 1
+    torch.save(stored, other)
+    with pytest.raises(ValueError, match=r"holds the evaluation of other weights; name another"):
+        evaluate(other, [], folder=EXPERIMENTS, out=tmp_path / "out")
+    monkeypatch.chdir(trained.path)
+    again = evaluate(Path("checkpoints/last.ckpt"), [], folder=EXPERIMENTS, out=tmp_path / "again")
+    assert again.result["checkpoint"] == trained.result["checkpoint"]
+
+
+def test_unfinished_training_is_refused(trained, tmp_path):
+    copy = Run(tmp_path / "runs" / "unfinished")
+    shutil.copytree(trained.path, copy.path)
+    copy.result_path.unlink()
+    with pytest.raises(ValueError, match=r"the training of .*unfinished has not finished"):
+        evaluate_it(copy, tmp_path / "out")
+
+
+def test_new_data_tell_their_own_training_objects_and_keep_the_training(trained, tmp_path):
+    run = evaluate_it(trained, tmp_path, "data.num_train=3", "data.num_test=2")
+    assert run.result["training"] == trained.result["training"]
+    assert run.result["train_objects"]["images"] == 3
+    assert trained.result["train_objects"]["images"] == 8

@@ -9,9 +9,10 @@ from tiny import EXPERIMENTS
 
 from segattn.checkpoint import load_task
 from segattn.config import compose_config
-from segattn.imported import import_published
+from segattn.imported import import_published, read_record
 from segattn.model import Segmenter
 from segattn.published import RENAMES
+from segattn.runs import Run
 
 CPU = torch.device("cpu")
 OVERRIDES = ["recipe=danet_cityscapes", "encoder.name=resnet50", "data.root=nowhere"]
@@ -42,6 +43,12 @@ def test_run_folder_gives_the_published_logits(published, tmp_path, monkeypatch,
     path = tmp_path / "published" / "danet-resnet50-cityscapes" / "checkpoints" / "last.ckpt"
     assert f"checkpoint: {path}" in capsys.readouterr().out
     assert (path.parent.parent / "config.yaml").is_file()
+    record = read_record(Run(path.parent.parent))
+    assert (record["published"], record["file"]) == ("danet_resnet50", "DANet50.pth.tar")
+    other = tmp_path / "other.pth"
+    other.write_bytes(weights.read_bytes() + b" ")
+    with pytest.raises(ValueError, match=r"holds other weights; name another run"):
+        import_published("danet_resnet50", other, Run(path.parent.parent).config)
     images = torch.randint(256, (1, 3, 64, 96), dtype=torch.uint8)
     with torch.no_grad():
         logits = load_task(path, device=CPU)(images).logits

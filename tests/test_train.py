@@ -171,6 +171,25 @@ def test_an_error_of_the_code_keeps_its_traceback():
         load_runs(SCRIPT)
 
 
+class _Damaged(torch.utils.data.Dataset):
+    def __init__(self, error):
+        self.error = error
+
+    def __getitem__(self, index):
+        return load_runs(SCRIPT) if self.error == "ours" else np.reshape([1, 2], (3,))
+
+
+def test_an_error_in_a_process_of_the_loader_is_told_alike():
+    def first(error):
+        next(iter(torch.utils.data.DataLoader(_Damaged(error), sampler=[0], num_workers=1)))
+
+    told = r"^error: no such folder of runs.*ablation`\.$"
+    with pytest.raises(SystemExit, match=told), plain_errors():
+        first("ours")
+    with pytest.raises(ValueError, match="cannot reshape"), plain_errors():
+        first("numpy's")
+
+
 @pytest.mark.parametrize(
     ("override", "key"),
     [

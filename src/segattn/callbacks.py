@@ -34,7 +34,7 @@ class StepSeed(Callback):
 
 
 class StatusWriter(Callback):
-    """Keeps status.json: state, epochs done and the last val mIoU.
+    """Keeps status.json: state, epochs done, and the last validation score under its own name.
 
     Prints a line per epoch where standard output is no terminal and so has no progress bar.
     """
@@ -52,15 +52,16 @@ class StatusWriter(Callback):
         """A new score."""
         assert isinstance(pl_module, SegmentationTask)
         key = f"{pl_module.stage_of_validation}/miou"
-        self._progress["val_miou"] = float(trainer.callback_metrics[key])
-        if not sys.stdout.isatty():
-            epoch, miou = trainer.current_epoch + 1, self._progress["val_miou"]
-            print(f"epoch {epoch}/{trainer.max_epochs}  {key} {miou:.4f}", flush=True)
+        self._progress["score"] = {key: float(trainer.callback_metrics[key])}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """One more epoch is done."""
-        self._progress["epoch"] = trainer.current_epoch + 1
+        epoch = trainer.current_epoch + 1
+        self._progress["epoch"] = epoch
         self.write("running")
+        if not sys.stdout.isatty():
+            score = "".join(f"  {k} {v:.4f}" for k, v in self._progress.get("score", {}).items())
+            print(f"epoch {epoch}/{trainer.max_epochs}{score}", flush=True)
 
 
 class CostMeter(Callback):

@@ -71,9 +71,19 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        if not Path(last.filename).is_relative_to(Path(segattn.__file__).parent):
+        message = own_message(error)
+        if message is None:
             raise
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message}")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command starts it again")
+
+
+def own_message(error: ValueError) -> str | None:
+    """What segattn said, also in a loader's process; None for an error of other code."""
+    ours, text = str(Path(segattn.__file__).parent), str(error)
+    if text.startswith("Caught ValueError in DataLoader worker"):
+        raised = text.rsplit('  File "', 1)[-1]  # torch sends the traceback as text
+        return text.rsplit("\nValueError: ", 1)[-1].strip() if raised.startswith(ours) else None
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return text if last.filename.startswith(ours) else None

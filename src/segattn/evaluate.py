@@ -14,13 +14,20 @@ from segattn.callbacks import CostMeter, Evidence, StatusWriter
 from segattn.checkpoint import load_task
 from segattn.config import Config, resolve_config
 from segattn.data.datamodule import SegmentationData
-from segattn.result import build_result
+from segattn.files import digest
+from segattn.imported import read_record
+from segattn.result import build_result, objects_of_training
 from segattn.runs import Run, write_json
 from segattn.task import SegmentationTask
 from segattn.train import build_data, build_trainer, claim, metric_options, quiet_lightning
 
 # what a test depends on beside the checkpoint; all else belongs to the training
-_EVALUATED = ("data", "protocol", "metric", "loader", "trainer", "num_examples")
+_SECTIONS = ("data", "protocol", "metric")
+_KNOBS = (
+    *("loader.eval_batch_size", "loader.num_workers", "loader.cache"),
+    *("trainer.accelerator", "trainer.precision", "num_examples"),
+)
+_ADVICE = "name another folder with out="
 
 
 def evaluate(
@@ -28,38 +35,77 @@ def evaluate(
 ) -> Run:
     """Test a checkpoint of a run folder; leaves a run folder as the end of training does.
 
-    Without overrides the object table is the same bit for bit, and so is result.json but for the
-    seconds and the memory that this test took.
+    Without overrides, on the same machine and with the same number of threads, the object table is
+    the same bit for bit, and so is result.json but for the seconds and the memory of this test.
 
     Args:
         checkpoint: `checkpoints/last.ckpt` in its run folder.
         overrides: In the style of Hydra, such as "protocol=sliding" and "data.root=PATH"; of data,
-            protocol, metric, loader, trainer and num_examples.
+            protocol, metric, and knobs that say how to compute.
         folder: The config folder, for the files that overrides name.
         out: Where the new run folder is made; None for a folder "<experiment>-evaluated" beside
             that of the experiment.
 
     Raises:
-        ValueError: No such checkpoint, an override that does not compose or that training alone
-            could follow, other classes, or another evaluation in the new run folder.
+        ValueError: No such checkpoint, or of a training that is not finished; an override that does
+            not compose or that training alone could follow; other classes; or another evaluation
+            (other weights, data or protocol) in the new run folder.
     """
+    checkpoint = checkpoint.absolute()
     trained = _run_of(checkpoint)
+    training = _training_of(trained)
     config = override_config(trained.config, overrides, folder=folder)
     siblings = trained.path.parent.with_name(f"{trained.path.parent.name}-evaluated")
     run = Run((out or siblings) / config["name"])
     if run.path.resolve() == trained.path.resolve():
-        raise ValueError(f"{run.path} is the trained run itself; name another folder with out=")
+        raise ValueError(f"{run.path} is the trained run itself; {_ADVICE}")
     if run.config_path.exists():
-        claim(run, config)
+        _check_same(run, config, checkpoint)
     if run.result is not None:
         print(f"already evaluated: {run.path}")
         return run
     data = build_data(config)
-    data.prepare_data()
+    data.source("test").load(0)
+    data.warn_unless_official()
     task = _load_task(checkpoint, config, data)
     claim(run, config)  # only now: a mistake in the data or the classes must leave no folder
-    _test(run, config, checkpoint, data=data, task=task)
+    objects = _train_objects(trained, config, data)
+    _test(run, config, checkpoint, data=data, task=task, training=training, train_objects=objects)
     return run
+
+
+def _training_of(run: Run) -> dict[str, Any]:
+    """How the weights came about: `training` of result.json, or the record of an import."""
+    record = read_record(run)
+    if record is not None:
+        return record
+    if run.result is None:
+        raise ValueError(
+            f"the training of {run.path} has not finished; start it again, which goes on where it "
+            f"stopped"
+        )
+    return dict(run.result["training"])
+
+
+def _check_same(run: Run, config: dict[str, Any], checkpoint: Path) -> None:
+    """Whether the folder holds this very evaluation: config, place of the data, and weights."""
+    claim(run, config, advice=_ADVICE)
+    before, now = (Path(str(c["data"].get("root"))).absolute() for c in (run.config, config))
+    if before != now:
+        raise ValueError(f"{run.path} was evaluated on the data in {before}, not {now}; {_ADVICE}")
+    if run.result is not None and run.result["checkpoint"] != digest(checkpoint):
+        raise ValueError(f"{run.path} holds the evaluation of other weights; {_ADVICE}")
+
+
+def _train_objects(trained: Run, config: dict[str, Any], data: SegmentationData) -> dict[str, Any]:
+    """As the training found them, so that a test needs no training split; else of the new data."""
+    same = all(
+        {**trained.config[key], "root": None} == {**config[key], "root": None}
+        for key in ("data", "metric")
+    )
+    if same and trained.result is not None:
+        return dict(trained.result["train_objects"])
+    return objects_of_training(config, data)
 
 
 def _run_of(checkpoint: Path) -> Run:
@@ -90,14 +136,14 @@ def override_config(
         ValueError: An override that is malformed, does not compose, or belongs to the training.
     """
     changed = OmegaConf.create(config)
+    changed.trainer.accelerator = "auto"  # the config holds that of the machine that trained
     # whole sections first, since single keys refine them
     for override in sorted(overrides, key=lambda o: "." in o.partition("=")[0]):
         key, equals, value = override.partition("=")
-        section = key.split(".")[0]
-        if not equals or section not in _EVALUATED:
+        if not equals or (key.split(".")[0] not in _SECTIONS and key not in _KNOBS):
             raise ValueError(
                 f"cannot evaluate with {override!r}: an override is key=value, of "
-                f"{', '.join(_EVALUATED)}; anything else belongs to the training"
+                f"{', '.join((*_SECTIONS, *_KNOBS))}; anything else belongs to the training"
             )
         _apply(changed, key, value, folder=folder)
     try:
@@ -110,7 +156,11 @@ def override_config(
 
 def _apply(config: DictConfig, key: str, value: str, *, folder: Path) -> None:
     if "." in key or not (folder / key).is_dir():
-        OmegaConf.update(config, key, yaml.safe_load(value))
+        try:  # a path is taken as it is typed
+            parsed = value if key == "data.root" else yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"cannot read {key}={value}; a list is [768,768]") from error
+        OmegaConf.update(config, key, parsed)
         return
     path = folder / key / f"{value}.yaml"
     if not path.is_file():
@@ -126,17 +176,26 @@ def _test(
     *,
     data: SegmentationData,
     task: SegmentationTask,
+    training: dict[str, Any],
+    train_objects: dict[str, Any],
 ) -> None:
-    meter = CostMeter()
-    evidence = Evidence(run, num_examples=config["num_examples"], meter=meter)
+    meter, evidence = CostMeter(), Evidence(run, num_examples=config["num_examples"])
     stored = torch.load(checkpoint, weights_only=True, map_location="cpu")
     meter.load_state_dict(stored["callbacks"]["CostMeter"])
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     with quiet_lightning():
         trainer = build_trainer(run, config, loggers=[], callbacks=[meter, evidence])
         trainer.test(task, datamodule=data, verbose=False)
-    steps = stored["global_step"]
-    result = build_result(config, data, task, steps=steps, meter=meter, evidence=evidence)
+    result = build_result(
+        config,
+        data,
+        task,
+        checkpoint=checkpoint,
+        training=training,
+        train_objects=train_objects,
+        meter=meter,
+        evidence=evidence,
+    )
     write_json(run.result_path, result)
     epochs = config["trainer"]["max_epochs"]
     StatusWriter(run, max_epochs=epochs).write("done", epoch=epochs)

@@ -71,7 +71,11 @@ def export(checkpoint: Path, *, out: Path, size: tuple[int, int] | None = None) 
         _need_onnx()
     task = load_task(checkpoint, device=torch.device("cpu"))
     model, multiple = _Logits(task.model).eval(), task.model.size_multiple
-    images = _random_images(size or _SIDES, batches=(3, 1), free=size is None, multiple=multiple)
+    free = size is None
+    # of a fixed size one image, since large ones are what sizes are fixed for
+    images = _random_images(
+        size or _SIDES, batches=(3, 1) if free else (1,), free=free, multiple=multiple
+    )
     with torch.no_grad():  # before the forms are changed
         expected = [model(given) for given in images]
     _prepare(model)
@@ -124,7 +128,10 @@ def _random_images(
     """Batches of other lengths than the traced one, and of other sizes where these are free."""
     generator = torch.Generator().manual_seed(0)
     height, width = size
-    sizes = [(height + i * multiple, width - 3 * i * multiple) if free else size for i in (0, 1)]
+    sizes = [
+        (height + i * multiple, width - 3 * i * multiple) if free else size
+        for i in range(len(batches))
+    ]
     return [
         torch.randint(0, 256, (batch, 3, *side), dtype=torch.uint8, generator=generator)
         for batch, side in zip(batches, sizes, strict=True)

@@ -271,7 +271,7 @@ def _print_change(console: Console, cell: Cell) -> None:
 def _table(cells: Sequence[Cell]) -> Table:
     done = sum(cell.state == "done" for cell in cells)
     table = Table(title=f"{done} of {len(cells)} cells done", title_justify="left")
-    for heading in ("cell", "state", "epoch", "val mIoU"):
+    for heading in ("cell", "state", "epoch", "mIoU"):
         table.add_column(heading)
     for cell in cells:
         table.add_row(
@@ -285,4 +285,5 @@ def _table(cells: Sequence[Cell]) -> Table:
 def _progress(cell: Cell) -> tuple[str, str]:
     status = {} if cell.state == "pending" else cell.run.status
     epoch = f"{status['epoch']}/{status['max_epochs']}" if "max_epochs" in status else ""
-    return epoch, f"{status['val_miou']:.3f}" if status.get("val_miou") is not None else ""
+    scores = status.get("score", {}).items()
+    return epoch, "  ".join(f"{key.removesuffix('/miou')} {value:.3f}" for key, value in scores)

@@ -1,5 +1,6 @@
 """A run folder made of published weights, so that every script takes them like our own."""
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ import torch
 
 from segattn.callbacks import CostMeter
 from segattn.data import DATASETS
+from segattn.files import digest
 from segattn.published import convert
-from segattn.runs import Run
+from segattn.runs import Run, write_json
 from segattn.train import claim, new_task, quiet_lightning, run_folder
+
+_RECORD = "published.json"
 
 
 def import_published(name: str, weights: Path, config: dict[str, Any]) -> Run:
@@ -20,8 +24,7 @@ def import_published(name: str, weights: Path, config: dict[str, Any]) -> Run:
     Args:
         name: Of a whole model in `segattn.published`, such as "danet_resnet101".
         weights: The published file.
-        config: Of a run with the same classes, head and encoder; its recipe counts for the record,
-            nothing is trained.
+        config: Of a run with the same classes, head and encoder; nothing is trained.
 
     Raises:
         ValueError: The file is none that torch reads safely, its weights are not those of the named
@@ -37,8 +40,12 @@ def import_published(name: str, weights: Path, config: dict[str, Any]) -> Run:
             f"{weights} does not fit this model, {len(classes)} classes, head {config['head']}, "
             f"encoder {config['encoder']}: {error}"
         ) from error
-    run = run_folder(config)
+    run, record = run_folder(config), {"published": name, "file": weights.name}
+    record["sha256"] = digest(weights)
+    if run.checkpoint_path.exists() and read_record(run) != record:
+        raise ValueError(f"{run.path} holds other weights; name another run with name=")
     claim(run, config)
+    write_json(run.path / _RECORD, record)
     with quiet_lightning():
         trainer = pl.Trainer(
             accelerator="cpu", logger=False, callbacks=[CostMeter()], enable_model_summary=False
@@ -46,6 +53,12 @@ def import_published(name: str, weights: Path, config: dict[str, Any]) -> Run:
         trainer.strategy.connect(task)
         trainer.save_checkpoint(run.checkpoint_path)
     return run
+
+
+def read_record(run: Run) -> dict[str, Any] | None:
+    """Where the weights of an imported run came from: name, file, sha256; None for other runs."""
+    path = run.path / _RECORD
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
 def _read(path: Path) -> dict[str, Any]:

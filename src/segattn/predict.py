@@ -21,7 +21,7 @@ from segattn.checkpoint import load_task
 from segattn.data import DATASETS
 from segattn.data.cityscapes import LABEL_IDS, Cityscapes
 from segattn.data.palette import Palette, voc_palette
-from segattn.files import atomic_path
+from segattn.files import atomic_path, digest
 from segattn.inference import Protocol, build_protocol, predict
 from segattn.photos import find_photos, read_photo
 from segattn.runs import write_json
@@ -39,13 +39,19 @@ class Legend:
 
     Attributes:
         checkpoint: The file.
+        weights: SHA-256 of it.
+        images: The folder.
         protocol: Label of the protocol.
+        precision: Always "fp32"; a test in bf16 may decide a few pixels otherwise.
         format: "png" or "cityscapes".
         classes: For each class `value` (of its pixels), `name` and `colour` (RGB, 0 to 255).
     """
 
     checkpoint: str
+    weights: str
+    images: str
     protocol: str
+    precision: str
     format: Format
     classes: list[dict[str, Any]]
 
@@ -107,7 +113,7 @@ def predict_folder(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = load_task(checkpoint, device=device)
     chosen = build_protocol({**(task.hparams.get("protocol") or {}), **(protocol or {})})
-    legend = _legend(task, checkpoint=checkpoint, protocol=chosen, format=format)
+    legend = _legend(task, checkpoint=checkpoint, images=images, protocol=chosen, format=format)
     _claim(out, legend)
     problems, bar = [], Console(stderr=True)
     for job in track(jobs, "predicting", console=bar, disable=not bar.is_terminal):
@@ -169,7 +175,7 @@ def class_colours(classes: Sequence[str]) -> Palette:
 
 
 def _legend(
-    task: SegmentationTask, *, checkpoint: Path, protocol: Protocol, format: Format
+    task: SegmentationTask, *, checkpoint: Path, images: Path, protocol: Protocol, format: Format
 ) -> Legend:
     names = tuple(task.hparams["classes"])
     if format == "cityscapes" and names != Cityscapes.classes:
@@ -182,7 +188,15 @@ def _legend(
         {"value": value, "name": name, "colour": list(colour)}
         for value, name, colour in zip(values, names, class_colours(names), strict=True)
     ]
-    return Legend(str(checkpoint.resolve()), protocol.label, format, classes)
+    return Legend(
+        checkpoint=str(checkpoint.resolve()),
+        weights=digest(checkpoint),
+        images=str(images.resolve()),
+        protocol=protocol.label,
+        precision="fp32",
+        format=format,
+        classes=classes,
+    )
 
 
 def _claim(out: Path, legend: Legend) -> None:
@@ -191,7 +205,7 @@ def _claim(out: Path, legend: Legend) -> None:
     if path.is_file():
         if json.loads(path.read_text(encoding="utf-8")) != content:
             raise ValueError(
-                f"{path} tells of other predictions: another checkpoint, protocol or format; "
+                f"{path} tells of other predictions: other images, weights, protocol or format; "
                 "name another out folder, or delete that one"
             )
     # a draft of the legend, hidden, may be left of a call that was killed

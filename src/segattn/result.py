@@ -14,6 +14,7 @@ from segattn.callbacks import CostMeter, Evidence
 from segattn.data.datamodule import SegmentationData, image_tensor
 from segattn.data.source import IGNORE_INDEX
 from segattn.data.training_objects import training_objects
+from segattn.files import digest
 from segattn.hardware import device_name
 from segattn.runs import RESULT_SCHEMA
 from segattn.task import SegmentationTask, summarise
@@ -24,7 +25,9 @@ def build_result(
     data: SegmentationData,
     task: SegmentationTask,
     *,
-    steps: int,
+    checkpoint: Path,
+    training: dict[str, Any],
+    train_objects: dict[str, Any],
     meter: CostMeter,
     evidence: Evidence,
 ) -> dict[str, Any]:
@@ -34,7 +37,9 @@ def build_result(
         config: Of the run.
         data: Its data.
         task: As it was tested.
-        steps: Optimizer steps that trained it.
+        checkpoint: The weights that were tested.
+        training: How they came about, as `training_facts`.
+        train_objects: Of the training split, as `segattn.data.training_objects`.
         meter: Its clock.
         evidence: Of the test.
     """
@@ -47,6 +52,7 @@ def build_result(
         "split": source.official.get("test", ("test",))[0],
         "protocol": task.protocol.label,
         "num_images": int(task.test_metric.n_images),
+        "official_images": source.official.get("test", (None, None))[1],
         "images": evidence.names,
         "blocks": source.blocks(),
         "head": config["head"],
@@ -59,22 +65,33 @@ def build_result(
             "ignore_index": IGNORE_INDEX,
             "groups": {name: list(classes) for name, classes in source.groups.items()},
         },
-        "train_objects": training_objects(data.source("train"), min_area=metric["min_area"]),
+        "train_objects": train_objects,
         "metric": metric,
         "scores": summarise(task.test_metric, classes=source.classes),
         "confusion": task.test_confusion.compute().tolist(),
         "cost": {**_model_cost(task, data), **meter.summary()},
-        "training": {
-            "optimizer": config["optimizer"],
-            "augment": config["augment"],
-            "class_weights": config["loss"]["class_weights"],
-            "max_epochs": config["trainer"]["max_epochs"],
-            "batch_size": config["loader"]["batch_size"],
-            "images": len(data.source("train").names),
-            "steps": steps,
-        },
+        "checkpoint": digest(checkpoint),
+        "training": training,
         "environment": environment(config),
     }
+
+
+def training_facts(config: dict[str, Any], data: SegmentationData, *, steps: int) -> dict[str, Any]:
+    """What a reader has to know of a training, after `steps` optimizer steps."""
+    return {
+        "optimizer": config["optimizer"],
+        "augment": config["augment"],
+        "class_weights": config["loss"]["class_weights"],
+        "max_epochs": config["trainer"]["max_epochs"],
+        "batch_size": config["loader"]["batch_size"],
+        "images": len(data.source("train").names),
+        "steps": steps,
+    }
+
+
+def objects_of_training(config: dict[str, Any], data: SegmentationData) -> dict[str, Any]:
+    """`train_objects` of result.json."""
+    return training_objects(data.source("train"), min_area=config["metric"]["min_area"])
 
 
 def _model_cost(task: SegmentationTask, data: SegmentationData) -> dict[str, int]:

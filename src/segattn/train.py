@@ -13,13 +13,14 @@ import yaml
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 
 from segattn.callbacks import CostMeter, Evidence, StatusWriter, StepSeed
+from segattn.commandline import own_message
 from segattn.config import differences
 from segattn.data.datamodule import SegmentationData
 from segattn.encoders import build_encoder
 from segattn.files import atomic_path
 from segattn.logging import build_loggers, close_loggers
 from segattn.losses import inverse_sqrt_weights
-from segattn.result import build_result
+from segattn.result import build_result, objects_of_training, training_facts
 from segattn.runs import Run, write_json
 from segattn.task import SegmentationTask
 
@@ -56,13 +57,19 @@ def train(config: dict[str, Any]) -> Run:
         status.write("failed", error="interrupted; start it again to go on")
         raise
     except Exception as error:
-        status.write("failed", error=f"{type(error).__name__}: {error}")
+        told = own_message(error) if isinstance(error, ValueError) else None
+        status.write("failed", error=f"{type(error).__name__}: {told or error}")
         raise
     status.write("done", epoch=epochs)
     return run
 
 
-def claim(run: Run, config: dict[str, Any]) -> None:
+def claim(
+    run: Run,
+    config: dict[str, Any],
+    *,
+    advice: str = "start it under another name (experiment=... or name=...)",
+) -> None:
     """Write config.yaml, or check that it is the same experiment.
 
     Raises:
@@ -77,7 +84,7 @@ def claim(run: Run, config: dict[str, Any]) -> None:
         raise ValueError(
             f"{run.path} holds a run with another config:\n  "
             + "\n  ".join(changes)
-            + "\nStart it under another name (experiment=... or name=...), or delete that folder."
+            + f"\nTo keep both, {advice}; or delete that folder."
         )
 
 
@@ -85,6 +92,7 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config)
     data.prepare_data()
+    data.warn_unless_official()
     task = build_task(config, data)
     loggers = build_loggers(config, run)
     meter, evidence = CostMeter(), Evidence(run, num_examples=config["num_examples"])
@@ -96,8 +104,16 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
             trainer = build_trainer(run, config, loggers=loggers, callbacks=callbacks)
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
             trainer.test(task, datamodule=data, verbose=False)
-        steps = trainer.global_step
-        result = build_result(config, data, task, steps=steps, meter=meter, evidence=evidence)
+        result = build_result(
+            config,
+            data,
+            task,
+            checkpoint=run.checkpoint_path,
+            training=training_facts(config, data, steps=trainer.global_step),
+            train_objects=objects_of_training(config, data),
+            meter=meter,
+            evidence=evidence,
+        )
         write_json(run.result_path, result)
         failed = False
     finally:

@@ -227,7 +227,9 @@ def learning_curves(comparison: Comparison) -> Figure:
             curve.index, curve["min"], curve["max"], color=style["color"], alpha=0.15, lw=0
         )
     axes.set_xlabel("training step")
-    axes.set_ylabel("validation mIoU [%]")
+    protocol = comparison.facts["protocol"]
+    whole = "" if protocol == "whole" else " of whole images"  # the test is by another protocol
+    axes.set_ylabel(f"validation mIoU{whole} [%]")
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     clean_axes(axes, grid="y")
     return figure

@@ -77,7 +77,8 @@ def other_axes(comparison: Comparison) -> pd.DataFrame:
         frame = axis_scores(comparison, axis)
         scores = frame[["value", "low95", "high95"]].set_axis(["value", "low", "high"], axis=1)
         cells = frame.assign(cell=display.ranged(scores, display.PERCENT))
-        wide = cells.pivot(index="bin", columns="head", values="cell")[comparison.heads]
+        wide = cells.pivot(index="bin", columns="head", values="cell")
+        wide = wide.reindex(columns=comparison.heads)  # empty where no bin has enough objects
         wide.insert(0, "bin", [axis.labels[k] for k in wide.index])
         wide.insert(0, "axis", name)
         parts.append(wide)

@@ -10,6 +10,7 @@ from segattn.data.files import (
     FileSource,
     Pair,
     class_table,
+    is_hidden,
     need_folders,
     read_ids,
     read_indices,
@@ -91,7 +92,7 @@ class Cityscapes(FileSource):
         folder, _ = self.official[split]
         images, labels = Path(root) / "leftImg8bit" / folder, Path(root) / "gtFine" / folder
         need_folders(images, labels, layout="the folder that holds leftImg8bit and gtFine")
-        files = sorted(images.glob(f"*/*{_IMAGE}"))
+        files = sorted(p for p in images.glob(f"*/*{_IMAGE}") if not is_hidden(p))
         if not files:
             raise ValueError(f"{images} holds no CITY/*{_IMAGE}; unpack the data set again")
         pairs = [_pair(path, labels / path.parent.name) for path in files]

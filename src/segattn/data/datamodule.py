@@ -114,12 +114,12 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
         ValueError: The images of the batch differ in size; the message names two of them.
     """
     first = items[0]
+    knob = "loader.eval_batch_size=1" if "objects" in first else "augment.crop=[HEIGHT,WIDTH]"
     for item in items:
         if item["label"].shape != first["label"].shape:
             raise ValueError(
                 f"{first['name']} is {tuple(first['label'].shape)} and {item['name']} is "
-                f"{tuple(item['label'].shape)} px; for images of several sizes set "
-                f"augment.crop and loader.eval_batch_size=1"
+                f"{tuple(item['label'].shape)} px; for images of several sizes set {knob}"
             )
     batch: dict[str, Any] = {
         key: torch.stack([i[key] for i in items]) for key in ("image", "label")
@@ -168,13 +168,13 @@ class SegmentationData(pl.LightningDataModule):
         return self.sources[split]
 
     def prepare_data(self) -> None:
-        """Look for every split now, so that a missing folder is found before training starts.
-
-        Warns where a split is not the official one: its scores compare with no published ones.
-        """
+        """Look for every split now, so that a missing folder is found before training starts."""
         for split in ("train", "val", "test"):
-            source = self.source(split)
-            source.load(0)
+            self.source(split).load(0)
+
+    def warn_unless_official(self) -> None:
+        """Warn of each split in use that is incomplete: no published scores compare with its."""
+        for split, source in self.sources.items():
             name, count = source.official.get(split, (split, len(source.names)))
             if len(source.names) != count:
                 warnings.warn(

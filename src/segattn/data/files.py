@@ -107,7 +107,8 @@ def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     Raises:
         ValueError: There is none.
     """
-    files = [p for p in sorted(folder.iterdir()) if p.name.lower().endswith(tuple(suffixes))]
+    listed = (path for path in sorted(folder.iterdir()) if not is_hidden(path))
+    files = [path for path in listed if path.name.lower().endswith(tuple(suffixes))]
     if not files:
         raise ValueError(f"{folder} holds no {' or '.join(suffixes)} file")
     return files
@@ -116,7 +117,16 @@ def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 def strays(files: Iterable[Path], *, names: Iterable[str]) -> list[str]:
     """A problem for each label file whose stem no image has."""
     known = set(names)
-    return [f"{path} has no image of its name" for path in files if path.stem not in known]
+    return [
+        f"{path} has no image of its name"
+        for path in files
+        if path.stem not in known and not is_hidden(path)
+    ]
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a file is none of the data set, such as the ._NAME that a Mac puts beside each."""
+    return path.name.startswith(".")
 
 
 def read_names(listing: Path) -> list[str]:
