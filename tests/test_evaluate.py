@@ -15,7 +15,13 @@ from segattn.evaluate import evaluate, override_config
 from segattn.runs import Run, load_runs
 from segattn.train import train
 
-MEASURED = ("images_per_second", "train_seconds", "test_seconds", "peak_memory_bytes")
+MEASURED = (
+    "images_per_second",
+    "train_seconds",
+    "test_seconds",
+    "media_seconds",
+    "peak_memory_bytes",
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +36,7 @@ def evaluate_it(run, out, *overrides):
 def test_the_same_test_gives_the_same_files(trained, tmp_path):
     again = evaluate_it(trained, tmp_path)
     assert again.objects_path.read_bytes() == trained.objects_path.read_bytes()
+    assert again.attention_path.read_bytes() == trained.attention_path.read_bytes()
     assert again.config == trained.config
     first, second = trained.result, again.result
     assert second["cost"].pop("train_seconds") == first["cost"].pop("train_seconds")
@@ -98,6 +105,7 @@ def test_other_classes_and_missing_files_are_named(trained, tmp_path):
     root = write_camvid(tmp_path / "CamVid")
     with pytest.raises(ValueError, match=r"tells 15 classes apart .*camvid has 11 \(sky"):
         evaluate_it(trained, tmp_path / "out", "data=camvid", f"data.root={root}")
+    assert not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match="no checkpoint"):
         evaluate(tmp_path / "none.ckpt", [], folder=EXPERIMENTS)
     alone = tmp_path / "a" / "checkpoints" / "last.ckpt"

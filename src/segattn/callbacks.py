@@ -1,7 +1,9 @@
-"""What happens beside training: seeds, progress, cost, and the evidence of the test split."""
+"""What happens beside training: seeds, progress, cost, pictures, and the evidence of the test."""
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,21 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback
 
+from segattn.attention_maps import example_attention, write_attention
+from segattn.data.datamodule import SegmentationData, image_tensor
+from segattn.data.source import Source
 from segattn.files import atomic_path
 from segattn.hardware import process_peak_memory
+from segattn.media import Scene, log_scenes, picture_loggers, pictures_may_fail
 from segattn.metrics.table import object_frame, write_table
 from segattn.runs import Run, write_json
 from segattn.task import SegmentationTask
+
+# of the seconds of the training steps; what is logged at the end may take as much again
+_SCENES_SHARE = 0.025
 
 
 class StepSeed(Callback):
@@ -65,10 +75,14 @@ class StatusWriter(Callback):
 
 
 class CostMeter(Callback):
-    """Seconds spent training and testing, and peak memory; survives a resume in the checkpoint."""
+    """Seconds of training, testing and pictures, and peak memory.
+
+    The checkpoint carries what training took over to a resumed run.
+    """
 
     def __init__(self) -> None:
         self.train_seconds, self.test_seconds, self.train_images = 0.0, 0.0, 0
+        self.media_seconds = 0.0
         self.peak_memory, self._mark = 0, 0.0
 
     def state_dict(self) -> dict[str, Any]:
@@ -76,6 +90,7 @@ class CostMeter(Callback):
         return {
             "train_seconds": self.train_seconds,
             "train_images": self.train_images,
+            "media_seconds": self.media_seconds,
             "peak_memory": self.peak_memory,
         }
 
@@ -83,6 +98,7 @@ class CostMeter(Callback):
         """From the checkpoint."""
         self.train_seconds = state_dict["train_seconds"]
         self.train_images = state_dict["train_images"]
+        self.media_seconds = state_dict.get("media_seconds", 0.0)  # older checkpoints have none
         self.peak_memory = state_dict["peak_memory"]
 
     def on_train_batch_start(
@@ -116,12 +132,22 @@ class CostMeter(Callback):
         self.test_seconds = _now(pl_module.device) - self._mark
         self.peak_memory = max(self.peak_memory, process_peak_memory(pl_module.device))
 
+    @contextmanager
+    def media(self, device: torch.device) -> Iterator[None]:
+        """Counts the seconds inside as those of pictures, which are no part of the work itself."""
+        started = _now(device)
+        try:
+            yield
+        finally:
+            self.media_seconds += _now(device) - started
+
     def summary(self) -> dict[str, float]:
         """Images per second of the training step, seconds, and peak memory in bytes."""
         return {
             "images_per_second": self.train_images / max(self.train_seconds, 1e-9),
             "train_seconds": self.train_seconds,
             "test_seconds": self.test_seconds,
+            "media_seconds": self.media_seconds,
             "peak_memory_bytes": self.peak_memory,
         }
 
@@ -132,16 +158,70 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
+class ValidationScenes(Callback):
+    """Shows the first validation images with prediction and ground truth in W&B or TensorBoard.
+
+    At the first validation, and then whenever one more showing keeps all of them within 2.5% of
+    the time of the training steps. Draws no random number, leaves weights and metrics alone, and
+    does nothing where no such logger is.
+
+    Args:
+        meter: Counts the seconds.
+        num_scenes: How many images.
+    """
+
+    def __init__(self, meter: CostMeter, *, num_scenes: int) -> None:
+        self._meter, self._num_scenes, self._seconds = meter, num_scenes, 0.0
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show them, if it is time."""
+        loggers, before = picture_loggers(trainer.loggers), self._meter.media_seconds
+        if not loggers or not self._is_time():
+            return
+        with self._meter.media(pl_module.device), pictures_may_fail():
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            assert isinstance(data, SegmentationData)
+            scenes = self._scenes(trainer, pl_module, data.source("val"))
+            for logger in loggers:
+                log_scenes(
+                    logger,
+                    "val/scenes",
+                    scenes,
+                    classes=data.source("val").classes,
+                    palette=data.source("val").palette,
+                    epoch=trainer.current_epoch,
+                    step=trainer.global_step,
+                )
+        self._seconds = self._meter.media_seconds - before
+
+    def _is_time(self) -> bool:
+        spent, allowed = self._meter.media_seconds, _SCENES_SHARE * self._meter.train_seconds
+        return self._num_scenes > 0 and (spent == 0 or spent + self._seconds <= allowed)
+
+    def _scenes(self, trainer: pl.Trainer, task: pl.LightningModule, source: Source) -> list[Scene]:
+        scenes = []
+        for index in range(min(self._num_scenes, len(source.names))):
+            sample = source.load(index)
+            image = image_tensor(sample)[None].to(task.device)
+            with trainer.precision_plugin.val_step_context():
+                labels = task(image).logits.max(1).indices[0]
+            prediction = labels.byte().cpu().numpy()
+            scenes.append(Scene(sample.name, sample.image, sample.label, prediction))
+        return scenes
+
+
 class Evidence(Callback):
-    """Writes objects.parquet and examples.npz of the test split.
+    """Writes objects.parquet, examples.npz and attention.npz of the test split.
 
     Args:
         run: Where to write.
-        num_examples: Keep images, labels and predictions of the first so many test images.
+        num_examples: Keep images, labels, predictions and attention of the first so many test
+            images.
+        meter: Counts the seconds of the attention maps.
     """
 
-    def __init__(self, run: Run, *, num_examples: int) -> None:
-        self._run, self._num_examples = run, num_examples
+    def __init__(self, run: Run, *, num_examples: int, meter: CostMeter) -> None:
+        self._run, self._num_examples, self._meter = run, num_examples, meter
         self.names: list[str] = []
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -176,7 +256,19 @@ class Evidence(Callback):
         """Write."""
         write_table(pd.concat(self._frames, ignore_index=True), self._run.objects_path)
         if self._examples:
-            _write_examples(self._run.examples_path, self._examples)
+            examples = _stack_examples(self._examples)
+            _write_arrays(self._run.examples_path, examples)
+            with self._meter.media(pl_module.device), pictures_may_fail():
+                self._write_attention(trainer, pl_module, examples)
+
+    def _write_attention(
+        self, trainer: pl.Trainer, task: pl.LightningModule, examples: dict[str, NDArray[Any]]
+    ) -> None:
+        assert isinstance(task, SegmentationTask)
+        with trainer.precision_plugin.test_step_context():
+            attention = example_attention(task, examples)
+        if attention:
+            write_attention(self._run.attention_path, attention)
 
 
 def _example(batch: dict[str, Any], predictions: torch.Tensor, position: int) -> dict[str, Any]:
@@ -188,9 +280,12 @@ def _example(batch: dict[str, Any], predictions: torch.Tensor, position: int) ->
     }
 
 
-def _write_examples(path: Path, examples: list[dict[str, Any]]) -> None:
+def _stack_examples(examples: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
     shape = examples[0]["labels"].shape  # images of another size cannot stand in one array
     same = [example for example in examples if example["labels"].shape == shape]
-    arrays = {key: np.stack([example[key] for example in same]) for key in same[0]}
+    return {key: np.stack([example[key] for example in same]) for key in same[0]}
+
+
+def _write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]

@@ -27,6 +27,7 @@ from segattn.optimizers import OPTIMIZERS, SCHEDULES
 CLASS_WEIGHTS = ("none", "inverse_sqrt")
 PRECISIONS = ("auto", "fp32", "bf16")
 ACCELERATORS = ("auto", "cpu", "gpu")
+LOGGERS = ("wandb", "tensorboard", "csv", "none")
 LOGGER_MODES = ("auto", "online", "offline", "disabled")
 
 # what may differ between two starts of one run: where things are and how fast they load
@@ -127,10 +128,14 @@ class TrainerConfig:
 
 @dataclass
 class LoggerConfig:
-    """W&B: `mode` is auto, online, offline or disabled, see `segattn.logging`."""
+    """`name` is wandb, tensorboard, csv or none; the rest is of W&B, see `segattn.logging`.
 
-    mode: str = MISSING
-    project: str = MISSING
+    `mode` is auto, online, offline or disabled. Configs of the time before have no name: wandb.
+    """
+
+    name: str = "wandb"
+    mode: str = "auto"
+    project: str = "segattn"
     tags: list[str] = field(default_factory=list)
 
 
@@ -206,6 +211,7 @@ def check_config(config: dict[str, Any]) -> None:
     check_choice("loss.class_weights", config["loss"]["class_weights"], CLASS_WEIGHTS)
     check_choice("trainer.precision", config["trainer"]["precision"], PRECISIONS)
     check_choice("trainer.accelerator", config["trainer"]["accelerator"], ACCELERATORS)
+    check_choice("logger.name", config["logger"]["name"], LOGGERS)
     check_choice("logger.mode", config["logger"]["mode"], LOGGER_MODES)
     build_protocol(config["protocol"])
     for path in ("loader.batch_size", "loader.eval_batch_size"):

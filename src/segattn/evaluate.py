@@ -179,7 +179,8 @@ def _test(
     training: dict[str, Any],
     train_objects: dict[str, Any],
 ) -> None:
-    meter, evidence = CostMeter(), Evidence(run, num_examples=config["num_examples"])
+    meter = CostMeter()
+    evidence = Evidence(run, num_examples=config["num_examples"], meter=meter)
     stored = torch.load(checkpoint, weights_only=True, map_location="cpu")
     meter.load_state_dict(stored["callbacks"]["CostMeter"])
     pl.seed_everything(config["seed"], workers=True, verbose=False)

@@ -1,15 +1,19 @@
-"""Loggers: metrics.jsonl is always written, W&B when it can be had without waiting or asking."""
+"""Loggers: metrics.jsonl is always written, and one more with the same keys.
+
+W&B when it can be had without waiting or asking, TensorBoard, or a CSV file.
+"""
 
 import json
 import os
 import secrets
 import socket
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from segattn.files import atomic_path
@@ -85,43 +89,58 @@ def _has_key() -> bool:
 
 
 def build_loggers(config: dict[str, Any], run: Run) -> list[Logger]:
-    """The local logger, and W&B's unless its mode is "disabled".
+    """The local logger, and the one that `logger.name` asks for.
 
-    Heads compare side by side: the runs of one head share a group, so W&B averages their seeds.
+    TensorBoard's events are in the folder `tensorboard` of the run, the CSV file in
+    `csv/version_N`.
+    """
+    return [JsonlLogger(run.metrics_path), *_BUILD[config["logger"]["name"]](config, run)]
+
+
+def _tensorboard(config: dict[str, Any], run: Run) -> list[Logger]:
+    return [TensorBoardLogger(run.path, name="tensorboard", version="", default_hp_metric=False)]
+
+
+def _csv(config: dict[str, Any], run: Run) -> list[Logger]:
+    # a version for every start: Lightning would delete what a cut-off run has left
+    return [CSVLogger(run.path, name="csv")]
+
+
+def _wandb(config: dict[str, Any], run: Run) -> list[Logger]:
+    """W&B's unless its mode is "disabled".
+
     In mode "auto", a server that answers but does not let us in makes the run offline.
     """
-    local, mode = JsonlLogger(run.metrics_path), resolve_mode(config["logger"]["mode"])
+    mode = resolve_mode(config["logger"]["mode"])
     if mode == "disabled":
-        return [local]
+        return []
     import wandb
 
     try:
-        return [local, _start_wandb(config, run, offline=mode == "offline")]
+        return [_start_wandb(config, run, offline=mode == "offline")]
     except (wandb.errors.Error, TimeoutError) as error:
         if config["logger"]["mode"] != "auto":
             raise
         print(f"W&B does not let us in ({error}); going on offline", flush=True)
         wandb.teardown()  # else its service holds the run's id as "in use"
-        return [local, _start_wandb(config, run, offline=True)]
+        return [_start_wandb(config, run, offline=True)]
+
+
+_BUILD: dict[str, Callable[[dict[str, Any], Run], list[Logger]]] = {
+    "wandb": _wandb,
+    "tensorboard": _tensorboard,
+    "csv": _csv,
+    "none": lambda config, run: [],
+}
 
 
 def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> WandbLogger:
     import wandb
 
-    folder = run.path / "wandb"
-    folder.mkdir(exist_ok=True)
-    # W&B stages artifacts below the home directory otherwise, offline too, and never cleans up
-    for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
-        os.environ[variable] = str(folder)
-    os.environ.setdefault("WANDB_SILENT", "true")
-    name, experiment = config["name"], config["experiment"]
     logger = WandbLogger(
         project=config["logger"]["project"],
-        name=name,
-        id=_wandb_id(folder, f"{experiment}-{name}"),
-        group=f"{experiment}-{name}".removesuffix(f"-s{config['seed']}"),
-        job_type="train",
-        tags=[experiment, config["head"]["name"], *config["logger"]["tags"]],
+        id=wandb_id(wandb_folder(run), config),
+        **wandb_facts(config),
         save_dir=str(run.path),
         offline=offline,
         config=config,
@@ -134,18 +153,52 @@ def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> WandbLog
     return logger
 
 
-def _wandb_id(folder: Path, name: str) -> str:
-    """The run's id: drawn once and kept, so that only a resume of this folder continues it."""
+def wandb_folder(run: Run) -> Path:
+    """The folder `wandb` of a run, made; W&B of this process leaves its files there alone."""
+    folder = run.path / "wandb"
+    folder.mkdir(exist_ok=True)
+    # W&B stages artifacts below the home directory otherwise, offline too, and never cleans up
+    for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
+        os.environ[variable] = str(folder)
+    os.environ.setdefault("WANDB_SILENT", "true")
+    return folder
+
+
+def wandb_facts(config: dict[str, Any]) -> dict[str, Any]:
+    """Name, group, job type and tags of a run in W&B.
+
+    Heads compare side by side: the runs of one head share a group, so W&B averages their seeds.
+    """
+    name, experiment = config["name"], config["experiment"]
+    return {
+        "name": name,
+        "group": f"{experiment}-{name}".removesuffix(f"-s{config['seed']}"),
+        "job_type": "train",
+        "tags": [experiment, config["head"]["name"], *config["logger"]["tags"]],
+    }
+
+
+def wandb_id(folder: Path, config: dict[str, Any]) -> str:
+    """The run's id: drawn once and kept, so that only a resume of this folder continues it.
+
+    Args:
+        folder: `wandb_folder` of the run; id.txt is there.
+        config: Of the run.
+    """
     path = folder / "id.txt"
     if not path.exists():
         with atomic_path(path) as draft:
-            draft.write_text(f"{name}-{secrets.token_hex(4)}", encoding="utf-8")
+            name = f"{config['experiment']}-{config['name']}-{secrets.token_hex(4)}"
+            draft.write_text(name, encoding="utf-8")
     return path.read_text(encoding="utf-8")
 
 
 def close_loggers(loggers: list[Logger], *, failed: bool) -> None:
-    """End W&B's run, also after an error; else the next run in this process would log into it."""
-    if any(isinstance(logger, WandbLogger) for logger in loggers):
-        import wandb
+    """End them, also after an error; else W&B's next run in this process would be this one."""
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.close()  # a picture after the test has opened it again
+        if isinstance(logger, WandbLogger):
+            import wandb
 
-        wandb.finish(exit_code=int(failed))
+            wandb.finish(exit_code=int(failed))

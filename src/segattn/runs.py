@@ -6,6 +6,7 @@ metrics.jsonl    one line per logged step or epoch
 result.json      final scores, cost and environment; its presence means "done"
 objects.parquet  one row per object of the test split (segattn.metrics.table)
 examples.npz     a few test images with labels and predictions
+attention.npz    the attention on them (segattn.attention_maps); heads with attention only
 checkpoints/     last.ckpt
 """
 
@@ -83,6 +84,11 @@ class Run:
         return self.path / "examples.npz"
 
     @property
+    def attention_path(self) -> Path:
+        """The attention on those images."""
+        return self.path / "attention.npz"
+
+    @property
     def checkpoint_path(self) -> Path:
         """The checkpoint of the last finished epoch."""
         return self.path / "checkpoints" / "last.ckpt"
@@ -141,11 +147,11 @@ class Run:
 
     def examples(self) -> dict[str, np.ndarray]:
         """Images uint8 [K, H, W, 3], labels and predictions uint8 [K, H, W], names [K]."""
-        try:
-            with np.load(self.examples_path) as archive:
-                return dict(archive)
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise ValueError(f"cannot read {self.examples_path}: {error}") from error
+        return _read_arrays(self.examples_path)
+
+    def attention(self) -> dict[str, np.ndarray]:
+        """Attention maps of the examples; see `segattn.attention_maps` for the keys."""
+        return _read_arrays(self.attention_path)
 
 
 def load_runs(folder: Path) -> list[Run]:
@@ -183,6 +189,14 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as archive:
+            return dict(archive)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"cannot read {path}: {error}") from error
 
 

@@ -146,8 +146,15 @@ class SegmentationTask(pl.LightningModule):
         return losses["loss"]
 
     def on_train_epoch_end(self) -> None:
-        """Log the learning rate of the head."""
+        """Log the learning rate of the head, and how much each of its blocks counts."""
         self.log("lr", float(self.trainer.optimizers[0].param_groups[-1]["lr"]))
+        self.log_dict(
+            {
+                f"gamma/{name.removesuffix('.gamma')}": float(parameter.detach())
+                for name, parameter in self.model.head.named_parameters()
+                if name.endswith(".gamma")
+            }
+        )
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Update the val metric."""

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 import yaml
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import Logger
 
-from segattn.callbacks import CostMeter, Evidence, StatusWriter, StepSeed
+from segattn.callbacks import CostMeter, Evidence, StatusWriter, StepSeed, ValidationScenes
 from segattn.commandline import own_message
 from segattn.config import differences
 from segattn.data.datamodule import SegmentationData
@@ -20,6 +22,7 @@ from segattn.encoders import build_encoder
 from segattn.files import atomic_path
 from segattn.logging import build_loggers, close_loggers
 from segattn.losses import inverse_sqrt_weights
+from segattn.media import log_finished, picture_loggers, pictures_may_fail
 from segattn.result import build_result, objects_of_training, training_facts
 from segattn.runs import Run, write_json
 from segattn.task import SegmentationTask
@@ -95,12 +98,14 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
     data.warn_unless_official()
     task = build_task(config, data)
     loggers = build_loggers(config, run)
-    meter, evidence = CostMeter(), Evidence(run, num_examples=config["num_examples"])
+    num_examples, meter = config["num_examples"], CostMeter()
+    evidence = Evidence(run, num_examples=num_examples, meter=meter)
+    scenes = ValidationScenes(meter, num_scenes=num_examples)
     failed = True
     try:
         checkpoint = str(run.checkpoint_path) if run.checkpoint_path.exists() else None
         with quiet_lightning():
-            callbacks = [status, meter, evidence, *_training_callbacks(run, config)]
+            callbacks = [status, meter, evidence, scenes, *_training_callbacks(run, config)]
             trainer = build_trainer(run, config, loggers=loggers, callbacks=callbacks)
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
             trainer.test(task, datamodule=data, verbose=False)
@@ -115,9 +120,23 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
             evidence=evidence,
         )
         write_json(run.result_path, result)
+        _log_finished(run, loggers, meter=meter, device=task.device)
         failed = False
     finally:
         close_loggers(loggers, failed=failed)
+
+
+def _log_finished(
+    run: Run, loggers: list[Logger], *, meter: CostMeter, device: torch.device
+) -> None:
+    """Pictures and tables of the finished run, and their seconds in its result."""
+    if not picture_loggers(loggers):
+        return
+    with meter.media(device), pictures_may_fail():
+        log_finished(run, loggers)
+    result = run.result
+    assert result is not None
+    write_json(run.result_path, {**result, "cost": {**result["cost"], **meter.summary()}})
 
 
 def build_data(config: dict[str, Any]) -> SegmentationData:

@@ -1,0 +1,71 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What does a pixel attend to?
+#
+# The attention of trained heads on a few test images. It reads finished runs: those below
+# `$SEGATTN_RUNS`, else the newest below `runs/`. `make ablation-quick` makes some in minutes.
+
+# %%
+from IPython.display import HTML
+
+from segattn.analysis import attention_explorer, html, report
+
+RUNS = attention_explorer.attention_runs(report.find_runs_folder())
+HTML(html.table(attention_explorer.overview(RUNS)))
+
+# %% [markdown]
+# Every block returns its input plus gamma times the attention. Gamma starts at 0 and is learned, so
+# a block whose gamma stayed near 0 adds little to what the head sees.
+#
+# ## Spatial attention
+#
+# A pixel is given the mean of all places, weighted by softmax(q . k). The numbered pixels lie
+# inside objects from small to large, each of another class. Every panel shows what one of them
+# attends to; its title says in which share of the image half of that attention lies.
+
+# %%
+HTML(attention_explorer.figures_of(RUNS, "spatial"))
+
+# %% [markdown]
+# ## Channel attention
+#
+# A channel is given the mean of all channels. Alike channels have a large product X X^T. The
+# published code flips its sign (`energy=published`): there a channel attends to those least like
+# it, as the weights above the panels say.
+
+# %%
+HTML(attention_explorer.figures_of(RUNS, "channel"))
+
+# %% [markdown]
+# ## Full attention
+#
+# FLA lets channels attend to channels inside every column and every row. Above, one channel at a
+# time: below its map stands what it draws from in every column, beside it in every row. Then the
+# whole maps, in the column and in the row of each pixel. A channel that is zero along a column
+# draws from all others alike.
+
+# %%
+HTML(attention_explorer.figures_of(RUNS, "full"))
+
+# %% [markdown]
+# ## Any pixel
+#
+# Move the sliders. A run with a checkpoint answers for every pixel, one without for the nearest of
+# those it keeps. Without `ipywidgets` one more image stands here instead.
+
+# %%
+attention_explorer.explore(RUNS)
