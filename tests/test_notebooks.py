@@ -4,8 +4,10 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
+FIXTURE = Path(__file__).parent / "fixture" / "runs"
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -13,8 +15,54 @@ def source(request):
     return request.param
 
 
+@pytest.fixture(scope="module")
+def executed():
+    """Cells of every notebook, run on the fixture; one kernel, as importing torch takes seconds."""
+    coarse = "from segattn.analysis import html; html.FIGURE_DPI = 30"
+    cells = [nbformat.v4.new_code_cell(coarse, metadata={"notebook": ""})]
+    for path in NOTEBOOKS:
+        cells.append(nbformat.v4.new_code_cell("%reset -f"))
+        cells += jupytext.read(path).cells
+        for cell in cells:
+            cell.metadata.setdefault("notebook", path.stem)
+    node = nbformat.v4.new_notebook(cells=cells)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGATTN_RUNS", str(FIXTURE))
+        NotebookClient(node, timeout=120, kernel_name="python3", allow_errors=True).execute()
+    code = [cell for cell in node.cells if cell.cell_type == "code"]
+    return {p.stem: [c for c in code if c.metadata["notebook"] == p.stem] for p in NOTEBOOKS}
+
+
 def test_there_are_notebooks():
-    assert NOTEBOOKS
+    assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04"]
+
+
+def test_notebook_runs_and_every_cell_shows_something(source, executed):
+    _, *cells = executed[source.stem]
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert not [o for o in outputs if o.output_type in ("error", "stream")]
+    assert not [cell.source for cell in cells if not _page(cell) and "=" not in cell.source]
+    assert sum(_page(cell).count("<img") + _page(cell).count("<table") for cell in cells) > 3
+
+
+def _page(cell):
+    """What a reader sees of a cell who has no widgets."""
+    return "".join(o.data.get("text/html", "") for o in cell.outputs if "data" in o)
+
+
+def test_object_size_shows_its_tables_without_anybody_at_the_sliders(executed):
+    (cell,) = [c for c in executed["02_object_size"] if "show_bins" in c.source]
+    assert "small &lt; 4 cells (32 px)" in _page(cell)
+    assert _page(cell).count("<table") == 5
+    assert _page(cell).count("<img") == 2
+
+
+def test_the_fixture_is_small_and_names_no_machine():
+    files = [path for path in FIXTURE.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 300_000
+    texts = [path.read_text() for path in files if path.suffix in (".yaml", ".json", ".jsonl")]
+    assert len(texts) == 16
+    assert not [text for text in texts if "/home" in text or "/root" in text or "/tmp" in text]
 
 
 def test_pair_is_in_sync(source):

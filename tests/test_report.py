@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from simulated_runs import edit_result, simulate, write_unfinished
 
 from segattn.analysis import compare, display, report, verdict_tables
+from segattn.analysis.remote import RunsError
 from segattn.runs import load_runs
 
 ROOT = Path(__file__).parents[1]
@@ -68,6 +70,12 @@ def test_page_folds_code_and_fits_a_phone(page):
     assert page.count("<details>") == page.count("<summary>code") > 5
     assert '<meta name="viewport"' in page
     assert page.count("<table") == page.count('<div class="scroll"><table')
+
+
+def test_page_links_to_its_sections(page):
+    links = re.findall(r'<a href="#([^"]+)">', page.split("</nav>")[0])
+    assert len(links) > 10
+    assert links == re.findall(r'<h2 id="([^"]+)">', page)
 
 
 def test_files_and_summary(runs, tmp_path, capsys, monkeypatch):
@@ -141,8 +149,43 @@ def test_newest_folder_with_a_result_is_found(tmp_path, monkeypatch):
         os.utime(tmp_path / name / "fcn-0" / "result.json", (1e9 - age, 1e9 - age))
     write_unfinished(tmp_path / "newer" / "fcn-0", state="running")
     assert report.find_runs_folder(tmp_path) == tmp_path / "new"
-    monkeypatch.setenv("SEGATTN_RUNS", "elsewhere")
-    assert report.find_runs_folder(tmp_path) == Path("elsewhere")
+    monkeypatch.setenv("SEGATTN_RUNS", str(tmp_path / "old"))
+    assert report.find_runs_folder(tmp_path) == tmp_path / "old"
+
+
+def test_a_variable_without_runs_or_with_several_experiments_says_what_to_set(
+    tmp_path, monkeypatch
+):
+    for name in ("one", "other"):
+        simulate(tmp_path / name, heads={"fcn": {}}, seeds=(0,), num_images=2)
+    for given, message in (
+        (tmp_path / "none", "no finished run. Run `make ablation`"),
+        (tmp_path, f"Set it to one: {tmp_path}/one, {tmp_path}/other"),
+    ):
+        monkeypatch.setenv("SEGATTN_RUNS", str(given))
+        with pytest.raises(RunsError, match=re.escape(message)):
+            report.find_runs_folder()
+
+
+def test_a_notebook_shows_the_message_without_a_traceback(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("SEGATTN_RUNS", str(tmp_path))
+    shell = InteractiveShell()
+    shell.run_cell("from segattn.analysis import report; report.find_runs_folder()")
+    printed = capsys.readouterr().out
+    assert "make ablation" in printed
+    assert "Traceback" not in printed
+    assert len(printed.splitlines()) == 1
+
+
+def test_runs_of_wandb_are_fetched(tmp_path, monkeypatch):
+    def fetch(address):
+        assert address == "wandb:me/heads"
+        simulate(tmp_path / "fetched", heads={"fcn": {}}, seeds=(0,), num_images=2)
+        return tmp_path
+
+    monkeypatch.setattr(report.remote, "fetch_runs", fetch)
+    monkeypatch.setenv("SEGATTN_RUNS", "wandb:me/heads")
+    assert report.find_runs_folder() == tmp_path / "fetched"
 
 
 def test_a_package_without_its_checkout_says_so(tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from segattn.analysis import (
     evidence_figures,
     figures,
     html,
+    remote,
     tables,
     text,
     verdict_tables,
@@ -88,7 +89,7 @@ def _write_one(runs_folder: Path, out: Path) -> tuple[Path, Comparison]:
         body = _render(executed.result())
     path = out / "report.html"
     title = f"Which head helps which object size? {comparison.facts['data']['title']}"
-    path.write_text(html.page(body, title=title), encoding="utf-8")
+    path.write_text(html.page(html.with_contents(body), title=title), encoding="utf-8")
     print_summary(comparison)
     return path, comparison
 
@@ -109,18 +110,42 @@ def notebook_path() -> Path:
 
 
 def find_runs_folder(root: Path = CHECKOUT / "runs") -> Path:
-    """The folder to look at: $SEGATTN_RUNS, else the one below `root` with the newest result.
+    """The folder of the experiment to look at, with at least one finished run.
+
+    $SEGATTN_RUNS names it: a folder, or `wandb:ENTITY/PROJECT` with the experiment behind another
+    slash where the project has several. Without it, the one below `root` with the newest result.
 
     Raises:
-        ValueError: The variable is not set and no run below `root` is finished.
+        RunsError: There is no finished run, or there are several experiments to choose from.
     """
-    if RUNS_VARIABLE in os.environ:
-        return Path(os.environ[RUNS_VARIABLE])
-    results = list(root.rglob("result.json"))
-    if not results:
-        raise ValueError(f"no finished run below {root}. Run `make ablation` first.")
-    newest = max(results, key=lambda path: path.stat().st_mtime)
-    return newest.parents[1]
+    given = os.environ.get(RUNS_VARIABLE, "")
+    if not given:
+        results = list(root.rglob("result.json"))
+        if not results:
+            raise remote.RunsError(
+                f"There is no finished run below {root} yet. Run `make ablation` first (about an "
+                f"hour on a laptop), or `make ablation-quick` (minutes), or set {RUNS_VARIABLE} "
+                "to a folder of runs, for example results/heads-camvid-180x240."
+            )
+        return max(results, key=lambda path: path.stat().st_mtime).parents[1]
+    if given.startswith(remote.PREFIX):
+        return _one_experiment(remote.fetch_runs(given), given=given)
+    return _one_experiment(Path(given), given=given)
+
+
+def _one_experiment(folder: Path, *, given: str) -> Path:
+    found = experiment_folders(folder) if folder.is_dir() else []
+    if not found:
+        raise remote.RunsError(
+            f"{RUNS_VARIABLE}={given} has no finished run. Run `make ablation` first, or set it to "
+            "a folder of finished runs."
+        )
+    if len(found) > 1:
+        choices = ", ".join(f"{given.rstrip('/')}/{path.relative_to(folder)}" for path in found)
+        raise remote.RunsError(
+            f"{RUNS_VARIABLE}={given} holds several experiments. Set it to one: {choices}"
+        )
+    return found[0]
 
 
 def print_summary(comparison: Comparison) -> None:

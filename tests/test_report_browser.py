@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import browser
+import pytest
+from simulated_runs import edit_result, simulate
+
+from segattn.analysis import report
+from segattn.runs import load_runs
+
+pytestmark = pytest.mark.skipif(
+    browser.CHROMIUM is None,
+    reason="no Chromium to open the report in: apt-get install chromium",
+)
+FIXTURE = Path(__file__).parent / "fixture" / "runs"
+WIDTHS = {"phone": 390, "laptop": 1280, "projector": 1920}
+
+# elements past the right edge that no box of their own scrolls
+_CUT_OFF = """[...document.body.querySelectorAll('*')].filter(e =>
+  e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll, figure, pre')).length"""
+_UNSEEN = "[...document.images].filter(i => !i.complete || !i.naturalWidth || !i.alt).length"
+_DEAD_LINKS = """[...document.links].filter(a =>
+  a.hash && !document.getElementById(a.hash.slice(1))).length"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pages_alone():
+    """No table and figure files beside the pages: no page shows them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "_write_figures", lambda comparison, out: None)
+        patch.setattr(
+            report.catalogue,
+            "write_tables",
+            lambda comparison, out: out.mkdir(parents=True, exist_ok=True),
+        )
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return report.write_report(FIXTURE, tmp_path_factory.mktemp("out"))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    with browser.chromium(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module", params=WIDTHS)
+def opened(request, page, made):
+    page.complaints.clear()
+    page.requests.clear()
+    page.open(made.as_uri(), width=WIDTHS[request.param])
+    return page
+
+
+def count(page, selector):
+    return page.evaluate(f"document.querySelectorAll({selector!r}).length")
+
+
+def test_tables_figures_and_links_are_there(opened):
+    assert count(opened, "table") > 10
+    assert count(opened, "figure img") > 7
+    assert opened.evaluate(_UNSEEN) == 0
+    assert opened.evaluate("document.links.length") > 10
+    assert opened.evaluate(_DEAD_LINKS) == 0
+
+
+def test_the_console_is_silent_and_nothing_is_asked_of_the_network(opened, made):
+    assert opened.complaints == []
+    assert {url for url in opened.requests if not url.startswith("data:")} == {made.as_uri()}
+
+
+def test_the_page_does_not_scroll_sideways(opened):
+    assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert opened.evaluate(_CUT_OFF) == 0
+
+
+def test_text_grows_with_the_window(page, made):
+    sizes = {}
+    for name, width in WIDTHS.items():
+        page.open(made.as_uri(), width=width)
+        sizes[name] = page.evaluate("parseFloat(getComputedStyle(document.body).fontSize)")
+    assert sizes["phone"] >= 16
+    assert sizes["projector"] >= 1.3 * sizes["laptop"]
+
+
+def test_wide_tables_scroll_in_their_box_on_a_phone(page, made):
+    page.open(made.as_uri(), width=390)
+    wider = "[...document.querySelectorAll('.scroll')].filter(b => b.scrollWidth > b.clientWidth)"
+    assert page.evaluate(f"{wider}.length") > 3
+    first = "document.querySelector('.scroll td:first-child').getBoundingClientRect().left"
+    page.evaluate("document.querySelectorAll('.scroll').forEach(b => b.scrollLeft = 80)")
+    assert page.evaluate(first) >= 0  # the name of the row stays in sight
+
+
+def test_a_tap_enlarges_a_figure_on_a_phone(page, made):
+    page.open(made.as_uri(), width=390)
+    width = "document.querySelector('figure img').clientWidth"
+    assert page.evaluate(width) <= 390
+    page.evaluate("document.querySelector('figure img').click()")
+    assert page.evaluate(width) > 2 * 390
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_page_that_breaks_the_rules_is_noticed(page, tmp_path):
+    """The checks above would see a script error, a request and a table without a box."""
+    bad = tmp_path / "bad.html"
+    cells = "<td>wide</td>" * 200
+    bad.write_text(
+        '<img src="missing.png"><a href="#nowhere">x</a><script>console.error("no")</script>'
+        f"<table><tr>{cells}</tr></table>"
+    )
+    page.complaints.clear()
+    page.requests.clear()
+    page.open(bad.as_uri(), width=390)
+    assert any("no" in text for text in page.complaints)
+    assert any(url.endswith("missing.png") for url in page.requests)
+    assert [page.evaluate(js) > 0 for js in (_CUT_OFF, _UNSEEN, _DEAD_LINKS)] == [True] * 3
+
+
+def test_the_overview_links_to_every_report(page, tmp_path, monkeypatch):
+    empty = report.nbformat.v4.new_notebook()
+    monkeypatch.setattr(report, "_execute", lambda notebook, folder: empty)
+    for name in ("one", "other"):
+        simulate(tmp_path / "runs" / name, heads={"fcn": {}}, seeds=(0,), num_images=4)
+        for run in load_runs(tmp_path / "runs" / name):
+            edit_result(run.path, experiment=name)
+    made = report.write_report(tmp_path / "runs", tmp_path / "out")
+    page.open(made.as_uri(), width=390)
+    links = page.evaluate("[...document.links].map(a => a.href)")
+    assert links == [
+        (tmp_path / "out" / name / "report.html").as_uri() for name in ("one", "other")
+    ]
