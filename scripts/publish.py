@@ -1,0 +1,51 @@
+"""Publish finished run folders to W&B: one run each, and a comparison of each experiment.
+
+Example: python scripts/publish.py runs/heads-scenes
+
+Start it again at any time: what is there stays as it is, what is new is added.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from segattn.publish import MODES, publish
+
+
+def main() -> int:
+    """Publish, a line per run; 1 for a user error."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=Path, help="folder with runs of one or more experiments")
+    parser.add_argument("--project", help="default: logger.project of each run's config")
+    parser.add_argument("--entity", help="user or team (default: that of your login)")
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default="online",
+        help="offline: write files for `wandb sync`; auto: offline where nobody is logged in",
+    )
+    parser.add_argument(
+        "--no-media",
+        action="store_true",
+        help="numbers alone; pictures hold images of the data set, which its licence must allow",
+    )
+    arguments = parser.parse_args()
+    try:
+        publish(
+            arguments.runs,
+            project=arguments.project,
+            entity=arguments.entity,
+            mode=arguments.mode,
+            media=not arguments.no_media,
+        )
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
