@@ -1,11 +1,13 @@
 """Run an ablation grid and write its report: python scripts/ablate.py ablation=heads data=scenes.
 
 Ablations stand in experiments/ablation/. Further Hydra overrides go to every cell; one with several
-values, such as seed=0,1,2,3, becomes an axis. Start it again to go on where it stopped.
+values, such as seed=0,1,2,3, becomes an axis. Start it again to go on where it stopped; cells that
+failed are left alone then, unless --retry-failed asks for them.
 """
 
 import argparse
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -23,14 +25,23 @@ def main() -> int:
     parser.add_argument("overrides", nargs="+", metavar="ablation=NAME [key=value ...]")
     parser.add_argument("--jobs", type=int, default=default_jobs(), help="cells at a time")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
+    parser.add_argument("--retry-failed", action="store_true", help="run failed cells again too")
     arguments = parser.parse_args()
+    for name in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal stops the cells in order too
+        if signal.getsignal(name) is signal.SIG_DFL:  # else it was started with nohup
+            signal.signal(name, signal.default_int_handler)
     try:
         cells = expand(arguments.overrides, folder=ROOT / "experiments")
         if arguments.dry_run:
             for cell in cells:
                 print(shlex.join(["python", "scripts/train.py", *cell.overrides]))
             return 0
-        failed = run_grid(cells, script=ROOT / "scripts" / "train.py", jobs=arguments.jobs)
+        failed = run_grid(
+            cells,
+            script=ROOT / "scripts" / "train.py",
+            jobs=arguments.jobs,
+            retry_failed=arguments.retry_failed,
+        )
         write_reports(cells)
     except ValueError as error:
         sys.exit(f"error: {error}")
@@ -38,6 +49,8 @@ def main() -> int:
         sys.exit("interrupted; the same command goes on where it stopped")
     for cell in failed:
         print(f"failed {cell.run.path}: {cell.error} (see {cell.run.log_path})")
+    if failed and not arguments.retry_failed:
+        print("the same command with --retry-failed runs these again")
     return 1 if failed else 0
 
 

@@ -1,21 +1,35 @@
 """Train and test one run: python scripts/train.py head=fla data=scenes seed=0.
 
-Every knob stands in experiments/; `--cfg job` prints the composed config. A finished run returns
-at once, a cut-off one goes on from its last epoch.
+Every knob stands in experiments/; `--cfg` prints the composed config. A finished run returns at
+once, a cut-off one goes on from its last epoch.
 """
 
-import hydra
-from omegaconf import DictConfig
+import argparse
+from pathlib import Path
+
+import yaml
 
 from segattn.commandline import plain_errors
-from segattn.config import resolve_config
+from segattn.config import compose_config
 from segattn.train import train
 
+ROOT = Path(__file__).resolve().parents[1]
 
-@hydra.main(version_base="1.3", config_path="../experiments", config_name="train")
-def main(composed: DictConfig) -> None:
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--cfg", action="store_true", help="print the config and stop")
+    arguments = parser.parse_args()
+    # composed without Hydra's own main(), which would run code that a config names
     with plain_errors():
-        run = train(resolve_config(composed))
+        config = compose_config(arguments.overrides, folder=ROOT / "experiments")
+        if arguments.cfg:
+            print(yaml.safe_dump(config, sort_keys=False), end="")
+            return
+        run = train(config)
     print(f"run folder: {run.path}")
 
 

@@ -123,7 +123,7 @@ def test_auxiliary_weight_changes_the_weights_of_a_head_that_has_auxiliary_losse
 def train_two_steps(folder, *overrides: str) -> float:
     import pytorch_lightning as pl
 
-    from segattn.train import _LIGHTNING_PRECISION
+    from segattn.trainer import _LIGHTNING_PRECISION
 
     config = tiny_config(folder, *overrides)
     pl.seed_everything(config["seed"], verbose=False)

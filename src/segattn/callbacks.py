@@ -1,26 +1,19 @@
-"""What happens beside training: seeds, progress, cost, pictures, and the evidence of the test."""
+"""What happens beside training: seeds, progress, cost and pictures."""
 
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytorch_lightning as pl
 import torch
-from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback
 
-from segattn.attention_maps import example_attention, write_attention
 from segattn.data.datamodule import SegmentationData, image_tensor
 from segattn.data.source import Source
-from segattn.files import atomic_path
 from segattn.hardware import process_peak_memory
 from segattn.media import Scene, log_scenes, picture_loggers, pictures_may_fail
-from segattn.metrics.table import object_frame, write_table
 from segattn.runs import Run, write_json
 from segattn.task import SegmentationTask
 
@@ -60,12 +53,16 @@ class StatusWriter(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A new score."""
+        if not trainer.is_global_zero:
+            return
         assert isinstance(pl_module, SegmentationTask)
         key = f"{pl_module.stage_of_validation}/miou"
         self._progress["score"] = {key: float(trainer.callback_metrics[key])}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """One more epoch is done."""
+        if not trainer.is_global_zero:
+            return
         epoch = trainer.current_epoch + 1
         self._progress["epoch"] = epoch
         self.write("running")
@@ -77,7 +74,8 @@ class StatusWriter(Callback):
 class CostMeter(Callback):
     """Seconds of training, testing and pictures, and peak memory.
 
-    The checkpoint carries what training took over to a resumed run.
+    The checkpoint carries what training took over to a resumed run. On several devices the images
+    are those of all, seconds and memory those of the first.
     """
 
     def __init__(self) -> None:
@@ -117,7 +115,7 @@ class CostMeter(Callback):
     ) -> None:
         """Stop the clock."""
         self.train_seconds += _now(pl_module.device) - self._mark
-        self.train_images += len(batch["name"])
+        self.train_images += len(batch["name"]) * trainer.world_size
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at the memory before the checkpoint of the epoch is written."""
@@ -176,7 +174,7 @@ class ValidationScenes(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show them, if it is time."""
         loggers, before = picture_loggers(trainer.loggers), self._meter.media_seconds
-        if not loggers or not self._is_time():
+        if not trainer.is_global_zero or not loggers or not self._is_time():
             return
         with self._meter.media(pl_module.device), pictures_may_fail():
             data = trainer.datamodule  # type: ignore[attr-defined]
@@ -208,84 +206,3 @@ class ValidationScenes(Callback):
             prediction = labels.byte().cpu().numpy()
             scenes.append(Scene(sample.name, sample.image, sample.label, prediction))
         return scenes
-
-
-class Evidence(Callback):
-    """Writes objects.parquet, examples.npz and attention.npz of the test split.
-
-    Args:
-        run: Where to write.
-        num_examples: Keep images, labels, predictions and attention of the first so many test
-            images.
-        meter: Counts the seconds of the attention maps.
-    """
-
-    def __init__(self, run: Run, *, num_examples: int, meter: CostMeter) -> None:
-        self._run, self._num_examples, self._meter = run, num_examples, meter
-        self.names: list[str] = []
-
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start anew."""
-        self.names, self._frames, self._examples = [], [], []  # type: ignore[var-annotated]
-
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        *_: Any,
-    ) -> None:
-        """Collect the rows of the batch that the metric has just counted."""
-        assert isinstance(pl_module, SegmentationTask)
-        rows = pl_module.test_metric.rows
-        assert rows is not None
-        frame = object_frame(
-            rows,
-            truth=batch["objects"],
-            prediction=outputs["predicted_objects"],
-            images=batch["name"],
-        )
-        self._frames.append(frame)
-        room = max(self._num_examples - len(self.names), 0)
-        for position in range(min(room, len(batch["name"]))):
-            self._examples.append(_example(batch, outputs["predictions"], position))
-        self.names += batch["name"]
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write."""
-        write_table(pd.concat(self._frames, ignore_index=True), self._run.objects_path)
-        if self._examples:
-            examples = _stack_examples(self._examples)
-            _write_arrays(self._run.examples_path, examples)
-            with self._meter.media(pl_module.device), pictures_may_fail():
-                self._write_attention(trainer, pl_module, examples)
-
-    def _write_attention(
-        self, trainer: pl.Trainer, task: pl.LightningModule, examples: dict[str, NDArray[Any]]
-    ) -> None:
-        assert isinstance(task, SegmentationTask)
-        with trainer.precision_plugin.test_step_context():
-            attention = example_attention(task, examples)
-        if attention:
-            write_attention(self._run.attention_path, attention)
-
-
-def _example(batch: dict[str, Any], predictions: torch.Tensor, position: int) -> dict[str, Any]:
-    return {
-        "images": batch["image"][position].permute(1, 2, 0).cpu().numpy(),
-        "labels": batch["label"][position].cpu().numpy().astype(np.uint8),
-        "predictions": predictions[position].cpu().numpy().astype(np.uint8),
-        "names": batch["name"][position],
-    }
-
-
-def _stack_examples(examples: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
-    shape = examples[0]["labels"].shape  # images of another size cannot stand in one array
-    same = [example for example in examples if example["labels"].shape == shape]
-    return {key: np.stack([example[key] for example in same]) for key in same[0]}
-
-
-def _write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import yaml
 
 import segattn
 from segattn.arguments import check_choice
+from segattn.lock import BUSY_EXIT, Busy
 
 
 def read_words(
@@ -70,6 +71,9 @@ def plain_errors() -> Iterator[None]:
     """
     try:
         yield
+    except Busy as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(BUSY_EXIT)
     except ValueError as error:
         message = own_message(error)
         if message is None:

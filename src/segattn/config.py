@@ -118,12 +118,18 @@ class ProtocolConfig:
 
 @dataclass
 class TrainerConfig:
-    """`precision` is auto, fp32 or bf16; `accelerator` auto, cpu or gpu."""
+    """`precision` is auto, fp32 or bf16; `accelerator` auto, cpu or gpu.
+
+    `devices` counts the processes of a node. Configs of the time before have one of one node.
+    """
 
     max_epochs: int = MISSING
     val_every: int = MISSING
     precision: str = MISSING
     accelerator: str = MISSING
+    devices: int = 1
+    num_nodes: int = 1
+    sync_batchnorm: bool = True
 
 
 @dataclass
@@ -216,8 +222,9 @@ def check_config(config: dict[str, Any]) -> None:
     build_protocol(config["protocol"])
     for path in ("loader.batch_size", "loader.eval_batch_size"):
         _check_range(config, path, low=1)
-    for path in ("trainer.max_epochs", "trainer.val_every"):
-        _check_range(config, path, low=1)
+    for path in ("max_epochs", "val_every", "devices", "num_nodes"):
+        _check_range(config, f"trainer.{path}", low=1)
+    _check_batch(config)
     for path in ("seed", "num_examples", "loader.num_workers", "loss.aux_weight"):
         _check_range(config, path, low=0)
     _check_range(config, "augment.flip", low=0, high=1)
@@ -237,6 +244,17 @@ def _check_augment(*, crop: list[int] | None, scale: list[float], **_: float) ->
         raise ValueError(f"augment.scale must be [low, high] with 0 < low <= high, got {scale}")
     if crop is not None and (len(crop) != 2 or min(crop) < 1):
         raise ValueError(f"augment.crop must be null or [height, width], got {crop}")
+
+
+def _check_batch(config: dict[str, Any]) -> None:
+    """Every process takes an equal share of a batch."""
+    size, trainer = config["loader"]["batch_size"], config["trainer"]
+    world = trainer["devices"] * trainer["num_nodes"]
+    if size % world:
+        raise ValueError(
+            f"loader.batch_size={size} is that of all {world} processes (trainer.devices x "
+            f"trainer.num_nodes) together; make it a multiple of {world}"
+        )
 
 
 def _check_mixing(config: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Test a checkpoint again: on other data, by another protocol, or just to see that it is true."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,27 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segattn.callbacks import CostMeter, Evidence, StatusWriter
+from segattn.callbacks import CostMeter, StatusWriter
 from segattn.checkpoint import load_task
 from segattn.config import Config, resolve_config
 from segattn.data.datamodule import SegmentationData
-from segattn.files import digest
+from segattn.distributed import is_main
+from segattn.evidence import Evidence
+from segattn.faults import explained
+from segattn.files import digest, remove_drafts
 from segattn.imported import read_record
+from segattn.lock import hold
 from segattn.result import build_result, objects_of_training
 from segattn.runs import Run, write_json
 from segattn.task import SegmentationTask
-from segattn.train import build_data, build_trainer, claim, metric_options, quiet_lightning
+from segattn.train import build_data, claim, metric_options
+from segattn.trainer import build_trainer, quiet_lightning
 
 # what a test depends on beside the checkpoint; all else belongs to the training
 _SECTIONS = ("data", "protocol", "metric")
 _KNOBS = (
     *("loader.eval_batch_size", "loader.num_workers", "loader.cache"),
-    *("trainer.accelerator", "trainer.precision", "num_examples"),
+    *("trainer.accelerator", "trainer.precision", "trainer.devices", "num_examples"),
 )
 _ADVICE = "name another folder with out="
 
@@ -68,9 +74,14 @@ def evaluate(
     data.source("test").load(0)
     data.warn_unless_official()
     task = _load_task(checkpoint, config, data)
-    claim(run, config)  # only now: a mistake in the data or the classes must leave no folder
     objects = _train_objects(trained, config, data)
-    _test(run, config, checkpoint, data=data, task=task, training=training, train_objects=objects)
+    # only now: a mistake in the data or the classes must leave no folder
+    with hold(run.lock_path) if is_main() else nullcontext(), explained(run, config):
+        if is_main():
+            claim(run, config, advice=_ADVICE)
+            remove_drafts(run.path)
+        facts = {"training": training, "train_objects": objects}
+        _test(run, config, checkpoint, data=data, task=task, **facts)
     return run
 
 
@@ -187,6 +198,8 @@ def _test(
     with quiet_lightning():
         trainer = build_trainer(run, config, loggers=[], callbacks=[meter, evidence])
         trainer.test(task, datamodule=data, verbose=False)
+    if not is_main():
+        return
     result = build_result(
         config,
         data,

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_DRAFT = ".draft-"
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -17,12 +19,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # in the same folder, since os.replace is atomic only within a file system; the suffix stays,
     # since np.savez appends its own to any other
-    draft = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    draft = path.with_name(f"{_DRAFT}{path.stem}-{os.getpid()}{path.suffix}")
     try:
         yield draft
+        _flush(draft)
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove what a killed process has left of `atomic_path`; nobody else may write there now."""
+    for draft in folder.glob(f"{_DRAFT}*"):
+        draft.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Onto the disk before the name: else a machine that stops could leave the new file empty."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def digest(path: Path) -> str:

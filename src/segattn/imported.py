@@ -13,7 +13,8 @@ from segattn.data import DATASETS
 from segattn.files import digest
 from segattn.published import convert
 from segattn.runs import Run, write_json
-from segattn.train import claim, new_task, quiet_lightning, run_folder
+from segattn.train import claim, new_task, run_folder
+from segattn.trainer import quiet_lightning
 
 _RECORD = "published.json"
 

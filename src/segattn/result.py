@@ -10,14 +10,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import segattn
-from segattn.callbacks import CostMeter, Evidence
+from segattn.callbacks import CostMeter
 from segattn.data.datamodule import SegmentationData, image_tensor
 from segattn.data.source import IGNORE_INDEX
 from segattn.data.training_objects import training_objects
+from segattn.evidence import Evidence
 from segattn.files import digest
 from segattn.hardware import device_name
 from segattn.runs import RESULT_SCHEMA
-from segattn.task import SegmentationTask, summarise
+from segattn.task import SegmentationTask
 
 
 def build_result(
@@ -51,7 +52,7 @@ def build_result(
         "seed": config["seed"],
         "split": source.official.get("test", ("test",))[0],
         "protocol": task.protocol.label,
-        "num_images": int(task.test_metric.n_images),
+        "num_images": task.tested["num_images"],
         "official_images": source.official.get("test", (None, None))[1],
         "images": evidence.names,
         "blocks": source.blocks(),
@@ -67,8 +68,8 @@ def build_result(
         },
         "train_objects": train_objects,
         "metric": metric,
-        "scores": summarise(task.test_metric, classes=source.classes),
-        "confusion": task.test_confusion.compute().tolist(),
+        "scores": task.tested["scores"],
+        "confusion": task.tested["confusion"],
         "cost": {**_model_cost(task, data), **meter.summary()},
         "checkpoint": digest(checkpoint),
         "training": training,

@@ -1,7 +1,8 @@
 """The run folder: the truth of one run. W&B, reports and notebooks are views of it.
 
 config.yaml      the resolved config, written once
-status.json      state (running | done | failed), progress, error
+status.json      state (running | interrupted | failed | done), progress, error
+lock             held by the process that works on the run (segattn.lock)
 metrics.jsonl    one line per logged step or epoch
 result.json      final scores, cost and environment; its presence means "done"
 objects.parquet  one row per object of the test split (segattn.metrics.table)
@@ -64,6 +65,11 @@ class Run:
         return self.path / "status.json"
 
     @property
+    def lock_path(self) -> Path:
+        """Held by the process that works on the run, see `segattn.lock`."""
+        return self.path / "lock"
+
+    @property
     def metrics_path(self) -> Path:
         """Logged values, one JSON object per line."""
         return self.path / "metrics.jsonl"
@@ -105,7 +111,10 @@ class Run:
 
     @property
     def status(self) -> dict[str, Any]:
-        """`state` is one of pending, running, done, failed."""
+        """`state` is pending, running, interrupted, failed or done, as the run last said.
+
+        A run that was killed says "running" for ever: `segattn.lock.is_held` tells them apart.
+        """
         if not self.status_path.exists():
             return {"state": "pending"}
         return _read_json(self.status_path)

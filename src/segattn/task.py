@@ -1,6 +1,7 @@
 """SegmentationTask: model, losses, metric and optimizer under Lightning."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -8,9 +9,11 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from segattn.data.source import IGNORE_INDEX
+from segattn.faults import not_finite
 from segattn.heads import HeadOutput
 from segattn.inference import build_protocol, predict
 from segattn.losses import segmentation_loss
@@ -136,31 +139,35 @@ class SegmentationTask(pl.LightningModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The loss of one batch."""
         losses = self._losses(self(batch["image"]), batch["label"])
+        if not torch.isfinite(losses["loss"]):
+            loss, at = float(losses["loss"]), self.trainer
+            raise not_finite(loss, epoch=at.current_epoch, step=at.global_step, names=batch["name"])
         size = len(batch["name"])
         self.log_dict(
             {f"train/{name}": value.detach() for name, value in losses.items()},
             on_step=False,
             on_epoch=True,
             batch_size=size,
+            sync_dist=True,
         )
         return losses["loss"]
 
     def on_train_epoch_end(self) -> None:
         """Log the learning rate of the head, and how much each of its blocks counts."""
-        self.log("lr", float(self.trainer.optimizers[0].param_groups[-1]["lr"]))
-        self.log_dict(
-            {
-                f"gamma/{name.removesuffix('.gamma')}": float(parameter.detach())
-                for name, parameter in self.model.head.named_parameters()
-                if name.endswith(".gamma")
-            }
-        )
+        gammas = {
+            f"gamma/{name.removesuffix('.gamma')}": float(parameter.detach())
+            for name, parameter in self.model.head.named_parameters()
+            if name.endswith(".gamma")
+        }
+        lr = float(self.trainer.optimizers[0].param_groups[-1]["lr"])
+        self.log_dict({"lr": lr, **gammas}, rank_zero_only=True)  # equal in all processes
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Update the val metric."""
         output = self(batch["image"])
         loss = self._losses(output, batch["label"])["loss"]
-        self.log(f"{self.stage_of_validation}/loss", loss, batch_size=len(batch["name"]))
+        size, key = len(batch["name"]), f"{self.stage_of_validation}/loss"
+        self.log(key, loss, batch_size=size, sync_dist=True)
         self._update(self.val_metric, output.logits, batch)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
@@ -179,8 +186,14 @@ class SegmentationTask(pl.LightningModule):
         self.val_metric.reset()
 
     def on_test_epoch_end(self) -> None:
-        """Log test/...; the states stay for whoever reads them after the test."""
-        self._log_scores("test", self.test_metric)
+        """Log test/..., and keep what result.json says, of all processes, in `tested`."""
+        with synced(self.test_metric):
+            num_images = int(self.test_metric.n_images)
+        self.tested = {
+            "num_images": num_images,
+            "scores": self._log_scores("test", self.test_metric),
+            "confusion": self.test_confusion.compute().tolist(),
+        }
 
     def on_test_epoch_start(self) -> None:
         """Start anew."""
@@ -213,17 +226,27 @@ class SegmentationTask(pl.LightningModule):
         )
         return predictions, found
 
-    def _log_scores(self, stage: str, metric: SizeStratifiedIoU) -> None:
-        scores = flat_scores(summarise(metric, classes=self.hparams["classes"]))
-        self.log_dict({f"{stage}/{key}": value for key, value in scores.items()})
+    def _log_scores(self, stage: str, metric: SizeStratifiedIoU) -> dict[str, Any]:
+        summary = summarise(metric, classes=self.hparams["classes"])
+        scores = {f"{stage}/{key}": value for key, value in flat_scores(summary).items()}
+        self.log_dict(scores, rank_zero_only=True)  # equal in all processes
+        return summary
+
+
+def synced(metric: Metric) -> AbstractContextManager[None]:
+    """Inside it the states of `metric` are the sums over all processes."""
+    context: AbstractContextManager[None] = metric.sync_context()
+    return context
 
 
 def summarise(metric: SizeStratifiedIoU, *, classes: Sequence[str]) -> dict[str, Any]:
     """The scores of a metric by name: miou, class_iou, and IoU and recall per size and shape.
 
-    Cells without ground truth are NaN; the mean over classes of a bin leaves them out.
+    Cells without ground truth are NaN; the mean over classes of a bin leaves them out. Of all
+    processes, which all have to call it.
     """
-    counts = metric.counts()
+    with synced(metric):
+        counts = metric.counts()
     overall, groups = counts.scores(), counts.merge(GROUPS).scores()
     summary: dict[str, Any] = {
         "miou": float(overall["miou"]),

@@ -1,33 +1,32 @@
 """One run from a checked config: train, test, and leave the run folder. Idempotent."""
 
-import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from logging import WARNING, getLogger
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import yaml
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import Logger
 
-from segattn.callbacks import CostMeter, Evidence, StatusWriter, StepSeed, ValidationScenes
+from segattn.callbacks import CostMeter, StatusWriter, ValidationScenes
 from segattn.commandline import own_message
 from segattn.config import differences
 from segattn.data.datamodule import SegmentationData
+from segattn.distributed import is_main
 from segattn.encoders import build_encoder
-from segattn.files import atomic_path
+from segattn.evidence import Evidence
+from segattn.faults import explained
+from segattn.files import atomic_path, remove_drafts
+from segattn.lock import hold
 from segattn.logging import build_loggers, close_loggers
 from segattn.losses import inverse_sqrt_weights
 from segattn.media import log_finished, picture_loggers, pictures_may_fail
 from segattn.result import build_result, objects_of_training, training_facts
 from segattn.runs import Run, write_json
 from segattn.task import SegmentationTask
-
-_LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
+from segattn.trainer import build_trainer, quiet_lightning, training_callbacks
 
 
 def run_folder(config: dict[str, Any]) -> Run:
@@ -38,33 +37,66 @@ def run_folder(config: dict[str, Any]) -> Run:
 def train(config: dict[str, Any]) -> Run:
     """Train and test one run; a finished run returns at once, a cut-off one goes on.
 
+    With several devices every process calls this; the first one writes.
+
     Args:
         config: As `segattn.config.resolve_config` gives it.
 
     Raises:
+        Busy: Another process is at this run.
+        Fault: The run cannot go on as it is: a loss that is not finite, no memory, a full disk.
         ValueError: The folder holds a run with another config, or the data is missing or damaged.
     """
     run = run_folder(config)
-    claim(run, config)
+    if not is_main():
+        return run if run.result is not None else _help(run, config)
+    with hold(run.lock_path):
+        claim(run, config)
+        remove_drafts(run.path)
+        _finish(run, config)
+    return run
+
+
+def _finish(run: Run, config: dict[str, Any]) -> None:
+    """Do what the run still lacks, and say in status.json how it went."""
     epochs = config["trainer"]["max_epochs"]
     status = StatusWriter(run, max_epochs=epochs)
     if run.result is not None:
         if run.status["state"] != "done":  # killed just before it could say so
             status.write("done", epoch=epochs)
         print(f"already finished: {run.path}")
-        return run
+        return
     status.write("running")
     try:
-        _fit_and_test(run, config, status)
+        with explained(run, config):
+            _fit_and_test(run, config, status)
     except (KeyboardInterrupt, SystemExit):  # Lightning makes SystemExit of Ctrl-C and SIGTERM
-        status.write("failed", error="interrupted; start it again to go on")
+        status.write("interrupted", error="start it again to go on")
         raise
     except Exception as error:
-        told = own_message(error) if isinstance(error, ValueError) else None
-        status.write("failed", error=f"{type(error).__name__}: {told or error}")
+        if run.status["state"] != "failed":  # else another process of the run has said why
+            _write_failure(status, error)
         raise
     status.write("done", epoch=epochs)
+
+
+def _help(run: Run, config: dict[str, Any]) -> Run:
+    """The part of a process that is not the first: it writes only why it fails."""
+    status = StatusWriter(run, max_epochs=config["trainer"]["max_epochs"])
+    try:
+        with explained(run, config):
+            _fit_and_test(run, config, status)
+    except Exception as error:
+        if run.status["state"] != "failed":
+            _write_failure(status, error)
+        raise
     return run
+
+
+def _write_failure(status: StatusWriter, error: Exception) -> None:
+    told = own_message(error) if isinstance(error, ValueError) else None
+    with suppress(OSError):  # a full disk: what went wrong first is what to tell
+        status.write("failed", error=f"{type(error).__name__}: {told or error}")
 
 
 def claim(
@@ -97,7 +129,7 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
     data.prepare_data()
     data.warn_unless_official()
     task = build_task(config, data)
-    loggers = build_loggers(config, run)
+    loggers = build_loggers(config, run) if is_main() else []
     num_examples, meter = config["num_examples"], CostMeter()
     evidence = Evidence(run, num_examples=num_examples, meter=meter)
     scenes = ValidationScenes(meter, num_scenes=num_examples)
@@ -105,10 +137,12 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
     try:
         checkpoint = str(run.checkpoint_path) if run.checkpoint_path.exists() else None
         with quiet_lightning():
-            callbacks = [status, meter, evidence, scenes, *_training_callbacks(run, config)]
+            callbacks = [status, meter, evidence, scenes, *training_callbacks(run, config)]
             trainer = build_trainer(run, config, loggers=loggers, callbacks=callbacks)
-            trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
+            trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
             trainer.test(task, datamodule=data, verbose=False)
+        if not is_main():
+            return
         result = build_result(
             config,
             data,
@@ -183,59 +217,3 @@ def metric_options(config: dict[str, Any]) -> dict[str, Any]:
     metric = dict(config["metric"])
     metric["radius"] = metric.pop("radius_cells") * metric["stride"]
     return metric
-
-
-def _training_callbacks(run: Run, config: dict[str, Any]) -> list[Callback]:
-    # monitor=None: with a monitor, Lightning 2.6 writes last.ckpt only when the monitor improves
-    last = ModelCheckpoint(
-        dirpath=run.checkpoint_path.parent,
-        filename="last",
-        monitor=None,
-        save_top_k=1,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )
-    return [StepSeed(config["seed"]), last]
-
-
-def build_trainer(
-    run: Run, config: dict[str, Any], *, loggers: list[Any], callbacks: list[Callback]
-) -> pl.Trainer:
-    """The Trainer of a config; with a progress bar on a terminal."""
-    bar = sys.stdout.isatty()
-    if bar:
-        callbacks = [*callbacks, RichProgressBar()]
-    return pl.Trainer(
-        default_root_dir=run.path,
-        max_epochs=config["trainer"]["max_epochs"],
-        accelerator=config["trainer"]["accelerator"],
-        devices=1,
-        precision=_LIGHTNING_PRECISION[config["trainer"]["precision"]],  # type: ignore[arg-type]
-        logger=loggers or False,
-        callbacks=callbacks,
-        num_sanity_val_steps=0,
-        enable_progress_bar=bar,
-        enable_model_summary=False,
-        check_val_every_n_epoch=config["trainer"]["val_every"],
-        log_every_n_steps=10,
-    )
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Mute what no user of a run could act on."""
-    with warnings.catch_warnings():
-        _filter_warnings()
-        yield
-
-
-def _filter_warnings() -> None:
-    getLogger("pytorch_lightning").setLevel(WARNING)  # devices and advertisements, at every start
-    # a resumed run finds its own checkpoint
-    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-    # Lightning 2.6 on torch 2.15; nothing that a user could change
-    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
-    # advice for large GPU machines; here workers compete with training for the same two cores
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # the last, short epoch of a tiny grid is meant to be short
-    warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")

@@ -21,24 +21,53 @@ class EpochSampler(Sampler[tuple[int, int]]):
     """Yields (index, seed of the sample's augmentation) in an order of its own.
 
     Order and seeds depend on (seed, epoch, index) alone, so a run that resumes at an epoch sees
-    what an uninterrupted run would have seen, with any number of workers.
+    what an uninterrupted run would have seen, with any number of workers. Process `rank` of `world`
+    takes its share of every batch; those that do not fill a batch are left out of the epoch.
+
+    Args:
+        num_samples: Of the split.
+        seed: Of the run.
+        batch_size: Of a step, all processes together; a multiple of `world`.
+        rank: Of this process.
+        world: Number of processes.
     """
 
-    def __init__(self, num_samples: int, *, seed: int) -> None:
+    def __init__(
+        self, num_samples: int, *, seed: int, batch_size: int = 1, rank: int = 0, world: int = 1
+    ) -> None:
+        self.used = num_samples // batch_size * batch_size
         self.num_samples, self.seed, self.epoch = num_samples, seed, 0
+        self.rank, self.world = rank, world
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; Lightning calls this too."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.num_samples
+        return self.used // self.world
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         key = self.seed * _MIX + self.epoch
         order = torch.randperm(self.num_samples, generator=torch.Generator().manual_seed(key))
-        for index in order.tolist():
+        for index in order[: self.used][self.rank :: self.world].tolist():
             yield index, (key * _MIX + index) % 2**63
+
+
+class EvalSampler(Sampler[int]):
+    """Yields the indices `rank`, `rank` + `world`, ...: every image once.
+
+    torch's DistributedSampler would repeat images until all processes have equally many, and count
+    them twice: https://github.com/pytorch/pytorch/issues/25162
+    """
+
+    def __init__(self, num_samples: int, *, rank: int, world: int) -> None:
+        self._indices = range(rank, num_samples, world)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._indices)
 
 
 class _Samples(Dataset[Any]):
@@ -137,8 +166,8 @@ class SegmentationData(pl.LightningDataModule):
         data: `name` and the knobs of the data set.
         augment: Arguments of `segattn.data.transforms.augment`.
         seed: Seed of order and augmentation.
-        batch_size: Images of a training step.
-        eval_batch_size: Images of an evaluation step; no effect on any number.
+        batch_size: Images of a training step, on all devices together.
+        eval_batch_size: Images of an evaluation step on one device; no effect on any number.
         num_workers: Loader processes; 0 loads in the main process.
         cache: Keep decoded samples and their objects in memory.
     """
@@ -191,13 +220,21 @@ class SegmentationData(pl.LightningDataModule):
                 f"loader.batch_size={self.batch_size} is more than the {len(samples)} "
                 f"training images; lower it"
             )
-        sampler = EpochSampler(len(samples), seed=self.seed)
+        rank, world = self._rank_and_world()
+        sampler = EpochSampler(
+            len(samples), seed=self.seed, batch_size=self.batch_size, rank=rank, world=world
+        )
         if self.trainer is not None:
             # current_epoch is still 0 here after a resume with workers:
             # https://github.com/Lightning-AI/pytorch-lightning/issues/21938
             progress: Any = self.trainer.fit_loop.epoch_progress.current
             sampler.set_epoch(progress.processed)
-        return self._loader(samples, self.batch_size, sampler=sampler, drop_last=True)
+        return self._loader(samples, self.batch_size // world, sampler=sampler)
+
+    def _rank_and_world(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
 
     def _train_samples(self) -> TrainSamples:
         """One object for counting and training, so that both share the cache."""
@@ -217,7 +254,14 @@ class SegmentationData(pl.LightningDataModule):
 
     def _eval_loader(self, split: Split) -> DataLoader[Any]:
         samples = EvalSamples(self.source(split), cache=self.cache)
-        return self._loader(samples, self.eval_batch_size, shuffle=False)
+        rank, world = self._rank_and_world()
+        if len(samples) < world:
+            raise ValueError(
+                f"the split {split!r} has {len(samples)} images for {world} processes; set "
+                f"trainer.devices to {len(samples)} or less"
+            )
+        sampler = EvalSampler(len(samples), rank=rank, world=world)
+        return self._loader(samples, self.eval_batch_size, sampler=sampler)
 
     def _loader(self, samples: _Samples, batch_size: int, **options: Any) -> DataLoader[Any]:
         return DataLoader(

@@ -1,0 +1,108 @@
+"""Faults that a user can do something about, told as what to do."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from segattn.runs import Run
+
+_NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "Cannot allocate memory",
+)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Fault(ValueError):
+    """A run that cannot go on as it is; the message says what to change."""
+
+
+@contextmanager
+def explained(run: Run, config: dict[str, Any]) -> Iterator[None]:
+    """Turn an error inside into a `Fault` where there is something to say about it.
+
+    Args:
+        run: For its folder.
+        config: Of the run; only knobs that it leaves room for are proposed.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = explain(error, run, config)
+        if text is None:
+            raise
+        raise Fault(text) from error
+
+
+def explain(error: BaseException, run: Run, config: dict[str, Any]) -> str | None:
+    """What to do about an error; None if it is not known."""
+    first = str(error).strip().split("\n")[0]
+    if _is_out_of_memory(error):
+        return f"out of memory ({first}). {_memory_advice(config)}"
+    if ("DataLoader worker" in first and "is killed" in first) or "Bus error" in str(error):
+        return (
+            f"a process of the loader was killed ({first}): the machine is out of memory, or its "
+            f"shared memory (/dev/shm) is full. Lower loader.num_workers, or set loader.cache=false"
+        )
+    if _is_disk_full(error):
+        return (
+            f"no space left for {run.path} ({first}). The last checkpoint is whole: free some "
+            f"space and start the same command again"
+        )
+    return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # the CPU's allocator raises a plain RuntimeError
+    return isinstance(error, RuntimeError | OSError) and any(t in str(error) for t in _NO_MEMORY)
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Whether `error`, or what it was raised from, is that of a full disk, quota or file limit."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _memory_advice(config: dict[str, Any]) -> str:
+    """Knobs in the order of how little they change the experiment."""
+    loader, head, gpu = config["loader"], config["head"], config["trainer"]["accelerator"] == "gpu"
+    advice = [
+        ("loader.eval_batch_size=1 (no effect on scores)", loader["eval_batch_size"] > 1),
+        ("loader.cache=false", loader["cache"] and not gpu),
+        ("head.implementation=auto", head.get("implementation", "auto") != "auto"),
+        ("trainer.precision=bf16", config["trainer"]["precision"] == "fp32" and gpu),
+        ("more trainer.devices", gpu),
+        ("protocol=sliding for the test", config["protocol"]["name"] == "whole"),
+        ("a smaller augment.crop", True),
+        ("encoder.output_stride=16", config["encoder"]["output_stride"] < 16),
+        ("a smaller loader.batch_size", loader["batch_size"] > 1),
+    ]
+    knobs = "; ".join(knob for knob, helps in advice if helps)
+    return f"What helps, the first changing the experiment least: {knobs}"
+
+
+def not_finite(loss: float, *, epoch: int, step: int, names: list[str]) -> Fault:
+    """The fault of a loss that is NaN or infinite.
+
+    Args:
+        loss: As it came out.
+        epoch: From 0, as in metrics.jsonl.
+        step: Of the run, from 0.
+        names: Of the images of the batch.
+    """
+    return Fault(
+        f"the loss is {loss} at epoch {epoch}, step {step}, on the images {', '.join(names)}. Look "
+        f"at them (scripts/check_data.py), or train with a lower optimizer.lr, a longer "
+        f"optimizer.warmup or trainer.precision=fp32, under another name (experiment=... or "
+        f"name=...); started again as it is, it would end here again"
+    )

@@ -1,0 +1,58 @@
+"""Working off a grid: what is to be run, the data it needs, and who runs it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segattn.grid.cells import Cell
+from segattn.grid.local import run_local, visible_gpus
+from segattn.grid.table import display
+from segattn.hardware import num_cores
+from segattn.train import build_data
+
+
+def default_jobs() -> int:
+    """One cell per GPU, without one a cell per core."""
+    return len(visible_gpus()) if torch.cuda.is_available() else num_cores()
+
+
+def run_grid(
+    cells: Sequence[Cell], *, script: Path, jobs: int, retry_failed: bool = False
+) -> list[Cell]:
+    """Run every cell that is neither done nor failed, and show the state of all.
+
+    Args:
+        cells: From `expand`.
+        script: scripts/train.py.
+        jobs: Processes at a time; each gets its share of the cores, and a GPU of its own while
+            there are enough.
+        retry_failed: Run cells again that failed before; the others go on after an interruption
+            without being asked.
+
+    Returns:
+        The cells that failed, now or before.
+
+    Raises:
+        ValueError: `jobs` is below 1, or the data is missing or damaged.
+    """
+    if jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {jobs}")
+    for cell in cells:
+        cell.look()
+    skipped = {"done"} if retry_failed else {"done", "failed"}
+    todo = [cell for cell in cells if cell.state not in skipped]
+    _prepare_data(todo)
+    with display(cells, jobs=jobs) as show:
+        run_local(todo, show, script=script, jobs=jobs)
+    return [cell for cell in cells if cell.state == "failed"]
+
+
+def _prepare_data(cells: Sequence[Cell]) -> None:
+    """Find or draw the data once, before many processes want it."""
+    prepared: list[dict[str, Any]] = []
+    for cell in cells:
+        if cell.config["data"] not in prepared:
+            build_data(cell.config).prepare_data()
+            prepared.append(cell.config["data"])

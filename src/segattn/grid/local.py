@@ -1,0 +1,157 @@
+"""Cells as processes of this machine: a number of slots, each with its share of cores and GPUs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from segattn.grid.cells import Cell
+from segattn.grid.table import Show
+from segattn.hardware import num_cores
+from segattn.lock import BUSY_EXIT, Busy, hold
+from segattn.runs import write_json
+
+_POLL_SECONDS = 0.5
+_STOP_SECONDS = 30  # for the step that is under way, and the workers of the loader
+
+
+@dataclass
+class _Process:
+    cell: Cell
+    slot: int
+    popen: "subprocess.Popen[bytes]"
+    log: IO[bytes]
+
+
+def run_local(cells: Sequence[Cell], show: Show, *, script: Path, jobs: int) -> None:
+    """Run cells, `jobs` at a time, until none is left; an interruption stops those that run.
+
+    Args:
+        cells: Those to run. One that another driver runs is waited for, and run if that fails to.
+        show: Told of every change.
+        script: scripts/train.py.
+        jobs: Processes at a time.
+    """
+    queue, running, since = list(cells), list[_Process](), time.time()
+    try:
+        while queue or running:
+            free = [slot for slot in range(jobs) if slot not in {p.slot for p in running}]
+            while free and (cell := _next(queue, show, since=since)):
+                running.append(_start(cell, script, slot=free.pop(0), jobs=jobs))
+                show(cell)
+            time.sleep(_POLL_SECONDS)
+            for process in [p for p in running if p.popen.poll() is not None]:
+                running.remove(process)
+                if not _end(process):
+                    queue.append(process.cell)
+                show(process.cell)
+            show(None)
+    finally:
+        _stop(running)
+
+
+def _next(queue: list[Cell], show: Show, *, since: float) -> Cell | None:
+    """Take the first cell that nobody runs out of the queue, and those that another has ended."""
+    for cell in list(queue):
+        before = cell.state
+        cell.look()
+        if cell.state == "elsewhere":
+            if before != "elsewhere":
+                show(cell)
+            continue
+        queue.remove(cell)
+        # what another driver has tried since this one was started is not run again here
+        failed_there = cell.state == "failed" and cell.run.status.get("updated", 0) >= since
+        if cell.state != "done" and not failed_there:
+            return cell
+        show(cell)
+    return None
+
+
+def _start(cell: Cell, script: Path, *, slot: int, jobs: int) -> _Process:
+    cell.run.path.mkdir(parents=True, exist_ok=True)
+    log = cell.run.log_path.open("ab")
+    cell.state, cell.error = "running", ""
+    cell.started, cell.first_epoch = time.time(), cell.run.status.get("epoch", 0)
+    popen = subprocess.Popen(
+        [sys.executable, str(script), *cell.overrides],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **_share(cell, slot=slot, jobs=jobs), "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,  # Ctrl-C is for the driver, which ends its cells in order
+    )
+    return _Process(cell, slot, popen, log)
+
+
+def _share(cell: Cell, *, slot: int, jobs: int) -> dict[str, str]:
+    """Environment that gives a slot its cores, and GPUs of its own as far as there are enough."""
+    devices = cell.config["trainer"]["devices"]
+    if not torch.cuda.is_available():
+        return {"OMP_NUM_THREADS": str(max(1, num_cores() // (jobs * devices)))}
+    gpus = visible_gpus()
+    first = slot * devices
+    mine = [gpus[(first + offset) % len(gpus)] for offset in range(devices)]
+    threads = str(max(1, num_cores() // (jobs * devices)))
+    return {"CUDA_VISIBLE_DEVICES": ",".join(mine), "OMP_NUM_THREADS": threads}
+
+
+def visible_gpus() -> list[str]:
+    """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES has them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
+
+
+def _end(process: _Process) -> bool:
+    """Note how a process ended; False if another driver has the cell."""
+    process.log.close()
+    cell, code = process.cell, process.popen.returncode
+    if code == BUSY_EXIT:
+        cell.state = "elsewhere"
+        return False
+    if code == 0 and cell.run.result is not None:
+        cell.state, cell.seconds = "done", time.time() - cell.started
+        return True
+    status = cell.run.status
+    told = status.get("error") if status.get("updated", 0) >= cell.started else None
+    cell.state, cell.error = "failed", told or _describe(code)
+    if told is None:
+        _write_failure(cell)
+    return True
+
+
+def _describe(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "killed (SIGKILL); if nobody did that, the machine ran out of memory"
+    return f"exit code {code}"
+
+
+def _write_failure(cell: Cell) -> None:
+    """A killed process could not say that it failed; a second start has to know."""
+    try:
+        with hold(cell.run.lock_path, seconds=0):
+            status = {"state": "failed", "error": cell.error, "updated": time.time()}
+            write_json(cell.run.status_path, {**cell.run.status, **status})
+    except Busy:  # another driver is at it already
+        return
+
+
+def _stop(running: Sequence[_Process]) -> None:
+    for process in running:
+        process.popen.terminate()
+    deadline = time.monotonic() + _STOP_SECONDS
+    for process in running:
+        try:
+            process.popen.wait(max(deadline - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            process.popen.kill()
+            process.popen.wait()
+        process.log.close()
+        process.cell.look()

@@ -1,0 +1,70 @@
+"""One process at a time in a run folder, on one machine or on several that share its disk."""
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+BUSY_EXIT = 75
+"""Exit code of a program that found its folder taken: EX_TEMPFAIL of sysexits.h."""
+_POLL_SECONDS = 0.1
+
+
+class Busy(ValueError):
+    """Another process holds the lock."""
+
+
+@contextmanager
+def hold(path: Path, *, seconds: float = 10) -> Iterator[None]:
+    """Hold the lock file `path`; the system releases it however the process ends.
+
+    Args:
+        path: Made where it is missing, and left there: removing it would let two processes hold
+            two files of one name.
+        seconds: How long to wait. A moment belongs to those who only look (`is_held`), and to the
+            end of a process that was killed.
+
+    Raises:
+        Busy: It is still taken; the message names the holder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A record lock: it belongs to the process. With flock(), the workers of a loader would inherit
+    # it and keep it for seconds after a SIGKILL of the run.
+    with path.open("a+", encoding="utf-8") as file:
+        deadline = time.monotonic() + seconds
+        while not _try(file.fileno()):
+            if time.monotonic() > deadline:
+                raise Busy(f"{path.parent} is in use by {_read(path)}; wait for it, or stop it")
+            time.sleep(_POLL_SECONDS)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def is_held(path: Path) -> bool:
+    """Whether another process holds the lock file `path`; never ask for a lock of one's own.
+
+    Closing the file would release it.
+    """
+    if not path.exists():
+        return False
+    with path.open("a+", encoding="utf-8") as file:
+        return not _try(file.fileno())
+
+
+def _try(descriptor: int) -> bool:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if isinstance(error, BlockingIOError | PermissionError):  # EAGAIN or EACCES: taken
+            return False
+        raise
+    return True
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip() or "another process"

@@ -1,0 +1,115 @@
+"""The Lightning trainer of a config."""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging import WARNING, getLogger
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+
+from segattn.callbacks import StepSeed
+from segattn.distributed import is_main
+from segattn.runs import Run
+
+_LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
+
+
+class WorldSize(Callback):
+    """Stops a run that has fewer processes than it was told, as under a Slurm job of one task.
+
+    Args:
+        expected: trainer.devices x trainer.num_nodes.
+    """
+
+    def __init__(self, expected: int) -> None:
+        self._expected = expected
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Compare."""
+        if trainer.world_size != self._expected:
+            raise ValueError(
+                f"trainer.devices x trainer.num_nodes is {self._expected}, but this run has "
+                f"{trainer.world_size} process(es). Under Slurm, set --ntasks-per-node to "
+                f"trainer.devices and --nodes to trainer.num_nodes"
+            )
+
+
+def training_callbacks(run: Run, config: dict[str, Any]) -> list[Callback]:
+    """What a training needs to be resumed exactly."""
+    # monitor=None: with a monitor, Lightning 2.6 writes last.ckpt only when the monitor improves
+    last = ModelCheckpoint(
+        dirpath=run.checkpoint_path.parent,
+        filename="last",
+        monitor=None,
+        save_top_k=1,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    return [StepSeed(config["seed"]), last]
+
+
+def build_trainer(
+    run: Run, config: dict[str, Any], *, loggers: list[Any], callbacks: list[Callback]
+) -> pl.Trainer:
+    """The Trainer of a config; with a progress bar on a terminal."""
+    options, bar = config["trainer"], sys.stdout.isatty() and is_main()
+    world = options["devices"] * options["num_nodes"]
+    callbacks = [WorldSize(world), *callbacks, *([RichProgressBar()] if bar else [])]
+    return pl.Trainer(
+        default_root_dir=run.path,
+        max_epochs=options["max_epochs"],
+        accelerator=options["accelerator"],
+        devices=options["devices"],
+        num_nodes=options["num_nodes"],
+        strategy="ddp" if world > 1 else "auto",
+        sync_batchnorm=world > 1 and syncs_batchnorm(config),
+        use_distributed_sampler=False,  # Lightning's would test some images twice
+        precision=_LIGHTNING_PRECISION[options["precision"]],  # type: ignore[arg-type]
+        logger=loggers or False,
+        callbacks=callbacks,
+        num_sanity_val_steps=0,
+        enable_progress_bar=bar,
+        enable_model_summary=False,
+        check_val_every_n_epoch=options["val_every"],
+        log_every_n_steps=10,
+    )
+
+
+def syncs_batchnorm(config: dict[str, Any]) -> bool:
+    """Whether several devices normalise a batch as one would; torch can on a GPU alone."""
+    options = config["trainer"]
+    if options["sync_batchnorm"] and options["accelerator"] != "gpu":
+        warnings.warn(
+            "trainer.sync_batchnorm has no effect on a CPU: each process normalises its own share "
+            "of a batch",
+            stacklevel=2,
+        )
+        return False
+    return bool(options["sync_batchnorm"])
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Mute what no user of a run could act on."""
+    with warnings.catch_warnings():
+        _filter_warnings()
+        yield
+
+
+def _filter_warnings() -> None:
+    getLogger("pytorch_lightning").setLevel(WARNING)  # devices and advertisements, at every start
+    # a resumed run finds its own checkpoint
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    # Lightning 2.6 on torch 2.15; nothing that a user could change
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+    # advice for large GPU machines; here workers compete with training for the same two cores
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # the last, short epoch of a tiny grid is meant to be short
+    warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
+    # a run on a login node of a cluster is meant to be there
+    warnings.filterwarnings("ignore", message="The `srun` command is available.*")
+    # our sampler tests every image once, which is what this asks one device for
+    warnings.filterwarnings("ignore", message=".*it is recommended to use .*devices=1.*")

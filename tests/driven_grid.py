@@ -1,0 +1,65 @@
+"""A grid of stand-in cells and a driver of it, in this process or in one of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from tiny import EXPERIMENTS
+
+from segattn.grid import Cell, expand, run_grid
+
+STAND_IN = Path(__file__).with_name("stand_in_train.py")
+HEADS = ["fcn", "fla"]
+
+# scripts/ablate.py with a stand-in for training and without reports
+_DRIVER = f"""
+import runpy, sys
+from pathlib import Path
+from segattn import grid
+main = runpy.run_path({str(EXPERIMENTS.parent / "scripts/ablate.py")!r})["main"]
+names = main.__globals__
+names["ROOT"] = Path(sys.argv.pop(1))
+names["write_reports"] = lambda cells: None
+sys.exit(main())
+"""
+
+
+class DrivenGrid:
+    """An ablation `two` of heads x seeds below `folder`; see stand_in_train.py for the faults."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.experiments = folder, folder / "experiments"
+        for path in EXPERIMENTS.rglob("*.yaml"):
+            target = self.experiments / path.relative_to(EXPERIMENTS)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+        sizes = ["data.num_train=8", "data.num_val=1", "data.num_test=1", "experiment=grid"]
+        places = [f"runs_dir={folder}", f"data.root={folder / 'scenes'}"]
+        content = {"axes": {"head": HEADS, "seed": [0, 1]}, "overrides": [*sizes, *places]}
+        (self.experiments / "ablation/two.yaml").write_text(yaml.safe_dump(content))
+        (folder / "scripts").mkdir()
+        (folder / "scripts/train.py").write_bytes(STAND_IN.read_bytes())
+        self.script = folder / "scripts/train.py"
+
+    def cells(self, *overrides: str) -> list[Cell]:
+        return expand(["ablation=two", *overrides], folder=self.experiments)
+
+    def run(self, *overrides: str, **options) -> tuple[list[Cell], list[Cell]]:
+        """All cells, and those that failed."""
+        cells = self.cells(*overrides)
+        return cells, run_grid(cells, script=self.script, **{"jobs": 2, **options})
+
+    def start(self, *words: str, **options) -> subprocess.Popen:
+        """scripts/ablate.py on this grid."""
+        command = [sys.executable, "-c", _DRIVER, str(self.folder), "ablation=two", *words]
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, env=environment, **pipes, **options)
+
+    def work(self, event: str) -> list[str]:
+        """Cells that were started, failed or done, one entry for each time."""
+        path = self.folder / "grid/work.txt"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return sorted(line.split()[1] for line in lines if line.split()[0] == event)

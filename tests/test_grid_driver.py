@@ -1,0 +1,239 @@
+"""Drivers at work on grids of stand-in cells: failures, interruptions, rivals, slots, the table."""
+
+import re
+import runpy
+import signal
+import time
+
+import pytest
+import yaml
+from driven_grid import DrivenGrid
+from tiny import EXPERIMENTS
+
+from segattn.grid import Cell, default_jobs, local, run_grid, table
+from segattn.lock import is_held
+from segattn.runs import Run
+
+ALL = ["fcn-0", "fcn-1", "fla-0", "fla-1"]
+
+
+@pytest.fixture
+def grid(tmp_path):
+    return DrivenGrid(tmp_path)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_all_cells_run_once_and_are_then_skipped(grid, capsys):
+    cells, failed = grid.run()
+    assert failed == []
+    assert [cell.state for cell in cells] == ["done"] * 4
+    assert grid.work("done") == ALL
+    out = capsys.readouterr().out
+    assert "fla-resnet18-scenes-s1 done" in out
+    assert "(4 of 4 cells done)" in out
+    _, failed = grid.run("seed=0,1,2")
+    assert failed == []
+    assert len(grid.work("started")) == 6  # only the two new cells
+
+
+def test_failed_and_killed_cells_leave_the_others_alone_and_wait_to_be_asked_for(grid, capsys):
+    for name, fault in (("fcn-0", "error"), ("fla-1", "kill")):
+        (grid.folder / f"fault-{name}").write_text(fault)
+    cells, failed = grid.run()
+    assert [cell.state for cell in cells] == ["failed", "done", "done", "failed"]
+    assert failed[0].error == "ValueError: bad"
+    assert failed[1].error.startswith("killed (SIGKILL); if nobody did that, the machine ran out")
+    assert failed[1].run.status["state"] == "failed"
+    assert "fcn-resnet18-scenes-s0 failed: ValueError: bad (see " in capsys.readouterr().out
+    assert "error: bad" in failed[0].run.log_path.read_text()
+    for fault in grid.folder.glob("fault-*"):
+        fault.unlink()
+    _, again = grid.run()
+    assert [cell.error for cell in again] == [cell.error for cell in failed]
+    assert len(grid.work("started")) == 4
+    _, failed = grid.run(retry_failed=True)
+    assert failed == []
+    assert grid.work("done") == ALL
+
+
+def test_one_cell_is_not_tried_twice_in_one_go(grid):
+    (grid.folder / "fault-fcn-0").write_text("error")
+    grid.run("head=fcn", "seed=0")
+    grid.run("head=fcn", "seed=0", retry_failed=True)
+    assert grid.work("failed") == ["fcn-0", "fcn-0"]
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_interrupted_driver_stops_its_cells_and_the_same_command_goes_on(grid, name):
+    (grid.folder / "seconds").write_text("60")
+    driver = grid.start("--jobs", "2")
+    wait_for(lambda: len(grid.work("started")) == 2)
+    driver.send_signal(getattr(signal, name))
+    out, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 1
+    assert out.endswith("interrupted; the same command goes on where it stopped\n")
+    cells = grid.cells()
+    for cell in cells:
+        assert not is_held(cell.run.lock_path)
+        cell.look()
+    assert [cell.state for cell in cells] == ["interrupted"] * 2 + ["pending"] * 2
+    (grid.folder / "seconds").write_text("0")
+    _, failed = grid.run()
+    assert failed == []
+    assert grid.work("done") == ALL
+
+
+def test_a_driver_waits_for_cells_that_outlived_another_one(grid):
+    (grid.folder / "seconds").write_text("4")
+    driver = grid.start("--jobs", "2")
+    wait_for(lambda: len(grid.work("started")) == 2)
+    driver.kill()  # its cells go on
+    driver.communicate()
+    (grid.folder / "seconds").write_text("0.1")
+    cells, failed = grid.run()
+    assert failed == []
+    assert [cell.state for cell in cells] == ["done"] * 4
+    assert grid.work("started") == grid.work("done") == ALL
+
+
+def test_two_drivers_share_a_grid(grid):
+    (grid.folder / "seconds").write_text("0.5")
+    (grid.folder / "fault-fla-2").write_text("error")
+    drivers = [grid.start("seed=0,1,2,3", "--jobs", "2") for _ in range(2)]
+    ends = [driver.communicate(timeout=120)[0] for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [1, 1]
+    for end in ends:
+        assert "(7 of 8 cells done, 1 failed)" in end
+        assert "fla-resnet18-scenes-s2: ValueError: bad" in end
+    expected = sorted(f"{head}-{seed}" for head in ("fcn", "fla") for seed in range(4))
+    assert grid.work("started") == expected
+
+
+def test_a_cell_taken_at_the_last_moment_is_waited_for(grid, monkeypatch):
+    """Both drivers have seen it free; the second process finds the lock taken and says so."""
+    (grid.folder / "seconds").write_text("4")
+    driver = grid.start("head=fcn", "seed=0", "--jobs", "1")
+    wait_for(lambda: grid.work("started"))
+    looks = iter([False, False])
+    monkeypatch.setattr(
+        "segattn.grid.cells.is_held", lambda path: next(looks, None) is None and is_held(path)
+    )
+    cells, failed = grid.run("head=fcn", "seed=0")
+    driver.communicate(timeout=60)
+    assert failed == []
+    assert cells[0].state == "done"
+    assert grid.work("started") == ["fcn-0"]
+
+
+@pytest.mark.slow
+def test_two_hundred_cells_with_failures_at_random(grid):
+    """One command and one --retry-failed: 200 done cells, none lost, none done twice."""
+    (grid.folder / "fault-any").write_text("0.05")
+    seeds = "seed=" + ",".join(str(seed) for seed in range(100))
+    first = grid.start(seeds, "--jobs", "4")
+    out, _ = first.communicate(timeout=1200)
+    failed, done = grid.work("failed"), grid.work("done")
+    assert failed, "with 200 cells at 5 %, this happens once in 30000 runs"
+    assert first.returncode == 1
+    assert f"({len(done)} of 200 cells done, {len(failed)} failed)" in out
+    (grid.folder / "fault-any").unlink()
+    second = grid.start(seeds, "--jobs", "4", "--retry-failed")
+    out, _ = second.communicate(timeout=600)
+    assert second.returncode == 0, out
+    assert len(set(grid.work("done"))) == len(grid.work("done")) == 200
+    assert len(grid.work("started")) == 200 + len(failed)
+
+
+def test_folder_of_another_experiment_is_refused(grid):
+    cells, _ = grid.run()
+    cells[2].run.config_path.write_text(yaml.safe_dump(cells[2].config))
+    grid.run()
+    with pytest.raises(ValueError, match=r"optimizer\.lr: 0\.002 -> 0\.1\n.*experiment=NAME"):
+        grid.run("optimizer.lr=0.1")
+
+
+def test_each_folder_with_a_finished_cell_is_collected_before_its_report(grid, tmp_path):
+    cells, _ = grid.run()
+    calls = []
+    write_reports = runpy.run_path(str(EXPERIMENTS.parent / "scripts/ablate.py"))["write_reports"]
+    write_reports.__globals__["collect"] = lambda folder: calls.append(("collect", folder))
+    write_reports.__globals__["write_report"] = lambda folder, out: calls.append(("report", folder))
+    write_reports(cells)
+    assert calls == [("collect", tmp_path / "grid"), ("report", tmp_path / "grid")]
+    for cell in cells:
+        cell.state = "failed"
+    write_reports(cells)
+    assert len(calls) == 2
+
+
+def test_every_slot_has_gpus_of_its_own(grid, monkeypatch):
+    (grid.folder / "seconds").write_text("0.5")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    cells, _ = grid.run("head=fcn", "trainer.precision=fp32", jobs=2)
+    gpus = [(cell.run.path / "gpus.txt").read_text() for cell in cells]
+    assert gpus == ["0", "1"]
+    cell = cells[0]
+    cell.config["trainer"]["devices"] = 2
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b,GPU-c,GPU-d")
+    shares = [local._share(cell, slot=slot, jobs=3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
+    assert shares == ["GPU-a,GPU-b", "GPU-c,GPU-d", "GPU-a,GPU-b"]
+
+
+def test_default_jobs_is_the_number_of_gpus_or_of_cores(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert default_jobs() == 4
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
+    assert default_jobs() == 3
+    monkeypatch.delattr("os.sched_getaffinity")  # macOS
+    monkeypatch.setattr("os.cpu_count", lambda: 5)
+    assert default_jobs() == 5
+
+
+def test_jobs_below_one_are_refused():
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        run_grid([], script=EXPERIMENTS, jobs=0)
+
+
+def _cell(folder, *, state, seconds=0.0, started=0.0, first_epoch=0, epoch=0):
+    folder.mkdir()
+    (folder / "status.json").write_text(
+        f'{{"state": "running", "epoch": {epoch}, "max_epochs": 10, "updated": {time.time()}}}'
+    )
+    cell = Cell([], {}, Run(folder), state=state)
+    cell.seconds, cell.started, cell.first_epoch = seconds, started, first_epoch
+    return cell
+
+
+def test_time_left_counts_what_runs_and_what_waits(tmp_path):
+    now = time.time()
+    assert table.seconds_left([_cell(tmp_path / "x", state="pending")], jobs=1) is None
+    # 3 epochs in 30 s since it was resumed at epoch 4: 3 more take 30 s
+    running = _cell(tmp_path / "a", state="running", started=now - 30, first_epoch=4, epoch=7)
+    assert table.seconds_left([running], jobs=1) == pytest.approx(30, abs=1)
+    waiting = [_cell(tmp_path / name, state="pending") for name in "bcd"]
+    assert table.seconds_left([running, *waiting], jobs=2) == pytest.approx(105, abs=2)
+    done = _cell(tmp_path / "e", state="done", seconds=100)
+    assert table.seconds_left([done, running, *waiting], jobs=2) == pytest.approx(165, abs=2)
+    assert table.seconds_left([done], jobs=2) == 0
+    assert [table.duration(s) for s in (45, 720, 12000)] == ["45 s", "12 min", "3 h 20 min"]
+
+
+def test_a_table_that_does_not_fit_shows_what_matters_now(tmp_path):
+    cells = [_cell(tmp_path / str(number), state="done", seconds=1) for number in range(20)]
+    cells[17].state = "failed"
+    cells[3].state, cells[3].started = "running", time.time()
+    shown = table._table(cells, 1, room=3)
+    assert list(shown.columns[0].cells) == ["3", "17", "0"]
+    assert shown.caption == "and 17 more"
+    assert re.match(r"18 of 20 cells done, 1 failed, about \d+ s left", shown.title)
