@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from segattn.commandline import plain_errors, read_words
+from segattn.distributed import is_main
 from segattn.evaluate import evaluate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +29,8 @@ def main() -> None:
             folder=ROOT / "experiments",
             out=Path(given["out"]) if "out" in given else None,
         )
-    print(f"run folder: {run.path}")
+    if is_main():
+        print(f"run folder: {run.path}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import yaml
 
 from segattn.commandline import plain_errors
 from segattn.config import compose_config
+from segattn.distributed import is_main
 from segattn.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +31,8 @@ def main() -> None:
             print(yaml.safe_dump(config, sort_keys=False), end="")
             return
         run = train(config)
-    print(f"run folder: {run.path}")
+    if is_main():
+        print(f"run folder: {run.path}")
 
 
 if __name__ == "__main__":

@@ -111,5 +111,7 @@ def _filter_warnings() -> None:
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
     # a run on a login node of a cluster is meant to be there
     warnings.filterwarnings("ignore", message="The `srun` command is available.*")
+    # scores and learning rates are logged by one process, since they are equal in all
+    warnings.filterwarnings("ignore", message=".*It is recommended to use `self.log.*sync_dist")
     # our sampler tests every image once, which is what this asks one device for
     warnings.filterwarnings("ignore", message=".*it is recommended to use .*devices=1.*")
