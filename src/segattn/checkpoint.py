@@ -1,12 +1,29 @@
-"""Tasks out of checkpoints."""
+"""Checkpoints: written whole or not at all, and tasks out of them."""
 
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from segattn.files import atomic_path
 from segattn.task import SegmentationTask
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside the old one and then takes its name.
+
+    Lightning writes into the system's temporary folder and moves that; where it is another file
+    system, the move is a copy, and a process killed in it leaves half a checkpoint and no other.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Save `checkpoint` to `path`; on an error the file of before stays."""
+        with atomic_path(Path(path)) as draft, draft.open("wb") as file:
+            torch.save(checkpoint, file)
 
 
 def load_task(path: Path, *, device: torch.device, **changes: Any) -> SegmentationTask:

@@ -28,10 +28,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def remove_drafts(folder: Path) -> None:
+def remove_drafts(*folders: Path) -> None:
     """Remove what a killed process has left of `atomic_path`; nobody else may write there now."""
-    for draft in folder.glob(f"{_DRAFT}*"):
-        draft.unlink(missing_ok=True)
+    for folder in folders:
+        for draft in folder.glob(f"{_DRAFT}*"):
+            draft.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from segattn.data.datamodule import SegmentationData
 from segattn.data.source import IGNORE_INDEX
 from segattn.faults import not_finite
 from segattn.heads import HeadOutput
@@ -115,7 +116,7 @@ class SegmentationTask(pl.LightningModule):
         options = dict(self.hparams["optimizer"])
         name, warmup = options.pop("schedule"), options.pop("warmup")
         optimizer = build_optimizer(self.model.encoder, self.model.head, **options)
-        total_steps = int(self.trainer.estimated_stepping_batches)
+        total_steps = self._total_steps()
         scheduler = LambdaLR(
             optimizer,
             lambda step: schedule_factor(step, name=name, warmup=warmup, total_steps=total_steps),
@@ -124,6 +125,16 @@ class SegmentationTask(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def _total_steps(self) -> int:
+        """Of the whole training."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, SegmentationData):
+            return int(self.trainer.estimated_stepping_batches)
+        # that property starts the loader's workers: after a resume, before it is known at which
+        # epoch, so that the first epoch would have the order of epoch 0
+        steps = data.steps_per_epoch * (self.trainer.max_epochs or 1)
+        return steps if self.trainer.max_steps == -1 else min(steps, self.trainer.max_steps)
 
     def forward(self, images: Tensor) -> HeadOutput:
         """Images uint8 [B, 3, H, W] to logits float32 [B, num_classes, H, W]."""

@@ -52,7 +52,7 @@ def train(config: dict[str, Any]) -> Run:
         return run if run.result is not None else _help(run, config)
     with hold(run.lock_path):
         claim(run, config)
-        remove_drafts(run.path)
+        remove_drafts(run.path, run.checkpoint_path.parent)
         _finish(run, config)
     return run
 

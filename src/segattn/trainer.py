@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 
 from segattn.callbacks import StepSeed
+from segattn.checkpoint import AtomicCheckpointIO
 from segattn.distributed import is_main
 from segattn.runs import Run
 
@@ -68,6 +69,7 @@ def build_trainer(
         sync_batchnorm=world > 1 and syncs_batchnorm(config),
         use_distributed_sampler=False,  # Lightning's would test some images twice
         precision=_LIGHTNING_PRECISION[options["precision"]],  # type: ignore[arg-type]
+        plugins=[AtomicCheckpointIO()],
         logger=loggers or False,
         callbacks=callbacks,
         num_sanity_val_steps=0,
@@ -81,14 +83,15 @@ def build_trainer(
 def syncs_batchnorm(config: dict[str, Any]) -> bool:
     """Whether several devices normalise a batch as one would; torch can on a GPU alone."""
     options = config["trainer"]
-    if options["sync_batchnorm"] and options["accelerator"] != "gpu":
+    if not options["sync_batchnorm"] or options["accelerator"] == "gpu":
+        return bool(options["sync_batchnorm"])
+    if is_main():
         warnings.warn(
             "trainer.sync_batchnorm has no effect on a CPU: each process normalises its own share "
             "of a batch",
             stacklevel=2,
         )
-        return False
-    return bool(options["sync_batchnorm"])
+    return False
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Loaders: which sample, in which order, with which augmentation, all from one seed."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytorch_lightning as pl
@@ -30,24 +30,30 @@ class EpochSampler(Sampler[tuple[int, int]]):
         batch_size: Of a step, all processes together; a multiple of `world`.
         rank: Of this process.
         world: Number of processes.
+        epoch: Asked when an iteration starts. Lightning's set_epoch() would come too late for the
+            first epoch after a resume, when workers have taken the order already:
+            https://github.com/Lightning-AI/pytorch-lightning/issues/21938
     """
 
     def __init__(
-        self, num_samples: int, *, seed: int, batch_size: int = 1, rank: int = 0, world: int = 1
+        self,
+        num_samples: int,
+        *,
+        seed: int,
+        epoch: Callable[[], int],
+        batch_size: int = 1,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.used = num_samples // batch_size * batch_size
-        self.num_samples, self.seed, self.epoch = num_samples, seed, 0
+        self.num_samples, self.seed, self.epoch = num_samples, seed, epoch
         self.rank, self.world = rank, world
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this too."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return self.used // self.world
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        key = self.seed * _MIX + self.epoch
+        key = self.seed * _MIX + self.epoch()
         order = torch.randperm(self.num_samples, generator=torch.Generator().manual_seed(key))
         for index in order[: self.used][self.rank :: self.world].tolist():
             yield index, (key * _MIX + index) % 2**63
@@ -222,14 +228,26 @@ class SegmentationData(pl.LightningDataModule):
             )
         rank, world = self._rank_and_world()
         sampler = EpochSampler(
-            len(samples), seed=self.seed, batch_size=self.batch_size, rank=rank, world=world
+            len(samples),
+            seed=self.seed,
+            epoch=self.epoch,
+            batch_size=self.batch_size,
+            rank=rank,
+            world=world,
         )
-        if self.trainer is not None:
-            # current_epoch is still 0 here after a resume with workers:
-            # https://github.com/Lightning-AI/pytorch-lightning/issues/21938
-            progress: Any = self.trainer.fit_loop.epoch_progress.current
-            sampler.set_epoch(progress.processed)
         return self._loader(samples, self.batch_size // world, sampler=sampler)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps; images that do not fill a batch are left out."""
+        return len(self.source("train").names) // self.batch_size
+
+    def epoch(self) -> int:
+        """Epochs that the training has done, also right after a resume; 0 without a trainer."""
+        if self.trainer is None:
+            return 0
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
+        return int(progress.processed)
 
     def _rank_and_world(self) -> tuple[int, int]:
         if self.trainer is None:

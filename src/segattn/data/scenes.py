@@ -100,10 +100,9 @@ class Scenes(Source):
     def _draw_into(self, folder: Path) -> None:
         height, width = self._size
         shape = (len(self.names), height, width)
-        create = np.lib.format.open_memmap
-        images = create(folder / "image.npy", mode="w+", dtype=np.uint8, shape=(*shape, 3))
-        labels = create(folder / "label.npy", mode="w+", dtype=np.uint8, shape=shape)
-        instances = create(folder / "instances.npy", mode="w+", dtype=np.int16, shape=shape)
+        images = _create(folder / "image.npy", dtype=np.uint8, shape=(*shape, 3))
+        labels = _create(folder / "label.npy", dtype=np.uint8, shape=shape)
+        instances = _create(folder / "instances.npy", dtype=np.int16, shape=shape)
         indices = track(range(len(self.names)), description=f"drawing {self._folder.name}")
         for index in indices:
             scene = street.draw_scene(
@@ -113,3 +112,21 @@ class Scenes(Source):
             instances[index] = scene.instances
         for array in (images, labels, instances):
             array.flush()
+
+
+def _create(path: Path, *, dtype: type, shape: tuple[int, ...]) -> np.memmap:
+    """A new array on the disk, which has all of its space from the start.
+
+    Else a disk that fills up would end the process by a signal (SIGBUS) and without a word.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    try:
+        with path.open("r+b") as file:
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        raise ValueError(
+            f"cannot write the scenes to {path.parent.parent} ({error.strerror}); free some space, "
+            f"or set data.root to another disk"
+        ) from error
+    return array
