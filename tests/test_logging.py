@@ -6,11 +6,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from fake_wandb import fake_wandb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import tiny_config
 
 from segattn.config import resolve_config
-from segattn.logging import build_loggers, wandb_facts
+from segattn.logging import build_loggers, close_loggers, wandb_facts
+from segattn.publish import run_id
 from segattn.runs import Run
 from segattn.task import SegmentationTask
 from segattn.train import train
@@ -137,3 +139,15 @@ def test_seeds_of_a_head_share_a_group(tmp_path):
     assert first["group"] == second["group"] == "default-fcn-resnet18-scenes"
     assert first["name"] != second["name"]
     assert first["tags"] == ["default", "fcn"]
+
+
+def test_run_of_a_sweep_keeps_the_id_that_its_agent_gave_it(tmp_path, monkeypatch):
+    """So that publishing it later completes that run and makes no second one."""
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep")
+    monkeypatch.setenv("WANDB_RUN_ID", "agents-id")
+    run = Run(tmp_path / "run")
+    run.path.mkdir()
+    config = tiny_config(tmp_path, "logger=wandb", "logger.mode=online")
+    with fake_wandb(monkeypatch, tmp_path / "home") as server:
+        close_loggers(build_loggers(config, run), failed=False)
+        assert [*server.runs] == [run_id(run)] == ["agents-id"]

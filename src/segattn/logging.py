@@ -137,15 +137,18 @@ _BUILD: dict[str, Callable[[dict[str, Any], Run], list[Logger]]] = {
 def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> WandbLogger:
     import wandb
 
+    folder = wandb_folder(run)
     logger = WandbLogger(
         project=config["logger"]["project"],
-        id=wandb_id(wandb_folder(run), config),
+        id=wandb_id(folder, config),
         **wandb_facts(config),
         save_dir=str(run.path),
         offline=offline,
         config=config,
         settings=wandb.Settings(init_timeout=_INIT_SECONDS),
     )
+    # an agent of a sweep names its runs itself, and W&B drops our id
+    _keep_id(folder, logger.experiment.id)
     # Lightning counts in trainer/global_step; heads are compared by epoch
     logger.experiment.define_metric("*", step_metric="epoch")
     if offline:
@@ -187,10 +190,13 @@ def wandb_id(folder: Path, config: dict[str, Any]) -> str:
     """
     path = folder / "id.txt"
     if not path.exists():
-        with atomic_path(path) as draft:
-            name = f"{config['experiment']}-{config['name']}-{secrets.token_hex(4)}"
-            draft.write_text(name, encoding="utf-8")
+        _keep_id(folder, f"{config['experiment']}-{config['name']}-{secrets.token_hex(4)}")
     return path.read_text(encoding="utf-8")
+
+
+def _keep_id(folder: Path, identity: str) -> None:
+    with atomic_path(folder / "id.txt") as draft:
+        draft.write_text(identity, encoding="utf-8")
 
 
 def close_loggers(loggers: list[Logger], *, failed: bool) -> None:
