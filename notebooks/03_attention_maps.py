@@ -64,8 +64,9 @@ HTML(attention_explorer.figures_of(RUNS, "full"))
 # %% [markdown]
 # ## Any pixel
 #
-# Move the sliders. A run with a checkpoint answers for every pixel, one without for the nearest of
-# those it keeps. Without `ipywidgets` one more image stands here instead.
+# Click at the image, or move the sliders. A run with a checkpoint answers for every pixel, one
+# without for the nearest of those it keeps. Channel attention is the same for every pixel. Without
+# `ipywidgets` and `ipyevents` one more image stands here instead.
 
 # %%
 attention_explorer.explore(RUNS)

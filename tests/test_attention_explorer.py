@@ -1,13 +1,19 @@
+import io
+from pathlib import Path
+
+import ipyevents
 import jupytext
 import numpy as np
 import pytest
 from nbclient import NotebookClient
+from PIL import Image
 from tiny import EXPERIMENTS, tiny_config
 
 from segattn.analysis import attention_explorer
 from segattn.runs import Run
 from segattn.train import train
 
+FIXTURE = Path(__file__).parent / "fixture" / "runs"
 NOTEBOOK = EXPERIMENTS.parent / "notebooks" / "03_attention_maps.py"
 
 
@@ -47,33 +53,82 @@ def test_folder_without_attention_says_what_to_run(tmp_path):
         attention_explorer.attention_runs(tmp_path)
 
 
-def test_sliders_show_the_pixel_they_stand_at(finished, monkeypatch):
-    widgets = pytest.importorskip("ipywidgets")
-    shown, views = [], []
+@pytest.fixture
+def explorer(monkeypatch):
+    """Of runs what `explore` displays: the picture, controls by name, clicks, and the views."""
+    views, clicks = [], []
+
+    class Recorded(ipyevents.Event):
+        def __init__(self, **options):
+            super().__init__(**options)
+            clicks.append(self)
 
     def fake_display(content, display_id=False):
-        shown.append(content)
+        views.append(content)
         return type("View", (), {"update": staticmethod(views.append)})
 
+    monkeypatch.setattr(ipyevents, "Event", Recorded)
     monkeypatch.setattr(attention_explorer, "display", fake_display)
-    attention_explorer.explore([finished])
-    box, first = shown
-    assert isinstance(box, widgets.VBox)
+
+    def start(runs):
+        attention_explorer.explore(runs)
+        picture, controls = views.pop(0).children
+        return picture, {c.description: c for c in controls.children}, clicks[0], views
+
+    return start
+
+
+def test_sliders_show_the_pixel_they_stand_at(finished, explorer):
+    picture, controls, _, views = explorer([finished])
+    assert [c.max for c in list(controls.values())[1:]] == [1, 63, 95]
+    assert controls["run"].value == finished
+    before = picture.value
+    controls["row"].value = 63 - controls["row"].value
+    first, view = views
     assert first.data.count("<img") == 2
-    run, image, row, column = box.children
-    assert (run.value, image.max, row.max, column.max) == (finished, 1, 63, 95)
-    row.value = 63 - row.value
-    (view,) = views
     assert view.data != first.data
+    assert picture.value != before
 
 
-def test_without_ipywidgets_the_kept_pixels_stand_there(finished, monkeypatch):
+def click(event, x, y):
+    """As the browser tells it."""
+    content = {"event": "click", "dataX": x, "dataY": y}
+    data = {"method": "custom", "content": content}
+    event._handle_msg({"content": {"data": data}, "buffers": []})
+
+
+def test_click_asks_about_the_pixel_under_it_once(finished, explorer):
+    picture, controls, event, views = explorer([finished])
+    assert (event.source, event.watched_events) == (picture, ["click"])
+    click(event, x=70, y=20)
+    assert (controls["row"].value, controls["column"].value) == (20, 70)
+    assert len(views) == 2  # the first, and one for both sliders
+    expected = attention_explorer.pixel_view(finished, image=0, row=20, column=70)
+    assert views[-1].data == expected
+    shown = np.asarray(Image.open(io.BytesIO(picture.value)).convert("RGB"))
+    assert shown.shape == (64, 96, 3)
+    assert (shown[20, [67, 73]] == 255).all()  # the ring
+    controls["column"].value = 5
+    assert len(views) == 3
+    click(event, x=96, y=64)  # a browser rounds up
+    assert (controls["row"].value, controls["column"].value) == (63, 95)
+
+
+def test_first_run_is_one_whose_attention_differs_by_pixel(explorer):
+    runs = attention_explorer.attention_runs(FIXTURE)
+    assert runs[0].config["head"]["name"] == "channel_nl"
+    _, controls, _, _ = explorer(runs)
+    assert controls["run"].value.config["head"]["name"] == "spatial_nl"
+
+
+@pytest.mark.parametrize("name", ["ipywidgets", "ipyevents"])
+def test_without_widgets_the_kept_pixels_stand_there(finished, monkeypatch, name):
     shown = []
-    monkeypatch.setattr(attention_explorer, "find_spec", lambda name: None)
+    monkeypatch.setattr(attention_explorer, "find_spec", lambda asked: asked != name or None)
     monkeypatch.setattr(attention_explorer, "display", shown.append)
     attention_explorer.explore([finished])
     (page,) = shown
-    assert "No sliders: pip install ipywidgets" in page.data
+    assert f"Nothing to click at: pip install {name}." in page.data
     assert page.data.count("<img") == 2
 
 

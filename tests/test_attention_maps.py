@@ -249,6 +249,18 @@ def test_figures_show_every_block(tmp_path, head, num_pixels):
         assert figure_pixels(figure).std() > 10
 
 
+@pytest.mark.parametrize("pixel", [(0, 0), (0, 43), (29, 0), (29, 43)])
+def test_number_of_a_pixel_stays_inside_its_panel(pixel):
+    attention = {"b/gamma": np.float32(1), "b/rows": np.ones((1, 1, 4, 6)), "stride": np.int64(8)}
+    attention["pixels"] = np.array([[pixel]])
+    figure = attention_figure(attention, "b", index=0, image=np.zeros((30, 44, 3), np.uint8))
+    figure_pixels(figure)
+    for axes in figure.axes[:2]:
+        label, panel = axes.texts[0].get_window_extent(), axes.get_window_extent()
+        assert panel.x0 <= label.x0 <= label.x1 <= panel.x1
+        assert panel.y0 <= label.y0 <= label.y1 <= panel.y1
+
+
 def test_spatial_panel_shows_the_map_where_it_is(tmp_path):
     """A map that is one in a corner cell colours that corner of the panel and leaves the rest."""
     rows = np.zeros((1, 1, 4, 6), dtype=np.float16)

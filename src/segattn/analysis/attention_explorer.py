@@ -1,5 +1,6 @@
-"""The attention of finished runs in a notebook: figures, and sliders that ask about any pixel."""
+"""The attention of finished runs in a notebook: figures, and an image to ask about any pixel."""
 
+import io
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
@@ -11,6 +12,7 @@ import pandas as pd
 import torch
 from IPython.display import HTML, display
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from segattn.analysis import html
 from segattn.analysis.attention_figures import attention_figure, block_names
@@ -86,37 +88,73 @@ def figures_of(runs: Sequence[Run], kind: Kind, *, index: int = 0) -> str:
 
 
 def explore(runs: Sequence[Run]) -> None:
-    """Display sliders for run, image, row and column, and what that pixel attends to.
+    """Display an image to click at, sliders that do the same, and what the chosen pixel attends to.
 
-    Without ipywidgets the last image of the first run stands there, with the pixels that it keeps.
+    Without ipywidgets and ipyevents an image stands there with the pixels that its run keeps.
 
     Args:
-        runs: From `attention_runs`. A run with a checkpoint answers for any pixel, and one without
-            for the nearest of those it keeps.
+        runs: From `attention_runs`. Those whose attention differs from pixel to pixel come first.
+            A run with a checkpoint answers for any pixel, and one without for the nearest of
+            those it keeps.
     """
-    if find_spec("ipywidgets") is None:
-        display(HTML(html.paragraph("No sliders: pip install ipywidgets.") + still(runs[0])))
+    runs = sorted(runs, key=lambda run: not _differs_by_pixel(run.attention()))
+    if missing := [name for name in ("ipywidgets", "ipyevents") if find_spec(name) is None]:
+        advice = f"Nothing to click at: pip install {' '.join(missing)}."
+        display(HTML(html.paragraph(advice) + still(runs[0])))
         return
+    import ipywidgets as widgets
+    from ipyevents import Event
+
+    controls = _controls(runs)
+    place = dict(zip(("run", "image", "row", "column"), controls, strict=True))
+    picture = widgets.Image(value=_picture(**_values(place)), layout={"width": "28rem"})
+    display(widgets.HBox([picture, widgets.VBox(controls)], layout={"flex_flow": "row wrap"}))
+    view = display(HTML(pixel_view(**_values(place))), display_id=True)
+
+    def update(_: Any = None) -> None:
+        picture.value = _picture(**_values(place))
+        view.update(HTML(pixel_view(**_values(place))))
+
+    def click(event: dict[str, Any]) -> None:
+        for name, key in (("row", "dataY"), ("column", "dataX")):
+            place[name].unobserve(update, "value")  # one answer, when both have moved
+            place[name].value = event[key]
+            place[name].observe(update, "value")
+        update()
+
+    for control in controls:
+        control.observe(update, "value")
+    Event(source=picture, watched_events=["click"]).on_dom_event(click)
+
+
+def _controls(runs: Sequence[Run]) -> list[Any]:
+    """A choice of the run, and sliders for image, row and column; at a pixel that is kept."""
     import ipywidgets as widgets
 
     count, height, width = runs[0].examples()["images"].shape[:3]
     row, column = runs[0].attention()["pixels"][0, 0].tolist()
     places = {"image": (count, 0), "row": (height, row), "column": (width, column)}
+    names = {"/".join(run.path.parts[-2:]): run for run in runs}
     sliders = [
         widgets.IntSlider(start, 0, stop - 1, description=name, continuous_update=False)
         for name, (stop, start) in places.items()
     ]
-    names = {"/".join(run.path.parts[-2:]): run for run in runs}
-    controls = [widgets.Dropdown(options=names, description="run"), *sliders]
-    display(widgets.VBox(controls))
-    view = display(HTML(pixel_view(runs[0], image=0, row=row, column=column)), display_id=True)
+    return [widgets.Dropdown(options=names, description="run"), *sliders]
 
-    def update(_: Any) -> None:
-        run, image, row, column = (control.value for control in controls)
-        view.update(HTML(pixel_view(run, image=image, row=row, column=column)))
 
-    for control in controls:
-        control.observe(update, "value")
+def _values(controls: dict[str, Any]) -> dict[str, Any]:
+    return {name: control.value for name, control in controls.items()}
+
+
+def _picture(run: Run, image: int, row: int, column: int) -> bytes:
+    """PNG of an example image with a ring around a pixel."""
+    shown = Image.fromarray(run.examples()["images"][image])
+    radius = max(3, shown.width // 60)
+    for size, colour in ((radius + 1, "black"), (radius, "white")):
+        ImageDraw.Draw(shown).circle((column, row), size, outline=colour)
+    buffer = io.BytesIO()
+    shown.save(buffer, format="png")
+    return buffer.getvalue()
 
 
 def still(run: Run) -> str:
@@ -196,3 +234,8 @@ def _classes(run: Run, label: NDArray[np.uint8], pixels: NDArray[np.int64]) -> l
 
 def _kind(attention: Arrays, block: str) -> Kind:
     return next(kind for key, kind in _KEYS.items() if f"{block}/{key}" in attention)
+
+
+def _differs_by_pixel(attention: Arrays) -> bool:
+    """Channel attention is the same wherever one looks."""
+    return any(_kind(attention, block) != "channel" for block in block_names(attention))

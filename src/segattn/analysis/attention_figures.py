@@ -226,8 +226,11 @@ def _show_image(axes: Axes, image: NDArray[np.uint8], pixels: NDArray[np.int64])
 def _mark(axes: Axes, pixel: NDArray[np.int64], text: str) -> None:
     box = {"boxstyle": "circle,pad=0.15", "fc": "white", "ec": "black", "lw": 0.8}
     axes.plot(pixel[1], pixel[0], "o", ms=4, mfc="white", mec="black", mew=0.8)
+    # beside the pixel, and inside the picture
+    right, top = pixel[1] > 0.9 * max(axes.get_xlim()), pixel[0] < 0.15 * max(axes.get_ylim())
+    aside = (-10 if right else 6, -12 if top else 6)
     axes.annotate(
-        text, (pixel[1], pixel[0]), xytext=(6, 6), textcoords="offset points", bbox=box, fontsize=7
+        text, (pixel[1], pixel[0]), xytext=aside, textcoords="offset points", bbox=box, fontsize=7
     )
 
 
