@@ -1,9 +1,12 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from simulated_runs import edit_result, simulate, write_run, write_unfinished
 
-from segattn.analysis import catalogue, compare, display, tables, text
+from segattn.analysis import catalogue, compare, display, html, tables, text
 from segattn.analysis.measures import measures
 from segattn.metrics import write_table
 from segattn.runs import Run, load_runs
@@ -144,6 +147,20 @@ def test_provenance_states_how_the_numbers_were_made(comparison):
     for fact in ("12 finished runs", "seeds 0, 1, 2", "40 images", "32-true", "device cpu"):
         assert fact in lines
     assert "steps 50" in lines
+
+
+def test_setting_that_is_off_is_not_called_unknown():
+    runs = load_runs(Path(__file__).parent / "fixture" / "runs")
+    lines = "\n".join(text.provenance(compare(runs), folder=Path("runs")))
+    assert "weights none" in lines
+    assert "unknown" not in lines
+
+
+def test_text_of_a_table_stands_left_and_intervals_stay_whole_also_in_a_notebook():
+    markup = html.table(pd.DataFrame({"claim": ["a claim " * 9], "points": ["-2.77 [-13.86, +8]"]}))
+    first, second = re.findall(r"<td (.*?)>", markup)
+    assert first == second == 'style="text-align: left; white-space: nowrap"'
+    assert re.search(r'<div class="long" style="white-space: normal[^>]*>a claim', markup)
 
 
 @pytest.mark.parametrize(("name", "warned"), [("scenes", True), ("camvid", False)])

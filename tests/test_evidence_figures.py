@@ -1,5 +1,7 @@
 """The figures show the numbers of their tables, and say where there is none."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from segattn.analysis import compare, evidence_figures, tables
 from segattn.analysis.curves import size_curve
 from segattn.runs import load_runs
 
+FIXTURE = Path(__file__).parent / "fixture" / "runs"
 LARGE, THIN = "large(channel_nl) - large(spatial_nl) > 0", "thin(fla) - thin(danet) > -1"
 
 
@@ -37,6 +40,15 @@ def test_size_curves_draw_the_values_and_the_differences_of_every_head(compariso
             np.testing.assert_array_equal(line.get_ydata(), rows[column])
     assert "fcn" not in curves_of(right)
     assert right.get_ylabel() == "IoU minus that of fcn [points]"
+
+
+def test_band_wider_than_iou_can_be_does_not_stretch_the_axis():
+    runs = load_runs(FIXTURE)
+    low = size_curve(compare(runs))["low95"].min()
+    assert low < -10  # of two seeds
+    left, _ = evidence_figures.size_curves(compare(runs)).axes
+    bottom, top = left.get_ylim()
+    assert -5 < bottom < top < 105
 
 
 def test_size_curves_have_bands_size_edges_and_ticks_in_cells(comparison):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from segattn.analysis.remote import RunsError
 from segattn.analysis.verdict_tables import conditions, verdicts_of
 from segattn.runs import load_runs
 
+FIXTURE = Path(__file__).parent / "fixture" / "runs"
 H2 = "small_or_thin(spatial_nl) - small_or_thin(channel_nl) > 0"
 
 
@@ -33,6 +36,11 @@ def test_the_first_condition_that_the_heads_allow_is_chosen(comparison, tmp_path
     alone = compare(load_runs(simulate(tmp_path / "alone", heads={"fla": {}}, seeds=(0,))))
     with pytest.raises(RunsError, match=r"which are fla\. Run `make ablation`"):
         steps.choose(alone)
+
+
+def test_condition_without_enough_objects_is_passed_over():
+    few_large = compare(load_runs(FIXTURE))
+    assert steps.choose(few_large).text == H2
 
 
 def test_objects_come_from_the_table_of_the_head(comparison):

@@ -48,6 +48,7 @@ def size_curves(comparison: Comparison, *, classes: ClassSet = "all") -> Figure:
         for head, rows in shown.groupby("head", sort=False):
             _curve(axes, rows, column=column, prefix=prefix, head=str(head))
         _size_axis(axes, shown, edges=comparison.facts["metric"]["size_edges"])
+    left.set_ylim(*np.clip(left.get_ylim(), -2, 102))  # the t interval of few seeds goes further
     left.set_ylabel("IoU [%]")
     right.set_ylabel(f"IoU minus that of {_reference_name(comparison)} [points]")
     right.axhline(0, color=_GREY, linewidth=0.8, zorder=1)

@@ -12,6 +12,9 @@ from matplotlib.figure import Figure
 
 FIGURE_DPI = 150
 _LONG = 32  # characters; an interval is shorter and must not break
+# in the cells themselves, since a notebook would set all text to the right and break intervals
+_CELL = 'style="text-align: left; white-space: nowrap"'
+_LONG_CELL = 'class="long" style="white-space: normal; min-width: 12rem"'
 
 # The root grows with the window, so that a projector shows large text and the layout stays.
 _STYLE = """
@@ -30,10 +33,9 @@ nav { display: flex; flex-wrap: wrap; gap: .15rem 1.1rem; margin: 1rem 0; font-s
 nav a { padding: .2rem 0; }
 .scroll { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .55rem; text-align: left; white-space: nowrap;
-  border-bottom: 1px solid var(--line); }
+th, td { padding: .35rem .55rem; border-bottom: 1px solid var(--line); }
 th { background: var(--shade); border-bottom: 2px solid var(--soft); }
-.long { white-space: normal; width: 15rem; overflow-wrap: break-word; }
+.long { width: 15rem; overflow-wrap: break-word; }
 tbody tr:hover td { background: var(--shade); }
 img { display: block; max-width: 100%; height: auto; }
 figure { margin: .75rem 0; overflow-x: auto; }
@@ -58,12 +60,15 @@ def table(frame: pd.DataFrame) -> str:
     """A display table that scrolls sideways where the screen is narrow; long text wraps."""
     shown = frame.map(_cell).set_axis([escape(str(name)) for name in frame.columns], axis=1)
     with pd.option_context("display.max_colwidth", None):
-        return f'<div class="scroll">{shown.to_html(index=False, border=0, escape=False)}</div>'
+        markup = shown.to_html(index=False, border=0, escape=False)
+    for tag in ("th", "td"):
+        markup = markup.replace(f"<{tag}>", f"<{tag} {_CELL}>")
+    return f'<div class="scroll">{markup}</div>'
 
 
 def _cell(value: object) -> str:
     text = escape(str(value))
-    return f'<div class="long">{text}</div>' if len(text) > _LONG else text
+    return f"<div {_LONG_CELL}>{text}</div>" if len(text) > _LONG else text
 
 
 def bullets(lines: Iterable[str]) -> str:

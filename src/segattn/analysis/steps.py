@@ -49,19 +49,33 @@ def claims() -> Claims:
 
 
 def choose(comparison: Comparison) -> Condition:
-    """The first condition of a claim whose heads are in the comparison.
+    """The first condition of a claim whose heads are in the comparison, if possible with scores.
 
     Raises:
         RunsError: There is none.
     """
-    for claim in claims().claims:
-        for condition in (*claim.conditions, *claim.extra):
-            if set(condition.heads) <= set(comparison.heads):
-                return condition
-    raise RunsError(
-        f"no claim compares the heads of these runs, which are {', '.join(comparison.heads)}. "
-        "Run `make ablation` for all heads, or write a condition of your own with parse_condition."
-    )
+    known = [
+        condition
+        for claim in claims().claims
+        for condition in (*claim.conditions, *claim.extra)
+        if set(condition.heads) <= set(comparison.heads)
+    ]
+    if not known:
+        raise RunsError(
+            f"no claim compares the heads of these runs, which are {', '.join(comparison.heads)}. "
+            "Run `make ablation` for all heads, or write a condition of your own with "
+            "parse_condition."
+        )
+    return next((condition for condition in known if _has_scores(comparison, condition)), known[0])
+
+
+def _has_scores(comparison: Comparison, condition: Condition) -> bool:
+    """Whether no score is n/a for want of objects."""
+    scores = [
+        contrast(comparison, term.measure)(sample_of(comparison, term).sums)
+        for term in condition.terms
+    ]
+    return bool(np.isfinite(scores).all())
 
 
 def sample_of(comparison: Comparison, term: Term) -> Sample:

@@ -118,7 +118,7 @@ def _listed(records: list[dict[str, Any]]) -> str:
     """`key value, key value`; a key with several values over the records shows them all."""
     return ", ".join(
         f"{key.replace('_', ' ')} "
-        + " / ".join(dict.fromkeys(_plain(record.get(key)) for record in records))
+        + " / ".join(dict.fromkeys(_plain(record.get(key, "unknown")) for record in records))
         for key in records[0]
     )
 
@@ -127,4 +127,4 @@ def _plain(value: object) -> str:
     """A setting as text; a nested one as `key value` pairs."""
     if isinstance(value, dict):
         return " ".join(f"{key} {_plain(item)}" for key, item in value.items())
-    return "unknown" if value is None else str(value)
+    return "none" if value is None else str(value)
