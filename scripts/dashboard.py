@@ -6,14 +6,14 @@ Publish runs first (scripts/publish.py), or log them while they train. Each --sa
 """
 
 import argparse
-import sys
 
+from segattn.commandline import plain_errors
 from segattn.dashboard import build_workspace, save_workspace, workspace_json
 from segattn.login import log_in
 
 
-def main() -> int:
-    """Print or save it; 1 for a user error."""
+def main() -> None:
+    """Print or save it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--dry-run", action="store_true", help="print it as JSON; needs no login")
@@ -23,18 +23,14 @@ def main() -> int:
     parser.add_argument("--experiment", help="show the runs of one experiment alone")
     arguments = parser.parse_args()
     facts = {"project": arguments.project, "experiment": arguments.experiment}
-    try:
+    with plain_errors():
         if arguments.dry_run:
             workspace = build_workspace(entity=arguments.entity or "ENTITY", **facts)
             print(workspace_json(workspace))
         else:
             own = log_in()
             print(save_workspace(build_workspace(entity=arguments.entity or own, **facts)))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

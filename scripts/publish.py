@@ -6,14 +6,14 @@ Start it again at any time: what is there stays as it is, what is new is added.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
+from segattn.commandline import plain_errors
 from segattn.publish import MODES, publish
 
 
-def main() -> int:
-    """Publish, a line per run; 1 for a user error."""
+def main() -> None:
+    """Publish, a line per run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, help="folder with runs of one or more experiments")
     parser.add_argument("--project", help="default: logger.project of each run's config")
@@ -30,7 +30,7 @@ def main() -> int:
         help="numbers alone; pictures hold images of the data set, which its licence must allow",
     )
     arguments = parser.parse_args()
-    try:
+    with plain_errors():
         publish(
             arguments.runs,
             project=arguments.project,
@@ -38,14 +38,7 @@ def main() -> int:
             mode=arguments.mode,
             media=not arguments.no_media,
         )
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return 1
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

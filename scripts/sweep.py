@@ -7,27 +7,23 @@ Then `wandb sweep FILE` makes the sweep, and prints the `wandb agent` command th
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 
+from segattn.commandline import plain_errors
 from segattn.sweep import expand_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def main() -> int:
-    """Print one command per line; 1 for a user error."""
+def main() -> None:
+    """Print one command per line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, help="of experiments/sweep")
     arguments = parser.parse_args()
-    try:
+    with plain_errors():
         for command in expand_sweep(arguments.file, folder=ROOT / "experiments"):
             print(shlex.join(command))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

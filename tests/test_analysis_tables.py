@@ -173,6 +173,7 @@ def test_synthetic_data_is_called_synthetic(tmp_path, name, warned):
 def test_one_seed_is_flagged(tmp_path):
     simulate(tmp_path, heads={"fcn": {}, "fla": {"lamp": 0.1}}, seeds=(4,))
     comparison = compare(load_runs(tmp_path))
+    assert "2 heads, 1 seed each" in text.subject(comparison)
     row = value(tables.differences(comparison), head="fla", measure="thin")
     assert (row["reading"], row["seeds"]) == ("better (one seed)", 1)
     assert any(line.startswith("One seed only: fcn, fla") for line in comparison.notes)

@@ -1,5 +1,7 @@
 """The maps are those of the real attention: applied to its values they give the block's output."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -259,6 +261,19 @@ def test_number_of_a_pixel_stays_inside_its_panel(pixel):
         label, panel = axes.texts[0].get_window_extent(), axes.get_window_extent()
         assert panel.x0 <= label.x0 <= label.x1 <= panel.x1
         assert panel.y0 <= label.y0 <= label.y1 <= panel.y1
+
+
+def test_names_of_neighbouring_channels_do_not_overlap(tmp_path):
+    images = make_images(1)
+    attention = collect_attention(make_task(tmp_path, "danet"), images, pixels=np.array([[[5, 5]]]))
+    channels, block = attention["block.channel/channels"][0], "block.channel"
+    attention[f"{block}/shown"][0, :, 0] = channels[: len(attention[f"{block}/shown"][0])]
+    figure = attention_figure(attention, block, index=0, image=images[0].permute(1, 2, 0).numpy())
+    figure_pixels(figure)
+    (axes,) = [axes for axes in figure.axes if axes.get_title().startswith("channel (row)")]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == len(attention[f"{block}/shown"][0]) > 1
+    assert not [1 for a, b in pairwise(boxes) if a.overlaps(b)]
 
 
 def test_spatial_panel_shows_the_map_where_it_is(tmp_path):

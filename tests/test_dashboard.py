@@ -102,9 +102,7 @@ def test_saved_is_what_is_printed(monkeypatch, tmp_path):
 
 def run_script(monkeypatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["dashboard.py", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(ROOT / "scripts" / "dashboard.py"), run_name="__main__")
-    assert stop.value.code == (0 if "--dry-run" in arguments else 1)
+    runpy.run_path(str(ROOT / "scripts" / "dashboard.py"), run_name="__main__")
 
 
 def test_script_prints_without_a_login(monkeypatch, capsys):
@@ -112,11 +110,11 @@ def test_script_prints_without_a_login(monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out)["project"] == "mine"
 
 
-def test_script_wants_a_login_to_save(monkeypatch, tmp_path, capsys):
+def test_script_wants_a_login_to_save(monkeypatch, tmp_path):
     with fake_wandb(monkeypatch, tmp_path):
         monkeypatch.delenv("WANDB_API_KEY")
-        run_script(monkeypatch, "--save")
-    assert "error: nobody is logged in to W&B. Log in with `wandb login`" in capsys.readouterr().err
+        with pytest.raises(SystemExit, match=r"^error: nobody is logged in .*with `wandb login`"):
+            run_script(monkeypatch, "--save")
 
 
 def test_missing_package_is_named(monkeypatch):

@@ -82,9 +82,7 @@ def test_files_and_summary(runs, tmp_path, capsys, monkeypatch):
     # the page itself is made once, in the fixture above: starting a kernel takes seconds
     monkeypatch.setattr(report, "_execute", lambda notebook, folder: EMPTY_NOTEBOOK)
     monkeypatch.setattr(sys, "argv", ["report.py", str(runs), "--out", str(tmp_path)])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(ROOT / "scripts" / "report.py"), run_name="__main__")
-    assert stop.value.code == 0
+    runpy.run_path(str(ROOT / "scripts" / "report.py"), run_name="__main__")
     printed = capsys.readouterr().out
     assert printed.splitlines()[-1] == str(tmp_path / "report.html")
     assert f"fla-9: failed ([bold] {HOSTILE})" in printed.replace("\n", " ")
@@ -130,13 +128,11 @@ def test_experiments_of_one_name_are_refused(two_experiments, tmp_path):
 EMPTY_NOTEBOOK = report.nbformat.v4.new_notebook()
 
 
-def test_script_names_the_command_when_nothing_is_finished(tmp_path, capsys, monkeypatch):
+def test_script_names_the_command_when_nothing_is_finished(tmp_path, monkeypatch):
     write_unfinished(tmp_path / "fcn-0", state="running")
     monkeypatch.setattr(sys, "argv", ["report.py", str(tmp_path)])
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit, match=r"error: .*make ablation"):
         runpy.run_path(str(ROOT / "scripts" / "report.py"), run_name="__main__")
-    assert stop.value.code == 1
-    assert "make ablation" in capsys.readouterr().err
     assert not (tmp_path / "report").exists()
 
 
@@ -190,5 +186,5 @@ def test_runs_of_wandb_are_fetched(tmp_path, monkeypatch):
 
 def test_a_package_without_its_checkout_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "CHECKOUT", tmp_path)
-    with pytest.raises(FileNotFoundError, match="pip install -e"):
+    with pytest.raises(ValueError, match="pip install -e"):
         report.notebook_path()

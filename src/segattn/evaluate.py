@@ -11,6 +11,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from segattn.arguments import check_choice
 from segattn.callbacks import CostMeter, StatusWriter
 from segattn.checkpoint import load_task
 from segattn.config import Config, resolve_config
@@ -173,11 +174,9 @@ def _apply(config: DictConfig, key: str, value: str, *, folder: Path) -> None:
             raise ValueError(f"cannot read {key}={value}; a list is [768,768]") from error
         OmegaConf.update(config, key, parsed)
         return
-    path = folder / key / f"{value}.yaml"
-    if not path.is_file():
-        choices = sorted(file.stem for file in path.parent.glob("*.yaml"))
-        raise ValueError(f"unknown {key} {value!r}; choose one of {choices}")
-    config[key] = OmegaConf.load(path)
+    files = {path.stem: path for path in (folder / key).glob("*.yaml")}
+    check_choice(key, value, files)
+    config[key] = OmegaConf.load(files[value])
 
 
 def _test(

@@ -123,7 +123,12 @@ def _affinity(axes: Axes, maps: Arrays) -> AxesImage:
     shown = _matrix(axes, maps["affinity"])
     own = maps["shown"][:, 0]
     positions = [int(np.flatnonzero(maps["channels"] == channel)[0]) for channel in own]
-    axes.set_yticks(positions, [str(channel) for channel in own], fontsize=8)
+    axes.set_yticks(positions, [""] * len(own))
+    names, free = axes.get_yaxis_transform(), -np.inf
+    for y, channel in sorted(zip(positions, own, strict=True)):
+        place = max(y, free)  # names of rows that lie close stand one below the other
+        axes.text(-0.03, place, channel, transform=names, ha="right", va="center", fontsize=8)
+        free = place + 0.06 * len(maps["channels"])
     axes.set_title("channel (row) attends to channel", fontsize=8)
     return shown
 

@@ -56,8 +56,8 @@ def write_report(runs_folder: Path, out: Path) -> Path:
         Path of report.html, one file that needs no network.
 
     Raises:
-        ValueError: No run is finished, or the runs cannot be compared.
-        FileNotFoundError: The package is not installed from a checkout.
+        ValueError: No run is finished, the runs cannot be compared, or the package is not
+            installed from a checkout.
     """
     folders = experiment_folders(runs_folder)
     if len(folders) <= 1:
@@ -98,11 +98,11 @@ def notebook_path() -> Path:
     """The notebook in the checkout that the package was installed from.
 
     Raises:
-        FileNotFoundError: There is no such checkout.
+        ValueError: There is no such checkout.
     """
     path = CHECKOUT / "notebooks" / "01_compare_heads.py"
     if not path.exists():
-        raise FileNotFoundError(
+        raise ValueError(
             f"the report executes {path}, which does not exist. Install the package from a "
             "checkout of the repository: pip install -e ."
         )

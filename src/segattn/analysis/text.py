@@ -16,7 +16,8 @@ def subject(comparison: Comparison) -> str:
     seeds = {len(sample.seeds) for sample in comparison.samples.values()}
     return (
         f"{facts['data']['title']}: {len(comparison.heads)} heads, "
-        f"{' to '.join(str(n) for n in sorted({min(seeds), max(seeds)}))} seeds each, tested on "
+        f"{' to '.join(str(n) for n in sorted({min(seeds), max(seeds)}))} "
+        f"seed{'s' * (seeds != {1})} each, tested on "
         f"{len(facts['images'])} images."
     )
 
