@@ -35,7 +35,7 @@ from segattn.analysis import (
 from segattn.runs import load_runs
 
 RUNS = report.find_runs_folder()
-comparison = compare(load_runs(RUNS))
+comparison = compare(load_runs(RUNS))  # two heads: load_runs(RUNS, heads=["danet", "fla"])
 HTML(html.paragraph(text.subject(comparison)))
 
 # %% [markdown]

@@ -149,6 +149,25 @@ def test_newest_folder_with_a_result_is_found(tmp_path, monkeypatch):
     assert report.find_runs_folder(tmp_path) == tmp_path / "old"
 
 
+def test_a_folder_of_the_checkout_is_found_from_any_folder(tmp_path, monkeypatch):
+    """Jupyter runs a notebook in notebooks/, not where SEGATTN_RUNS was set."""
+    simulate(tmp_path / "runs" / "one", heads={"fcn": {}}, seeds=(0,), num_images=2)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    monkeypatch.setattr(report, "CHECKOUT", tmp_path)
+    monkeypatch.setenv("SEGATTN_RUNS", "runs/one")
+    assert report.find_runs_folder() == tmp_path / "runs" / "one"
+
+
+def test_heads_can_be_chosen():
+    fixture = ROOT / "tests" / "fixture" / "runs"
+    chosen = load_runs(fixture, heads=["spatial_nl"])
+    assert [run.path.name[:13] for run in chosen] == ["spatial_nl-re"] * 2
+    assert compare(chosen).heads == ["spatial_nl"]
+    with pytest.raises(ValueError, match=r"unknown head of the runs in .*'fla'; .*'channel_nl', "):
+        load_runs(fixture, heads=["spatial_nl", "fla"])
+
+
 def test_a_variable_without_runs_or_with_several_experiments_says_what_to_set(
     tmp_path, monkeypatch
 ):

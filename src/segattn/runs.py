@@ -13,6 +13,7 @@ checkpoints/     last.ckpt
 
 import json
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from segattn.arguments import check_choice
 from segattn.files import atomic_path
 from segattn.metrics.table import read_table
 
@@ -163,17 +165,27 @@ class Run:
         return _read_arrays(self.attention_path)
 
 
-def load_runs(folder: Path) -> list[Run]:
+def load_runs(folder: Path, *, heads: Collection[str] | None = None) -> list[Run]:
     """Every run folder at or below `folder`, sorted by path.
 
+    Args:
+        folder: Of runs.
+        heads: Names of the heads to keep, such as ("danet", "fla"); None keeps all.
+
     Raises:
-        ValueError: `folder` does not exist.
+        ValueError: `folder` does not exist, or has no run of a head of `heads`.
     """
     if not folder.is_dir():
         raise ValueError(f"no such folder of runs: {folder}. Start one with `make ablation`.")
     paths = sorted(path.relative_to(folder) for path in folder.rglob("config.yaml"))
     # W&B keeps a config.yaml of its own inside the run folder
-    return [Run(folder / path.parent) for path in paths if "wandb" not in path.parts]
+    runs = [Run(folder / path.parent) for path in paths if "wandb" not in path.parts]
+    if heads is None:
+        return runs
+    names = [run.config["head"]["name"] for run in runs]
+    for head in heads:
+        check_choice(f"head of the runs in {folder}", head, set(names))
+    return [run for run, name in zip(runs, names, strict=True) if name in heads]
 
 
 def oracle_path(folder: Path, stride: int) -> Path:

@@ -112,8 +112,9 @@ def notebook_path() -> Path:
 def find_runs_folder(root: Path = CHECKOUT / "runs") -> Path:
     """The folder of the experiment to look at, with at least one finished run.
 
-    $SEGATTN_RUNS names it: a folder, or `wandb:ENTITY/PROJECT` with the experiment behind another
-    slash where the project has several. Without it, the one below `root` with the newest result.
+    $SEGATTN_RUNS names it: a folder, also one of the checkout, or `wandb:ENTITY/PROJECT` with the
+    experiment behind another slash where the project has several. Without it, the one below `root`
+    with the newest result.
 
     Raises:
         RunsError: There is no finished run, or there are several experiments to choose from.
@@ -130,7 +131,9 @@ def find_runs_folder(root: Path = CHECKOUT / "runs") -> Path:
         return max(results, key=lambda path: path.stat().st_mtime).parents[1]
     if given.startswith(remote.PREFIX):
         return _one_experiment(remote.fetch_runs(given), given=given)
-    return _one_experiment(Path(given), given=given)
+    # a notebook runs in its own folder, not in that of the shell
+    folder = Path(given) if Path(given).is_dir() else CHECKOUT / given
+    return _one_experiment(folder, given=given)
 
 
 def _one_experiment(folder: Path, *, given: str) -> Path:
