@@ -1,7 +1,5 @@
 """The maps are those of the real attention: applied to its values they give the block's output."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ from tiny import tiny_config
 from tiny_checkpoint import write_checkpoint
 
 from segattn import block_maps
-from segattn.analysis.attention_figures import attention_figure, block_names
+from segattn.analysis.attention_figures import block_names
 from segattn.attention_maps import (
     attention_pictures,
     choose_pixels,
@@ -26,7 +24,6 @@ from segattn.block_maps import (
 from segattn.checkpoint import load_task
 from segattn.heads import HEADS
 from segattn.heads.blocks import ChannelBlock, FullBlock, SpatialBlock
-from segattn.pictures import figure_pixels
 from segattn.runs import Run
 from segattn.train import train
 
@@ -233,63 +230,6 @@ def test_pixel_outside_the_image_is_refused(tmp_path, pixel):
     task = make_task(tmp_path, "spatial_nl")
     with pytest.raises(ValueError, match=rf"pixel \({pixel[0]}, {pixel[1]}\).*44 x 60"):
         collect_attention(task, make_images(1), pixels=np.array([[pixel]]))
-
-
-@pytest.mark.parametrize("head", ["danet", "fla"])
-@pytest.mark.parametrize("num_pixels", [1, 4])
-def test_figures_show_every_block(tmp_path, head, num_pixels):
-    task, images = make_task(tmp_path, head), make_images(1)
-    pixels = np.array([[[5, 5], [40, 50], [20, 30], [9, 2]][:num_pixels]])
-    attention = collect_attention(task, images, pixels=pixels)
-    for block in block_names(attention):
-        figure = attention_figure(
-            attention, block, index=0, image=images[0].permute(1, 2, 0).numpy(), titles=()
-        )
-        assert figure.texts[0].get_text() == f"{block}, gamma +0.500"
-        boxes = [axes.get_position() for axes in figure.axes]
-        assert all(0 <= box.x0 < box.x1 <= 1 and 0 <= box.y0 < box.y1 <= 1 for box in boxes)
-        assert figure_pixels(figure).std() > 10
-
-
-@pytest.mark.parametrize("pixel", [(0, 0), (0, 43), (29, 0), (29, 43)])
-def test_number_of_a_pixel_stays_inside_its_panel(pixel):
-    attention = {"b/gamma": np.float32(1), "b/rows": np.ones((1, 1, 4, 6)), "stride": np.int64(8)}
-    attention["pixels"] = np.array([[pixel]])
-    figure = attention_figure(attention, "b", index=0, image=np.zeros((30, 44, 3), np.uint8))
-    figure_pixels(figure)
-    for axes in figure.axes[:2]:
-        label, panel = axes.texts[0].get_window_extent(), axes.get_window_extent()
-        assert panel.x0 <= label.x0 <= label.x1 <= panel.x1
-        assert panel.y0 <= label.y0 <= label.y1 <= panel.y1
-
-
-def test_names_of_neighbouring_channels_do_not_overlap(tmp_path):
-    images = make_images(1)
-    attention = collect_attention(make_task(tmp_path, "danet"), images, pixels=np.array([[[5, 5]]]))
-    channels, block = attention["block.channel/channels"][0], "block.channel"
-    attention[f"{block}/shown"][0, :, 0] = channels[: len(attention[f"{block}/shown"][0])]
-    figure = attention_figure(attention, block, index=0, image=images[0].permute(1, 2, 0).numpy())
-    figure_pixels(figure)
-    (axes,) = [axes for axes in figure.axes if axes.get_title().startswith("channel (row)")]
-    boxes = [text.get_window_extent() for text in axes.texts]
-    assert len(boxes) == len(attention[f"{block}/shown"][0]) > 1
-    assert not [1 for a, b in pairwise(boxes) if a.overlaps(b)]
-
-
-def test_spatial_panel_shows_the_map_where_it_is(tmp_path):
-    """A map that is one in a corner cell colours that corner of the panel and leaves the rest."""
-    rows = np.zeros((1, 1, 4, 6), dtype=np.float16)
-    rows[0, 0, 3, 5] = 1
-    attention = {"pixels": np.array([[[2, 2]]]), "stride": np.array(8)}
-    attention |= {"b/gamma": np.float32(1), "b/rows": rows}
-    figure = attention_figure(attention, "b", index=0, image=np.zeros((30, 44, 3), np.uint8))
-    panel = figure.axes[1]
-    overlay = panel.images[1]
-    assert list(overlay.get_extent()) == [0, 48, 32, 0]
-    assert panel.get_xlim() == (0, 44)
-    assert panel.get_ylim() == (30, 0)
-    assert overlay.get_array().argmax() == 23
-    assert panel.get_title().startswith("1, half of it in 4.2% of the image")
 
 
 def test_run_keeps_attention_and_gives_pictures(finished):
