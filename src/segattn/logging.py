@@ -7,8 +7,10 @@ import json
 import os
 import secrets
 import socket
+import warnings
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +23,9 @@ from segattn.runs import Run, nan_to_none
 
 _DEFAULT_SERVER = "https://api.wandb.ai"
 _INIT_SECONDS = 20  # W&B would wait 90 for a server that accepts and does not answer
+# W&B would wait for ever, and a grid with it; pictures of a run need seconds, and publish.py sends
+# what was cut off. WANDB_FINISH_TIMEOUT is for slower lines.
+_FINISH_SECONDS = 60
 
 
 class JsonlLogger(Logger):
@@ -52,6 +57,54 @@ class JsonlLogger(Logger):
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
         """Nothing: config.yaml holds them."""
+
+
+class TolerantWandbLogger(WandbLogger):
+    """W&B's logger; neither its errors nor a server that is gone stop a run.
+
+    Attributes:
+        broken: It failed, as when W&B's service process died. It logs no more then: what W&B has
+            is a beginning without gaps, which `segattn.publish` completes.
+    """
+
+    broken = False
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log them, unless it is broken."""
+        self._attempt(super().log_metrics, metrics, step)
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        """Log them, unless it is broken."""
+        self._attempt(super().log_hyperparams, params)
+
+    def _attempt(self, log: Callable[..., None], *arguments: Any) -> None:
+        if self.broken:
+            return
+        try:
+            log(*arguments)
+        except Exception as error:  # of W&B: segattn computes nothing here
+            self.broken = True
+            text = f"W&B failed, and the run goes on without it: {type(error).__name__}: {error}"
+            warnings.warn(text, stacklevel=3)
+
+    def close(self, *, failed: bool) -> None:
+        """End W&B's run, in a bounded time, and say if it did not take everything."""
+        import wandb
+
+        try:
+            wandb.finish(exit_code=int(failed))
+            if not self.broken:
+                return
+            reason = "it failed on the way"
+        except (Exception, KeyboardInterrupt) as error:  # Ctrl-C: the user waits no longer
+            reason = str(error) or type(error).__name__
+        print(
+            f"W&B did not take everything ({reason}); the run folder has it, and once the run is "
+            f"done, `python scripts/publish.py {self.save_dir}` completes it",
+            flush=True,
+        )
+        with suppress(Exception, KeyboardInterrupt):
+            wandb.teardown()  # else a service that died shows a traceback when Python ends
 
 
 def resolve_mode(mode: str) -> str:
@@ -134,18 +187,22 @@ _BUILD: dict[str, Callable[[dict[str, Any], Run], list[Logger]]] = {
 }
 
 
-def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> WandbLogger:
+def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> TolerantWandbLogger:
     import wandb
 
     folder = wandb_folder(run)
-    logger = WandbLogger(
+    logger = TolerantWandbLogger(
         project=config["logger"]["project"],
         id=wandb_id(folder, config),
         **wandb_facts(config),
         save_dir=str(run.path),
         offline=offline,
         config=config,
-        settings=wandb.Settings(init_timeout=_INIT_SECONDS),
+        settings=wandb.Settings(
+            init_timeout=_INIT_SECONDS,
+            finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", _FINISH_SECONDS)),
+            finish_timeout_raises=True,
+        ),
     )
     # an agent of a sweep names its runs itself, and W&B drops our id
     _keep_id(folder, logger.experiment.id)
@@ -204,7 +261,5 @@ def close_loggers(loggers: list[Logger], *, failed: bool) -> None:
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.close()  # a picture after the test has opened it again
-        if isinstance(logger, WandbLogger):
-            import wandb
-
-            wandb.finish(exit_code=int(failed))
+        if isinstance(logger, TolerantWandbLogger):
+            logger.close(failed=failed)

@@ -36,8 +36,13 @@ class Scene:
 
 
 def picture_loggers(loggers: Iterable[Logger]) -> list[WandbLogger | TensorBoardLogger]:
-    """Those that show pictures."""
-    return [logger for logger in loggers if isinstance(logger, WandbLogger | TensorBoardLogger)]
+    """Those that show pictures, without a W&B that has failed."""
+    return [
+        logger
+        for logger in loggers
+        if isinstance(logger, WandbLogger | TensorBoardLogger)
+        and not getattr(logger, "broken", False)
+    ]
 
 
 @contextmanager

@@ -48,49 +48,41 @@ def train(config: dict[str, Any]) -> Run:
         ValueError: The folder holds a run with another config, or the data is missing or damaged.
     """
     run = run_folder(config)
+    status = StatusWriter(run, max_epochs=config["trainer"]["max_epochs"])
     if not is_main():
-        return run if run.result is not None else _help(run, config)
+        if run.result is None:
+            _attempt(run, config, status)
+        return run
     with hold(run.lock_path):
         claim(run, config)
         remove_drafts(run.path, run.checkpoint_path.parent)
-        _finish(run, config)
+        _finish(run, config, status)
     return run
 
 
-def _finish(run: Run, config: dict[str, Any]) -> None:
+def _finish(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
     """Do what the run still lacks, and say in status.json how it went."""
-    epochs = config["trainer"]["max_epochs"]
-    status = StatusWriter(run, max_epochs=epochs)
     if run.result is not None:
         if run.status["state"] != "done":  # killed just before it could say so
-            status.write("done", epoch=epochs)
+            status.write("done", epoch=config["trainer"]["max_epochs"])
         print(f"already finished: {run.path}")
         return
     status.write("running")
     try:
-        with explained(run, config):
-            _fit_and_test(run, config, status)
+        _attempt(run, config, status)
     except (KeyboardInterrupt, SystemExit):  # Lightning makes SystemExit of Ctrl-C and SIGTERM
         status.write("interrupted", error="start it again to go on")
         raise
-    except Exception as error:
-        if run.status["state"] != "failed":  # else another process of the run has said why
-            _write_failure(status, error)
-        raise
-    status.write("done", epoch=epochs)
 
 
-def _help(run: Run, config: dict[str, Any]) -> Run:
-    """The part of a process that is not the first: it writes only why it fails."""
-    status = StatusWriter(run, max_epochs=config["trainer"]["max_epochs"])
+def _attempt(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
     try:
         with explained(run, config):
             _fit_and_test(run, config, status)
     except Exception as error:
-        if run.status["state"] != "failed":
+        if run.status["state"] != "failed":  # else another process of the run has said why
             _write_failure(status, error)
         raise
-    return run
 
 
 def _write_failure(status: StatusWriter, error: Exception) -> None:
@@ -155,6 +147,7 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
         )
         write_json(run.result_path, result)
         _log_finished(run, loggers, meter=meter, device=task.device)
+        status.write("done", epoch=config["trainer"]["max_epochs"])  # before waiting for W&B
         failed = False
     finally:
         close_loggers(loggers, failed=failed)
