@@ -1,5 +1,6 @@
 """Publishing: W&B holds what the folders hold, once, however often it is done."""
 
+import collections
 import json
 import shutil
 import subprocess
@@ -175,9 +176,41 @@ def test_upload_that_was_cut_off_goes_on(server, tmp_path):
     (run.path / "wandb" / "published.json").unlink()
     there = server.runs[run_id(run)]
     del there["history"][5:]
-    there["summary"] = {"_step": 4}
+    there["summary"] = dict(collections.ChainMap(*reversed(there["history"])))
     published(tmp_path / "runs")
     assert [values(row) for row in there["history"]] == [pytest.approx(row) for row in rows(run)]
+
+
+def live_rows(run: Run) -> list[dict]:
+    """What a run logs while it trains: two rows of a validated epoch, and pictures in between."""
+    lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+    logged = []
+    for line in lines:
+        line["trainer/global_step"] = line.pop("step")
+        logged.append({key: value for key, value in line.items() if value is not None})
+        if "val/miou" in line:
+            logged.append({"epoch": line["epoch"], "val/scenes": "pictures"})
+    return [row | {"_step": step} for step, row in enumerate(logged)]
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3, 4, 5, 6, 20, 21])
+def test_live_run_whose_server_went_away_is_completed(server, tmp_path, taken):
+    (run,) = copy_runs(tmp_path / "runs", NAMES[0])
+    published(tmp_path / "runs")
+    (run.path / "wandb" / "published.json").unlink()
+    there, live = server.runs[run_id(run)], live_rows(run)
+    assert len(live) == 21
+    there["history"][:] = live[:taken]
+    there["summary"] = dict(collections.ChainMap(*reversed(there["history"])))
+    published(tmp_path / "runs")
+    found: dict = {}
+    for row in there["history"]:
+        found.setdefault(row["epoch"], {}).update(values(row) | {"val/scenes": None})
+    wanted = {row["epoch"]: pytest.approx(row | {"val/scenes": None}) for row in rows(run)}
+    assert found == wanted
+    assert [row["_step"] for row in there["history"]] == list(range(len(there["history"])))
+    whole = sum("train/loss" in row or "test/miou" in row for row in live[:taken])
+    assert len(there["history"]) == taken + len(rows(run)) - whole
 
 
 def test_another_result_reaches_the_same_run(server, tmp_path):

@@ -73,11 +73,12 @@ def log_scenes(
         classes: Names by label.
         palette: Colours by label, for TensorBoard; W&B has its own.
         epoch: As the scores of the moment are logged with.
-        step: Optimizer steps done.
+        step: Optimizer steps done, for TensorBoard.
     """
     if isinstance(logger, WandbLogger):
         images = [_masked(scene, classes) for scene in scenes]
-        logger.experiment.log({key: images, "epoch": epoch, "trainer/global_step": step})
+        # without the step, by which `segattn.publish` tells which rows W&B has
+        logger.experiment.log({key: images, "epoch": epoch})
     else:
         _add_images(logger, {f"{key}/{s.name}": _panel(s, palette) for s in scenes}, step)
 

@@ -1,10 +1,9 @@
 """Finished run folders as runs of W&B: at any time, and as often as one likes.
 
 The run folder is the truth and W&B a view of it, so publishing again must add nothing. Three things
-see to that. A run has one id, kept in its folder. Row k of its history is W&B's step k, and steps
-that the server has are left out; so an upload that was cut off goes on, and a run that was logged
-while it trained is only completed. And what is published where stands in the folder, in
-wandb/published.json, so that nothing is sent twice.
+see to that. A run has one id, kept in its folder. Rows up to those that its summary in W&B tells of
+are left out; so an upload that was cut off goes on, and a run that was logged while it trained is
+only completed. And what is published where stands in the folder, in wandb/published.json.
 """
 
 import hashlib
@@ -195,13 +194,21 @@ def _open_run(folder: Path, target: Target, *, project: str, **facts: Any) -> It
 
 
 def _replay(run: Run, wandb_run: Any) -> None:
-    """Log metrics.jsonl as a live run does."""
+    """Log metrics.jsonl as a live run does, from where W&B's history ends."""
     wandb_run.define_metric("*", step_metric="epoch")
+    there = dict(wandb_run.summary)
     rows = run.metrics().rename(columns={"step": "trainer/global_step"}).to_dict("records")
-    for step, row in enumerate(rows):
-        if step >= wandb_run.starting_step:
-            known = {str(key): value for key, value in row.items() if pd.notna(value)}
-            wandb_run.log(known, step=step, commit=True)
+    for row in rows:
+        known = {str(key): value for key, value in row.items() if pd.notna(value)}
+        if not _is_there(known, there):
+            wandb_run.log(known)
+
+
+def _is_there(row: dict[str, float], summary: dict[str, Any]) -> bool:
+    """W&B's own step cannot tell: in a live run, pictures and half rows have steps of their own."""
+    # the final numbers reach W&B after every row; and of its last row it may have a half
+    place, last = ((v.get("epoch", -1), v.get("trainer/global_step", -1)) for v in (row, summary))
+    return "flops" in summary or place < last or row.items() <= summary.items()
 
 
 def _log_result(run: Run, wandb_run: Any, *, media: bool, changed: bool) -> None:
