@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import threading
+import time
 from collections import defaultdict
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,7 @@ class FakeWandb(ThreadingHTTPServer):
         self.runs: dict[str, dict[str, Any]] = {}
         self.refuse = False  # runs and views
         self.refuse_artifacts = False
+        self.fault: str | None = None  # "silent" or "error" from now on
         self.views: list[dict[str, Any]] = []
         self.lock = threading.Lock()
 
@@ -59,6 +61,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         pass
+
+    def parse_request(self) -> bool:
+        return super().parse_request() and not self._fails()
+
+    def _fails(self) -> bool:
+        fault = self.server.fault
+        if fault == "error":
+            self._body()
+            self._answer({}, status=500)
+        while self.server.fault == "silent":
+            time.sleep(0.1)
+        return fault is not None
 
     def do_GET(self) -> None:
         self._answer({})
