@@ -1,6 +1,5 @@
 """W&B that goes away, or dies, in the middle of a run: the run folder is as without W&B."""
 
-import json
 import os
 import signal
 import subprocess
