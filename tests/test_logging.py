@@ -111,7 +111,7 @@ def test_config_without_the_name_of_a_logger_means_wandb(tmp_path):
     """As of runs made before there was a choice."""
     from omegaconf import OmegaConf
 
-    from segattn.config import Config
+    from segattn.schema import Config
 
     config = tiny_config(tmp_path)
     config["logger"] = {"mode": "disabled", "project": "segattn", "tags": []}

@@ -1,18 +1,17 @@
-"""The config of one run: its schema, its checks, and composing it from `experiments/`.
+"""The config of one run: its checks, and composing it from `experiments/`.
 
-Hydra composes and types what the dataclasses below name. The knobs of a head or a data set are
+Hydra composes and types what `segattn.schema` names. The knobs of a head or a data set are
 checked against their signatures, the one place that states them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from segattn.arguments import check_choice
@@ -23,6 +22,7 @@ from segattn.heads import check_head
 from segattn.inference import build_protocol
 from segattn.metrics import SizeBins
 from segattn.optimizers import OPTIMIZERS, SCHEDULES
+from segattn.schema import Config
 
 CLASS_WEIGHTS = ("none", "inverse_sqrt")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -41,141 +41,15 @@ _NOT_THE_EXPERIMENT = (
 )
 
 
-@dataclass
-class EncoderConfig:
-    """See `segattn.encoders.build_encoder`."""
-
-    name: str = MISSING
-    depth: int = MISSING
-    output_stride: int = MISSING
-    multi_grid: list[int] | None = None
-    weights: str | None = None
-
-
-@dataclass
-class LoaderConfig:
-    """See `segattn.data.datamodule.SegmentationData`."""
-
-    batch_size: int = MISSING
-    eval_batch_size: int = MISSING
-    num_workers: int = MISSING
-    cache: bool = MISSING
-
-
-@dataclass
-class AugmentConfig:
-    """See `segattn.data.transforms.augment`."""
-
-    crop: list[int] | None = None
-    scale: list[float] = field(default_factory=lambda: [1.0, 1.0])
-    flip: float = MISSING
-    jitter: float = MISSING
-
-
-@dataclass
-class OptimizerConfig:
-    """See `segattn.optimizers`."""
-
-    name: str = MISSING
-    lr: float = MISSING
-    weight_decay: float = MISSING
-    momentum: float = MISSING
-    encoder_lr_factor: float = MISSING
-    schedule: str = MISSING
-    warmup: float = MISSING
-
-
-@dataclass
-class LossConfig:
-    """`class_weights` is "none" or "inverse_sqrt", see `segattn.losses`."""
-
-    aux_weight: float = MISSING
-    class_weights: str = MISSING
-
-
-@dataclass
-class MetricConfig:
-    """Bins of objects in cells of `stride` px, see `segattn.metrics`."""
-
-    stride: int = MISSING
-    size_edges: list[float] = MISSING
-    elongation: float = MISSING
-    radius_cells: float = MISSING
-    min_area: int = MISSING
-
-
-@dataclass
-class ProtocolConfig:
-    """See `segattn.inference.Protocol`."""
-
-    name: str = MISSING
-    crop: list[int] | None = None
-    stride: list[int] | None = None
-    scales: list[float] = field(default_factory=lambda: [1.0])
-    flip: bool = False
-    average: str = "logits"
-
-
-@dataclass
-class TrainerConfig:
-    """`precision` is auto, fp32 or bf16; `accelerator` auto, cpu or gpu.
-
-    `devices` counts the processes of a node. Configs of the time before have one of one node.
-    """
-
-    max_epochs: int = MISSING
-    val_every: int = MISSING
-    precision: str = MISSING
-    accelerator: str = MISSING
-    devices: int = 1
-    num_nodes: int = 1
-    sync_batchnorm: bool = True
-
-
-@dataclass
-class LoggerConfig:
-    """`name` is wandb, tensorboard, csv or none; the rest is of W&B, see `segattn.logging`.
-
-    `mode` is auto, online, offline or disabled. Configs of the time before have no name: wandb.
-    """
-
-    name: str = "wandb"
-    mode: str = "auto"
-    project: str = "segattn"
-    tags: list[str] = field(default_factory=list)
-
-
-@dataclass
-class Config:
-    """One run. `head` and `data` hold a name and the knobs of what it names."""
-
-    experiment: str = MISSING
-    name: str = MISSING
-    runs_dir: str = MISSING
-    seed: int = MISSING
-    num_examples: int = MISSING
-    head: dict[str, Any] = MISSING
-    data: dict[str, Any] = MISSING
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    loader: LoaderConfig = field(default_factory=LoaderConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    metric: MetricConfig = field(default_factory=MetricConfig)
-    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
-
-
-ConfigStore.instance().store(name="schema", node=Config)
-
-
 def compose_config(overrides: Sequence[str], *, folder: Path) -> dict[str, Any]:
     """Compose `folder`/train.yaml with Hydra overrides such as "head=fla" into a checked config.
 
     Raises:
         ValueError: A name, type or value that does not compose, or a knob that does not exist.
     """
+    for override in overrides:
+        if override.lstrip("+~").startswith("hydra"):
+            raise ValueError(f"{override!r} has no effect here: Hydra only composes the config")
     with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
         try:
             composed = compose("train", overrides=list(overrides))
@@ -210,6 +84,7 @@ def check_config(config: dict[str, Any]) -> None:
     Raises:
         ValueError: Names the field, the got value and the choices.
     """
+    _check_known(config, Config)
     check_head(**_name_and_knobs(config["head"]))
     check_data(**_name_and_knobs(config["data"]))
     check_choice("optimizer.name", config["optimizer"]["name"], OPTIMIZERS)
@@ -237,6 +112,16 @@ def check_config(config: dict[str, Any]) -> None:
     for key in ("experiment", "name"):
         if "/" in config[key] or config[key].startswith("."):
             raise ValueError(f"{key} must be a plain folder name, got {config[key]!r}")
+
+
+def _check_known(section: dict[str, Any], schema: type, prefix: str = "") -> None:
+    """Hydra lets "+key=value" past the schema."""
+    known = {field.name: field.type for field in fields(schema)}
+    for key, value in section.items():
+        if key not in known:
+            raise ValueError(f"unknown key {prefix}{key}; there are {', '.join(known)}")
+        if isinstance(value, dict) and is_dataclass(known[key]):
+            _check_known(value, cast(type, known[key]), f"{prefix}{key}.")
 
 
 def _check_augment(*, crop: list[int] | None, scale: list[float], **_: float) -> None:

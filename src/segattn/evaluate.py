@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from segattn.arguments import check_choice
 from segattn.callbacks import CostMeter, StatusWriter
 from segattn.checkpoint import load_task
-from segattn.config import Config, resolve_config
+from segattn.config import resolve_config
 from segattn.data.datamodule import SegmentationData
 from segattn.distributed import is_main
 from segattn.evidence import Evidence
@@ -24,6 +24,7 @@ from segattn.imported import read_record
 from segattn.lock import hold
 from segattn.result import build_result, objects_of_training
 from segattn.runs import Run, write_json
+from segattn.schema import Config
 from segattn.task import SegmentationTask
 from segattn.train import build_data, claim, metric_options
 from segattn.trainer import build_trainer, quiet_lightning

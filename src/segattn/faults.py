@@ -42,15 +42,16 @@ def explained(run: Run, config: dict[str, Any]) -> Iterator[None]:
 
 def explain(error: BaseException, run: Run, config: dict[str, Any]) -> str | None:
     """What to do about an error; None if it is not known."""
-    first = str(error).strip().split("\n")[0]
+    first = str(error).strip().split("\n")[0] or type(error).__name__
     if _is_out_of_memory(error):
         return f"out of memory ({first}). {_memory_advice(config)}"
-    if ("DataLoader worker" in first and "is killed" in first) or "Bus error" in str(error):
+    if "DataLoader worker" in first and ("killed" in first or "exited unexpectedly" in first):
         return (
             f"a process of the loader was killed ({first}): the machine is out of memory, or its "
             f"shared memory (/dev/shm) is full. Lower loader.num_workers, or set loader.cache=false"
         )
-    if isinstance(error, pickle.UnpicklingError) or "PytorchStreamReader" in first:
+    broken = isinstance(error, pickle.UnpicklingError | EOFError)
+    if broken or "PytorchStreamReader" in first:
         return (
             f"{run.checkpoint_path} is damaged, or holds more than weights and numbers and so is "
             f"not loaded ({first}). Delete it to start this run from its first epoch"

@@ -119,8 +119,8 @@ def _create(path: Path, *, dtype: type, shape: tuple[int, ...]) -> np.memmap:
 
     Else a disk that fills up would end the process by a signal (SIGBUS) and without a word.
     """
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     try:
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
         with path.open("r+b") as file:
             if hasattr(os, "posix_fallocate"):  # not on macOS
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -111,7 +111,10 @@ def _load_ablation(name: str, *, folder: Path) -> dict[str, Any]:
     if not path.is_file():
         choices = sorted(p.stem for p in path.parent.glob("*.yaml"))
         raise ValueError(f"unknown ablation {name!r}; choose one of {choices}")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
     unknown = set(content) - {"axes", "overrides"}
     if unknown or not content.get("axes"):
         raise ValueError(f"{path} must hold `axes`, and may hold `overrides`; got {set(content)}")

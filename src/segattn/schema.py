@@ -1,0 +1,136 @@
+"""The schema of one run's config: what Hydra composes and types."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class EncoderConfig:
+    """See `segattn.encoders.build_encoder`."""
+
+    name: str = MISSING
+    depth: int = MISSING
+    output_stride: int = MISSING
+    multi_grid: list[int] | None = None
+    weights: str | None = None
+
+
+@dataclass
+class LoaderConfig:
+    """See `segattn.data.datamodule.SegmentationData`."""
+
+    batch_size: int = MISSING
+    eval_batch_size: int = MISSING
+    num_workers: int = MISSING
+    cache: bool = MISSING
+
+
+@dataclass
+class AugmentConfig:
+    """See `segattn.data.transforms.augment`."""
+
+    crop: list[int] | None = None
+    scale: list[float] = field(default_factory=lambda: [1.0, 1.0])
+    flip: float = MISSING
+    jitter: float = MISSING
+
+
+@dataclass
+class OptimizerConfig:
+    """See `segattn.optimizers`."""
+
+    name: str = MISSING
+    lr: float = MISSING
+    weight_decay: float = MISSING
+    momentum: float = MISSING
+    encoder_lr_factor: float = MISSING
+    schedule: str = MISSING
+    warmup: float = MISSING
+
+
+@dataclass
+class LossConfig:
+    """`class_weights` is "none" or "inverse_sqrt", see `segattn.losses`."""
+
+    aux_weight: float = MISSING
+    class_weights: str = MISSING
+
+
+@dataclass
+class MetricConfig:
+    """Bins of objects in cells of `stride` px, see `segattn.metrics`."""
+
+    stride: int = MISSING
+    size_edges: list[float] = MISSING
+    elongation: float = MISSING
+    radius_cells: float = MISSING
+    min_area: int = MISSING
+
+
+@dataclass
+class ProtocolConfig:
+    """See `segattn.inference.Protocol`."""
+
+    name: str = MISSING
+    crop: list[int] | None = None
+    stride: list[int] | None = None
+    scales: list[float] = field(default_factory=lambda: [1.0])
+    flip: bool = False
+    average: str = "logits"
+
+
+@dataclass
+class TrainerConfig:
+    """`precision` is auto, fp32 or bf16; `accelerator` auto, cpu or gpu.
+
+    `devices` counts the processes of a node. Configs of the time before have one of one node.
+    """
+
+    max_epochs: int = MISSING
+    val_every: int = MISSING
+    precision: str = MISSING
+    accelerator: str = MISSING
+    devices: int = 1
+    num_nodes: int = 1
+    sync_batchnorm: bool = True
+
+
+@dataclass
+class LoggerConfig:
+    """`name` is wandb, tensorboard, csv or none; the rest is of W&B, see `segattn.logging`.
+
+    `mode` is auto, online, offline or disabled. Configs of the time before have no name: wandb.
+    """
+
+    name: str = "wandb"
+    mode: str = "auto"
+    project: str = "segattn"
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Config:
+    """One run. `head` and `data` hold a name and the knobs of what it names."""
+
+    experiment: str = MISSING
+    name: str = MISSING
+    runs_dir: str = MISSING
+    seed: int = MISSING
+    num_examples: int = MISSING
+    head: dict[str, Any] = MISSING
+    data: dict[str, Any] = MISSING
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    metric: MetricConfig = field(default_factory=MetricConfig)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+
+
+ConfigStore.instance().store(name="schema", node=Config)
