@@ -188,7 +188,6 @@ _BUILD: dict[str, Callable[[dict[str, Any], Run], list[Logger]]] = {
 
 
 def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> TolerantWandbLogger:
-    import wandb
 
     folder = wandb_folder(run)
     logger = TolerantWandbLogger(
@@ -198,11 +197,7 @@ def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> Tolerant
         save_dir=str(run.path),
         offline=offline,
         config=config,
-        settings=wandb.Settings(
-            init_timeout=_INIT_SECONDS,
-            finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", _FINISH_SECONDS)),
-            finish_timeout_raises=True,
-        ),
+        settings=wandb_settings(),
     )
     # an agent of a sweep names its runs itself, and W&B drops our id
     _keep_id(folder, logger.experiment.id)
@@ -222,6 +217,18 @@ def wandb_folder(run: Run) -> Path:
         os.environ[variable] = str(folder)
     os.environ.setdefault("WANDB_SILENT", "true")
     return folder
+
+
+def wandb_settings(**more: Any) -> Any:
+    """W&B's settings with bounded waits, and `more` of them."""
+    import wandb
+
+    return wandb.Settings(
+        init_timeout=_INIT_SECONDS,
+        finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", _FINISH_SECONDS)),
+        finish_timeout_raises=True,
+        **more,
+    )
 
 
 def wandb_facts(config: dict[str, Any]) -> dict[str, Any]:

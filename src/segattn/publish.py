@@ -23,7 +23,7 @@ from segattn.analysis.comparison import compare
 from segattn.analysis.remote import ARTIFACT_TYPE
 from segattn.arguments import check_choice
 from segattn.files import atomic_path
-from segattn.logging import resolve_mode, wandb_facts, wandb_folder
+from segattn.logging import resolve_mode, wandb_facts, wandb_folder, wandb_settings
 from segattn.login import log_in
 from segattn.media import final_numbers, log_media
 from segattn.runs import Run, load_runs, write_json
@@ -34,7 +34,6 @@ RUN_FILES = ("config.yaml", "status.json", "metrics.jsonl", "result.json", "obje
 COMPARISON_TABLES = ("heads", "differences", "costs")
 """What the artifact of an experiment holds, of `segattn.analysis.catalogue.TIDY`."""
 
-_INIT_SECONDS = 20  # W&B would wait 90 for a server that accepts and does not answer
 _OFFLINE = "Or write files with --mode offline, and upload them later with `wandb sync`."
 
 
@@ -174,13 +173,9 @@ def _open_run(folder: Path, target: Target, *, project: str, **facts: Any) -> It
         mode=target.mode,
         resume="allow" if target.mode == "online" else None,  # offline there is nothing to resume
         dir=str(folder.parent),
-        settings=wandb.Settings(
-            init_timeout=_INIT_SECONDS,
-            # of this moment and machine, not of the training's
-            console="off",
-            disable_git=True,
-            x_disable_meta=True,
-            x_disable_stats=True,
+        # nothing of this moment and machine, which are not the training's
+        settings=wandb_settings(
+            console="off", disable_git=True, x_disable_meta=True, x_disable_stats=True
         ),
         **facts,
     )

@@ -55,6 +55,7 @@ def run_local(cells: Sequence[Cell], show: Show, *, script: Path, jobs: int) -> 
             show(None)
     finally:
         _stop(running)
+        show(None)
 
 
 def _next(queue: list[Cell], show: Show, *, since: float) -> Cell | None:
