@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 from camvid_files import write_camvid
+from tiny import tiny_config
 
 from segattn.data.datamodule import EpochSampler, SegmentationData, collate
 from segattn.data.transforms import augment
+from segattn.task import SegmentationTask
+from segattn.train import train
 
 PLAIN = {"crop": None, "scale": [1.0, 1.0], "flip": 0.0, "jitter": 0.0}
 
@@ -142,3 +145,20 @@ def test_jitter_changes_colours_and_not_the_label():
     assert not torch.equal(image, gradient()[0])
     assert torch.equal(label, gradient()[1])
     assert not torch.equal(image, run(seed=1, jitter=0.4)[0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_takes_the_order_of_each_epoch(tmp_path, monkeypatch, workers):
+    seen, step = [], SegmentationTask.training_step
+
+    def note(self, batch, index):
+        seen.append((self.trainer.current_epoch, batch["name"]))
+        return step(self, batch, index)
+
+    monkeypatch.setattr(SegmentationTask, "training_step", note)
+    config = tiny_config(tmp_path, f"loader.num_workers={workers}")
+    train(config)
+    for number in range(2):
+        sampler = EpochSampler(8, seed=config["seed"], epoch=lambda n=number: n)
+        names = [name for at, names in seen if at == number for name in names]
+        assert names == [f"train-{index:05d}" for index, _ in sampler]

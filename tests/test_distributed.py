@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -135,6 +137,35 @@ def test_two_processes_train_together(tmp_path):
     assert first.result["training"]["steps"] == alone.result["training"]["steps"] == 4
     assert first.metrics().columns.tolist() == alone.metrics().columns.tolist()
     assert first.metrics()["val/miou"].notna().sum() == 2
+
+
+@pytest.mark.slow
+def test_two_processes_resume_to_the_same_bits(tmp_path):
+    """SIGKILL hits the first process alone; the second must not live on beside a new start."""
+    words = tiny_overrides(tmp_path, "head=fla", "trainer.max_epochs=6", *TWO)
+    run_script("train.py", *words, "name=whole")
+    run = Run(tmp_path / "runs/default/killed")
+    command = [sys.executable, str(SCRIPTS / "train.py"), *words, "name=killed"]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    while not run.checkpoint_path.exists() and process.poll() is None:
+        time.sleep(0.01)
+    children = _children(process.pid)
+    process.kill()
+    process.wait()
+    assert run.result is None
+    assert len(children) == 1
+    run_script("train.py", *words, "name=killed")
+    whole = Run(run.path.with_name("whole"))
+    paths = [r.checkpoint_path for r in (run, whole)]
+    weights = [torch.load(path, weights_only=True)["state_dict"] for path in paths]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[1])
+    assert run.objects_path.read_bytes() == whole.objects_path.read_bytes()
+    assert not Path(f"/proc/{children[0]}/cmdline").exists()
+
+
+def _children(pid):
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
 @pytest.mark.slow
