@@ -6,7 +6,8 @@ import torch
 from camvid_files import write_camvid
 from tiny import tiny_config
 
-from segattn.data.datamodule import EpochSampler, SegmentationData, collate
+from segattn.data.datamodule import SegmentationData, collate
+from segattn.data.samplers import EpochSampler
 from segattn.data.transforms import augment
 from segattn.task import SegmentationTask
 from segattn.train import train

@@ -12,7 +12,7 @@ from camvid_files import write_camvid
 from tiny import EXPERIMENTS, tiny_config, tiny_overrides
 
 from segattn.analysis import compare, verdict_tables
-from segattn.data.datamodule import EpochSampler, EvalSampler
+from segattn.data.samplers import EpochSampler, EvalSampler
 from segattn.distributed import gather, interleave, is_main
 from segattn.evaluate import evaluate
 from segattn.runs import Run, load_runs
