@@ -10,43 +10,77 @@ import shlex
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from segattn.analysis.report import write_report
 from segattn.gallery import collect
 from segattn.grid import Cell, default_jobs, expand, run_grid
+from segattn.grid.slurm import requests
+from segattn.grid.slurm_options import read_options
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def main() -> int:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("overrides", nargs="+", metavar="ablation=NAME [key=value ...]")
-    parser.add_argument("--jobs", type=int, default=default_jobs(), help="cells at a time")
-    parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
+    jobs = "cells at a time: one per GPU or core, or array_parallelism of the Slurm options"
+    parser.add_argument("--jobs", type=int, help=jobs)
+    parser.add_argument("--dry-run", action="store_true", help="print what would run and stop")
     parser.add_argument("--retry-failed", action="store_true", help="run failed cells again too")
-    arguments = parser.parse_args()
+    parser.add_argument("--executor", choices=["local", "slurm"], default="local")
+    parser.add_argument("--slurm-options", type=Path, metavar="FILE", help="experiments/slurm.yaml")
+    arguments = parser.parse_intermixed_args()  # options may stand between the words
+    if arguments.slurm_options and arguments.executor != "slurm":
+        parser.error("--slurm-options needs --executor slurm")
+    if arguments.jobs is None and arguments.executor == "local":
+        arguments.jobs = default_jobs()
+    return arguments
+
+
+def slurm_options(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """None for the cells to run here."""
+    if arguments.executor == "local":
+        return None
+    options = read_options(arguments.slurm_options or ROOT / "experiments" / "slurm.yaml")
+    return options if arguments.jobs is None else options | {"array_parallelism": arguments.jobs}
+
+
+def show(cells: list[Cell], slurm: dict[str, Any] | None) -> None:
+    """What would be run, and what of Slurm would be asked for."""
+    for cell in cells:
+        print(shlex.join(["python", "scripts/train.py", *cell.overrides]))
+    if slurm:
+        for text in requests(cells, script=ROOT / "scripts" / "train.py", options=slurm):
+            print(f"\n{text}", end="")
+
+
+def main() -> int:
+    arguments = parse()
     for name in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal stops the cells in order too
         if signal.getsignal(name) is signal.SIG_DFL:  # else it was started with nohup
             signal.signal(name, signal.default_int_handler)
     try:
-        cells = expand(arguments.overrides, folder=ROOT / "experiments")
+        slurm = slurm_options(arguments)
+        words = [*(slurm or {}).get("overrides", []), *arguments.overrides]
+        cells = expand(words, folder=ROOT / "experiments", here=slurm is None)
         if arguments.dry_run:
-            for cell in cells:
-                print(shlex.join(["python", "scripts/train.py", *cell.overrides]))
+            show(cells, slurm)
             return 0
         failed = run_grid(
             cells,
             script=ROOT / "scripts" / "train.py",
-            jobs=arguments.jobs,
+            jobs=slurm["array_parallelism"] if slurm else arguments.jobs,
             retry_failed=arguments.retry_failed,
+            slurm=slurm,
         )
         write_reports(cells)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on where it stopped")
+    except KeyboardInterrupt as error:
+        sys.exit(f"interrupted; {str(error) or 'the same command goes on where it stopped'}")
     for cell in failed:
         print(f"failed {cell.run.path}: {cell.error} (see {cell.run.log_path})")
     if failed and not arguments.retry_failed:

@@ -43,8 +43,8 @@ class DrivenGrid:
         (folder / "scripts/train.py").write_bytes(STAND_IN.read_bytes())
         self.script = folder / "scripts/train.py"
 
-    def cells(self, *overrides: str) -> list[Cell]:
-        return expand(["ablation=two", *overrides], folder=self.experiments)
+    def cells(self, *overrides: str, here: bool = True) -> list[Cell]:
+        return expand(["ablation=two", *overrides], folder=self.experiments, here=here)
 
     def run(self, *overrides: str, **options) -> tuple[list[Cell], list[Cell]]:
         """All cells, and those that failed."""

@@ -41,8 +41,10 @@ _NOT_THE_EXPERIMENT = (
 )
 
 
-def compose_config(overrides: Sequence[str], *, folder: Path) -> dict[str, Any]:
+def compose_config(overrides: Sequence[str], *, folder: Path, here: bool = True) -> dict[str, Any]:
     """Compose `folder`/train.yaml with Hydra overrides such as "head=fla" into a checked config.
+
+    `here`: as in `resolve_config`.
 
     Raises:
         ValueError: A name, type or value that does not compose, or a knob that does not exist.
@@ -55,11 +57,13 @@ def compose_config(overrides: Sequence[str], *, folder: Path) -> dict[str, Any]:
             composed = compose("train", overrides=list(overrides))
         except (HydraException, OmegaConfBaseException) as error:
             raise ValueError(f"{error}\n{error.__cause__ or ''}".strip()) from error
-    return resolve_config(composed)
+    return resolve_config(composed, here=here)
 
 
-def resolve_config(composed: DictConfig) -> dict[str, Any]:
+def resolve_config(composed: DictConfig, *, here: bool = True) -> dict[str, Any]:
     """Plain, checked values; "auto" precision and accelerator become what this machine gives.
+
+    Not so with here=False, for a run on another machine.
 
     Raises:
         ValueError: A missing value, a value out of range or a knob that does not exist.
@@ -73,6 +77,8 @@ def resolve_config(composed: DictConfig) -> dict[str, Any]:
     checked: dict[str, Any] = {str(key): value for key, value in config.items()}
     check_config(checked)
     trainer = checked["trainer"]
+    if not here:
+        return checked
     trainer["accelerator"] = resolve_accelerator(trainer["accelerator"])
     trainer["precision"] = resolve_precision(trainer["precision"], trainer["accelerator"])
     return checked

@@ -3,6 +3,7 @@
 config.yaml      the resolved config, written once
 status.json      state (running | interrupted | failed | done), progress, error
 lock             held by the process that works on the run (segattn.lock)
+slurm.json       id of the last Slurm job of the run, and when it was submitted (segattn.grid.slurm)
 metrics.jsonl    one line per logged step or epoch
 result.json      final scores, cost and environment; its presence means "done"
 objects.parquet  one row per object of the test split (segattn.metrics.table)
@@ -70,6 +71,11 @@ class Run:
     def lock_path(self) -> Path:
         """Held by the process that works on the run, see `segattn.lock`."""
         return self.path / "lock"
+
+    @property
+    def slurm_path(self) -> Path:
+        """The last Slurm job of the run."""
+        return self.path / "slurm.json"
 
     @property
     def metrics_path(self) -> Path:

@@ -8,6 +8,7 @@ from logging import WARNING, getLogger
 from typing import Any
 
 import pytorch_lightning as pl
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 
 from segattn.callbacks import StepSeed
@@ -69,7 +70,7 @@ def build_trainer(
         sync_batchnorm=world > 1 and syncs_batchnorm(config),
         use_distributed_sampler=False,  # Lightning's would test some images twice
         precision=_LIGHTNING_PRECISION[options["precision"]],  # type: ignore[arg-type]
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *_slurm()],
         logger=loggers or False,
         callbacks=callbacks,
         num_sanity_val_steps=0,
@@ -78,6 +79,11 @@ def build_trainer(
         check_val_every_n_epoch=options["val_every"],
         log_every_n_steps=10,
     )
+
+
+def _slurm() -> list[SLURMEnvironment]:
+    """Under Slurm, without Lightning's own requeue: it resumes within an epoch, not exactly."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 def syncs_batchnorm(config: dict[str, Any]) -> bool:

@@ -61,7 +61,7 @@ class Cell:
         self.error = told.get("error", "") if self.state == "failed" else ""
 
 
-def expand(overrides: Sequence[str], *, folder: Path) -> list[Cell]:
+def expand(overrides: Sequence[str], *, folder: Path, here: bool = True) -> list[Cell]:
     """Cells of an ablation: the product of its axes.
 
     Heads, their knobs and seeds are compared within one experiment folder; each combination of
@@ -72,6 +72,7 @@ def expand(overrides: Sequence[str], *, folder: Path) -> list[Cell]:
             cell; one with several values, such as "seed=0,1,2", replaces or adds an axis. A value
             may bring knobs along: "fla head.published_batch_mixing=true".
         folder: The config folder.
+        here: Whether the cells run on this machine, which then says what "auto" stands for.
 
     Raises:
         ValueError: No such ablation, a config that does not compose, or a run folder that holds
@@ -92,7 +93,7 @@ def expand(overrides: Sequence[str], *, folder: Path) -> list[Cell]:
     fixed = [override for override in fixed if not override.startswith("experiment=")]
     fixed.append(_experiment_override(named[-1] if named else name, axes, named=bool(named)))
     cells = [
-        _make_cell([*fixed, *_cell_overrides(axes, values)], folder)
+        _make_cell([*fixed, *_cell_overrides(axes, values)], folder, here=here)
         for values in itertools.product(*axes.values())
     ]
     _check_cells(cells)
@@ -151,8 +152,8 @@ def _cell_overrides(axes: Iterable[str], values: Sequence[str]) -> list[str]:
     return [*chosen, f"name={shown}"]
 
 
-def _make_cell(overrides: list[str], folder: Path) -> Cell:
-    config = compose_config(overrides, folder=folder)
+def _make_cell(overrides: list[str], folder: Path, *, here: bool) -> Cell:
+    config = compose_config(overrides, folder=folder, here=here)
     return Cell(overrides, config, run_folder(config))
 
 

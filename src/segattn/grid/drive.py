@@ -8,6 +8,7 @@ import torch
 
 from segattn.grid.cells import Cell
 from segattn.grid.local import run_local, visible_gpus
+from segattn.grid.slurm import run_slurm
 from segattn.grid.table import display
 from segattn.hardware import num_cores
 from segattn.train import build_data
@@ -19,7 +20,12 @@ def default_jobs() -> int:
 
 
 def run_grid(
-    cells: Sequence[Cell], *, script: Path, jobs: int, retry_failed: bool = False
+    cells: Sequence[Cell],
+    *,
+    script: Path,
+    jobs: int,
+    retry_failed: bool = False,
+    slurm: dict[str, Any] | None = None,
 ) -> list[Cell]:
     """Run every cell that is neither done nor failed, and show the state of all.
 
@@ -30,12 +36,14 @@ def run_grid(
             there are enough.
         retry_failed: Run cells again that failed before; the others go on after an interruption
             without being asked.
+        slurm: Options of `segattn.grid.slurm_options`, to run them as jobs of Slurm instead of
+            here; `jobs` then is how many run at a time.
 
     Returns:
         The cells that failed, now or before.
 
     Raises:
-        ValueError: `jobs` is below 1, or the data is missing or damaged.
+        ValueError: `jobs` is below 1, the data is missing or damaged, or Slurm refuses.
     """
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
@@ -45,7 +53,10 @@ def run_grid(
     todo = [cell for cell in cells if cell.state not in skipped]
     _prepare_data(todo)
     with display(cells, jobs=jobs) as show:
-        run_local(todo, show, script=script, jobs=jobs)
+        if slurm is None:
+            run_local(todo, show, script=script, jobs=jobs)
+        else:
+            run_slurm(todo, show, script=script, options=slurm | {"array_parallelism": jobs})
     return [cell for cell in cells if cell.state == "failed"]
 
 

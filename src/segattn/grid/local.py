@@ -1,7 +1,6 @@
 """Cells as processes of this machine: a number of slots, each with its share of cores and GPUs."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,10 +12,10 @@ from typing import IO
 import torch
 
 from segattn.grid.cells import Cell
+from segattn.grid.failures import describe_exit, failure
 from segattn.grid.table import Show
 from segattn.hardware import num_cores
-from segattn.lock import BUSY_EXIT, Busy, hold
-from segattn.runs import write_json
+from segattn.lock import BUSY_EXIT
 
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 30  # for the step that is under way, and the workers of the loader
@@ -43,7 +42,7 @@ def run_local(cells: Sequence[Cell], show: Show, *, script: Path, jobs: int) -> 
     try:
         while queue or running:
             free = [slot for slot in range(jobs) if slot not in {p.slot for p in running}]
-            while free and (cell := _next(queue, show, since=since)):
+            while free and (cell := take_free(queue, show, since=since)):
                 running.append(_start(cell, script, slot=free.pop(0), jobs=jobs))
                 show(cell)
             time.sleep(_POLL_SECONDS)
@@ -58,7 +57,7 @@ def run_local(cells: Sequence[Cell], show: Show, *, script: Path, jobs: int) -> 
         show(None)
 
 
-def _next(queue: list[Cell], show: Show, *, since: float) -> Cell | None:
+def take_free(queue: list[Cell], show: Show, *, since: float) -> Cell | None:
     """Take the first cell that nobody runs out of the queue, and those that another has ended."""
     for cell in list(queue):
         before = cell.state
@@ -120,28 +119,8 @@ def _end(process: _Process) -> bool:
     if code == 0 and cell.run.result is not None:
         cell.state, cell.seconds = "done", time.time() - cell.started
         return True
-    status = cell.run.status
-    told = status.get("error") if status.get("updated", 0) >= cell.started else None
-    cell.state, cell.error = "failed", told or _describe(code)
-    if told is None:
-        _write_failure(cell)
+    cell.state, cell.error = "failed", failure(cell.run, describe_exit(code), since=cell.started)
     return True
-
-
-def _describe(code: int) -> str:
-    if code == -signal.SIGKILL:
-        return "killed (SIGKILL); if nobody did that, the machine ran out of memory"
-    return f"exit code {code}"
-
-
-def _write_failure(cell: Cell) -> None:
-    """A killed process could not say that it failed; a second start has to know."""
-    try:
-        with hold(cell.run.lock_path, seconds=0):
-            status = {"state": "failed", "error": cell.error, "updated": time.time()}
-            write_json(cell.run.status_path, {**cell.run.status, **status})
-    except Busy:  # another driver is at it already
-        return
 
 
 def _stop(running: Sequence[_Process]) -> None:
