@@ -14,7 +14,7 @@ from typing import Any
 
 from segattn.analysis.report import write_report
 from segattn.gallery import collect
-from segattn.grid import Cell, default_jobs, expand, run_grid
+from segattn.grid import Cell, expand, run_grid
 from segattn.grid.slurm import requests
 from segattn.grid.slurm_options import read_options
 
@@ -35,8 +35,6 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_intermixed_args()  # options may stand between the words
     if arguments.slurm_options and arguments.executor != "slurm":
         parser.error("--slurm-options needs --executor slurm")
-    if arguments.jobs is None and arguments.executor == "local":
-        arguments.jobs = default_jobs()
     return arguments
 
 

@@ -187,17 +187,21 @@ def test_every_slot_has_gpus_of_its_own(grid, monkeypatch):
     assert shares == ["GPU-a,GPU-b", "GPU-c,GPU-d", "GPU-a,GPU-b"]
 
 
-def test_default_jobs_is_the_number_of_gpus_or_of_cores(monkeypatch):
+def test_default_jobs_is_the_number_of_gpus_or_of_cores(grid, monkeypatch):
+    cells = grid.cells("trainer.precision=fp32", "trainer.accelerator=cpu")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert default_jobs() == 4
+    assert default_jobs(cells) == 4
+    cells[1].config["trainer"]["devices"] = 3
+    assert default_jobs(cells) == 1
+    cells[1].config["trainer"]["devices"] = 1
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
-    assert default_jobs() == 3
+    assert default_jobs(cells) == 3
     monkeypatch.delattr("os.sched_getaffinity")  # macOS
     monkeypatch.setattr("os.cpu_count", lambda: 5)
-    assert default_jobs() == 5
+    assert default_jobs(cells) == 5
 
 
 def test_jobs_below_one_are_refused():

@@ -14,16 +14,18 @@ from segattn.hardware import num_cores
 from segattn.train import build_data
 
 
-def default_jobs() -> int:
-    """One cell per GPU, without one a cell per core."""
-    return len(visible_gpus()) if torch.cuda.is_available() else num_cores()
+def default_jobs(cells: Sequence[Cell]) -> int:
+    """As many cells as there are GPUs for, or cores where there is no GPU."""
+    each = max((cell.config["trainer"]["devices"] for cell in cells), default=1)
+    there = len(visible_gpus()) if torch.cuda.is_available() else num_cores()
+    return max(there // each, 1)
 
 
 def run_grid(
     cells: Sequence[Cell],
     *,
     script: Path,
-    jobs: int,
+    jobs: int | None = None,
     retry_failed: bool = False,
     slurm: dict[str, Any] | None = None,
 ) -> list[Cell]:
@@ -32,8 +34,8 @@ def run_grid(
     Args:
         cells: From `expand`.
         script: scripts/train.py.
-        jobs: Processes at a time; each gets its share of the cores, and a GPU of its own while
-            there are enough.
+        jobs: Cells at a time, None for `default_jobs`; each gets its share of the cores, and GPUs
+            of its own while there are enough.
         retry_failed: Run cells again that failed before; the others go on after an interruption
             without being asked.
         slurm: Options of `segattn.grid.slurm_options`, to run them as jobs of Slurm instead of
@@ -45,6 +47,7 @@ def run_grid(
     Raises:
         ValueError: `jobs` is below 1, the data is missing or damaged, or Slurm refuses.
     """
+    jobs = default_jobs(cells) if jobs is None else jobs
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
     for cell in cells:
