@@ -1,5 +1,6 @@
 """What can go wrong in a run: it says what to do, and the last good state stays."""
 
+import errno
 import os
 import resource
 import signal
@@ -262,3 +263,12 @@ def test_a_run_that_is_at_work_is_left_alone(tmp_path):
         os.write(end[1], b"x")
         os.waitpid(child, 0)
     assert train(config).status["state"] == "done"
+
+
+def test_a_disk_without_locks_is_named(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with pytest.raises(ValueError, match=r"no locks \(No locks available\).* set runs_dir"):
+        train(tiny_config(tmp_path))

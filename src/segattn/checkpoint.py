@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from segattn.faults import Fault
 from segattn.files import atomic_path
 from segattn.task import SegmentationTask
 
@@ -26,6 +27,30 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
+# a broken archive, other objects in it, other arguments, other weights; torch.load raises nearly
+# anything for bytes that it takes for a pickle
+_BROKEN = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError),
+    *(LookupError, TypeError, AttributeError, ValueError),
+)
+
+
+def check_checkpoint(path: Path) -> None:
+    """Look whether a run can go on from the checkpoint `path`, without reading its weights.
+
+    Raises:
+        Fault: It is damaged, or holds other things than weights and numbers, which could be code.
+    """
+    try:
+        torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    except _BROKEN as error:
+        first = str(error).strip().split("\n")[0] or type(error).__name__
+        raise Fault(
+            f"{path} is damaged, or holds more than weights and numbers and so is not loaded "
+            f"({first}). Delete it to start this run from its first epoch"
+        ) from error
+
+
 def load_task(path: Path, *, device: torch.device, **changes: Any) -> SegmentationTask:
     """The task of a checkpoint in evaluation mode.
 
@@ -43,12 +68,7 @@ def load_task(path: Path, *, device: torch.device, **changes: Any) -> Segmentati
         task = SegmentationTask.load_from_checkpoint(
             path, map_location=device, weights_only=True, **changes
         )
-    # a broken archive, other objects in it, other arguments, other weights; torch.load raises
-    # nearly anything for bytes that it takes for a pickle
-    except (
-        *(pickle.UnpicklingError, RuntimeError, EOFError, OSError),
-        *(LookupError, TypeError, AttributeError, ValueError),
-    ) as error:
+    except _BROKEN as error:
         first = str(error).strip().split("\n")[0]
         raise ValueError(
             f"{path} is no checkpoint of segattn, or of a later version ({first})"

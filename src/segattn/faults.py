@@ -1,7 +1,6 @@
 """Faults that a user can do something about, told as what to do."""
 
 import errno
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -49,12 +48,6 @@ def explain(error: BaseException, run: Run, config: dict[str, Any]) -> str | Non
         return (
             f"a process of the loader was killed ({first}): the machine is out of memory, or its "
             f"shared memory (/dev/shm) is full. Lower loader.num_workers, or set loader.cache=false"
-        )
-    broken = isinstance(error, pickle.UnpicklingError | EOFError)
-    if broken or "PytorchStreamReader" in first:
-        return (
-            f"{run.checkpoint_path} is damaged, or holds more than weights and numbers and so is "
-            f"not loaded ({first}). Delete it to start this run from its first epoch"
         )
     if _is_disk_full(error):
         return (

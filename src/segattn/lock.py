@@ -62,7 +62,10 @@ def _try(descriptor: int) -> bool:
     except OSError as error:
         if isinstance(error, BlockingIOError | PermissionError):  # EAGAIN or EACCES: taken
             return False
-        raise
+        raise ValueError(
+            f"the disk of the run folders offers no locks ({error.strerror}), without which two "
+            f"processes could work on one run; set runs_dir to another disk"
+        ) from error
     return True
 
 

@@ -11,6 +11,7 @@ import yaml
 from pytorch_lightning.loggers import Logger
 
 from segattn.callbacks import CostMeter, StatusWriter, ValidationScenes
+from segattn.checkpoint import check_checkpoint
 from segattn.commandline import own_message
 from segattn.config import differences
 from segattn.data.datamodule import SegmentationData
@@ -128,6 +129,8 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
     failed = True
     try:
         checkpoint = str(run.checkpoint_path) if run.checkpoint_path.exists() else None
+        if checkpoint:
+            check_checkpoint(run.checkpoint_path)
         with quiet_lightning():
             callbacks = [status, meter, evidence, scenes, *training_callbacks(run, config)]
             trainer = build_trainer(run, config, loggers=loggers, callbacks=callbacks)
