@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help setup ablation ablation-full ablation-quick ablation-smoke test
+.PHONY: help setup ablation ablation-full ablation-quick ablation-smoke test audit
 
 help:
 	@echo "make ablation        train and test six heads on built-in scenes, 2 seeds; ends with report.html"
 	@echo "make ablation-full   8 seeds, 1000 test scenes, both layouts: the evidence for the claims"
 	@echo "make ablation-quick  the same path in minutes, too short to separate the heads"
 	@echo "make test            lint, types and tests"
+	@echo "make audit           the pinned versions against known vulnerabilities; needs network"
 	@echo "make setup           create $(VENV) and install"
 
 # Reinstalled when the dependencies change. torch alone is several hundred MB.
@@ -41,3 +42,13 @@ test: setup
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(RUN) -m pytest
+
+# In an environment of its own: pip-audit's dependencies are not ours. --strict: a package whose
+# advisories could not be asked for is a failure; without it, no network would pass as no finding.
+AUDIT := $(VENV)/audit
+audit:
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check "pip-audit>=2.9"
+	@$(AUDIT)/bin/pip-audit --strict --progress-spinner off --no-deps --disable-pip -r constraints.txt \
+	  || { echo "audit failed: a finding above, or, at 'could not be audited', advisories that could" \
+	       "not be reached, which says nothing about the versions" >&2; exit 1; }

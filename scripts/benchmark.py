@@ -7,7 +7,8 @@ python scripts/benchmark.py heads steps --device cpu
 Parts: blocks and heads (against the published formulation), memory (of a training step against the
 size of the map), steps (a whole training step, choice by choice, and where its time goes), metric
 (the object-size metric against a forward pass, on the CPU), frame (1024 x 2048 px through each
-protocol). Each leaves a CSV file and a Markdown table under --out, memory a figure too.
+protocol), and only when named, scale (what an image, a record and a comparison of --runs cost, for
+docs/scaling.md). Each leaves a CSV file and a Markdown table under --out, memory a figure too.
 """
 
 import argparse
@@ -26,17 +27,23 @@ from rich.progress import track
 from segattn.analysis.display import to_markdown
 from segattn.benchmark import display
 from segattn.benchmark.frame import frame_cost
+from segattn.benchmark.images import image_cost
 from segattn.benchmark.metric import metric_cost
+from segattn.benchmark.records import comparison_cost, table_cost
 from segattn.benchmark.suite import SHAPES, SIDES, compare, limit_memory, memory_curves
 from segattn.benchmark.training import training_steps
 from segattn.hardware import device_name
 from segattn.heads import HEADS
+from segattn.runs import load_runs
 
 ROOT = Path(__file__).resolve().parents[1]
+RUNS = ROOT / "results" / "heads-scenes-layout_free"
 Tables = dict[str, list[dict[str, object]]]  # rows by name of the table
 
 CHANNELS = 512  # of the memory curve
-PARTS = ("blocks", "heads", "memory", "steps", "metric", "frame")
+PARTS = ("blocks", "heads", "memory", "steps", "metric", "frame", "scale")
+ON_DEMAND = ("scale",)  # minutes, and of no interest on a GPU
+ONE_THREAD = ("metric", "scale_images", "scale_tables", "scale_comparison")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -55,7 +62,7 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; default all"
+        "parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; default all but the last"
     )
     parser.add_argument("--shapes", type=shape, nargs="+", default=SHAPES, metavar="B,C,H,W")
     parser.add_argument("--sides", type=int, nargs="+", default=SIDES, help="maps of part memory")
@@ -70,9 +77,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--encoder", default="resnet18", help="of steps and frame")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each comparison")
     parser.add_argument("--limit", type=float, default=16.0, help="GiB beyond which nothing fits")
+    parser.add_argument(
+        "--runs", type=Path, default=RUNS, help="of one experiment, finished, for part scale"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmark")
     arguments = parser.parse_args()
-    arguments.parts = arguments.parts or list(PARTS)
+    arguments.parts = arguments.parts or [part for part in PARTS if part not in ON_DEMAND]
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"unknown part {sorted(unknown)}; choose of {', '.join(PARTS)}")
     return arguments
@@ -124,6 +134,13 @@ def measure(
     elif part == "metric":
         for row in metric_cost(seconds=4 * arguments.seconds):  # five phases
             yield {part: [row]}
+    elif part == "scale":
+        for row in image_cost(seconds=4 * arguments.seconds):  # six stages
+            yield {"scale_images": [row]}
+        for row in table_cost(load_runs(arguments.runs)[:1], seconds=arguments.seconds):
+            yield {"scale_tables": [row]}
+        for row in comparison_cost(arguments.runs):
+            yield {"scale_comparison": [row]}
     elif part == "memory":
         for row in memory_curves(CHANNELS, arguments.sides, device=device, dtype=dtype):
             yield {part: [row]}
@@ -145,7 +162,7 @@ def write(tables: Tables, arguments: argparse.Namespace, device: torch.device) -
 
 def how_made(name: str, arguments: argparse.Namespace, device: torch.device) -> str:
     command = " ".join(["python scripts/benchmark.py", *sys.argv[1:]])
-    if name == "metric":
+    if name in ONE_THREAD:
         hardware, dtype = f"{device_name(gpu=False)}, one thread", ""
     else:
         hardware = f"{device_name(gpu=device.type == 'cuda')}, {torch.get_num_threads()} threads"

@@ -3,10 +3,14 @@
 import re
 import runpy
 import shlex
+import subprocess
 import tomllib
+from itertools import chain
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 from tiny import EXPERIMENTS
 
 from segattn.config import compose_config
@@ -67,13 +71,63 @@ def test_environment_repeats_no_version():
     assert packages == {"pip": ["-c constraints.txt", "-e .[dev]"]}
 
 
-def test_every_dependency_has_a_lower_bound_and_an_exact_version():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    constraints = (ROOT / "constraints.txt").read_text()
-    assert "://" not in constraints
-    pinned = set(re.findall(r"^([A-Za-z0-9._-]+)==", constraints, re.MULTILINE))
-    extras = project["optional-dependencies"]
-    for requirement in [*project["dependencies"], *extras["dev"], *extras["export"]]:
-        name, bound = re.match(r"([A-Za-z0-9._-]+)(>=)?", requirement).groups()
-        assert bound == ">=", requirement
-        assert name in pinned, name
+def pins():
+    """Version of each package in constraints.txt; several where they differ between platforms."""
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert "://" not in text
+    found: dict[str, list[str]] = {}
+    for name, version in re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", text, re.MULTILINE):
+        found.setdefault(name, []).append(version)
+    return found
+
+
+def direct_dependencies():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    return [Requirement(text) for text in [*project["dependencies"], *chain(*extras)]]
+
+
+@pytest.mark.parametrize("requirement", direct_dependencies(), ids=lambda r: r.name)
+def test_every_direct_dependency_has_a_floor_and_a_pin_above_it(requirement):
+    assert any(part.operator == ">=" for part in requirement.specifier)
+    assert requirement.name in pins()
+    for version in pins()[requirement.name]:
+        assert version in requirement.specifier
+
+
+def test_floors_of_the_security_page_are_those_of_the_project():
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| ([a-z-]+) \| ([\d.]+) \|", page, re.MULTILINE)
+    assert len(listed) > 5
+    specifiers = {requirement.name: requirement.specifier for requirement in direct_dependencies()}
+    for name, floor in listed:
+        assert any(str(part) == f">={floor}" for part in specifiers[name]), name
+
+
+def test_pins_of_the_security_page_are_at_least_the_fixed_versions():
+    """Packages that come with others have no floor; the pin alone keeps them fixed."""
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| ([a-z0-9-]+) \(pin\) \| ([\d.]+) \|", page, re.MULTILINE)
+    assert len(listed) > 3
+    for name, fixed in listed:
+        assert all(Version(version) >= Version(fixed) for version in pins()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("answer", "passes"),
+    [("No known vulnerabilities found", True), ("could not be audited", False)],
+)
+def test_an_audit_that_reached_no_advisories_does_not_pass(tmp_path, answer, passes):
+    """By a pip-audit that, as the real one, fails for what it could not ask for only if strict."""
+    tools = tmp_path / "audit" / "bin"
+    tools.mkdir(parents=True)
+    code = "0" if passes else "1"
+    strict = f'case " $* " in *" --strict "*) exit {code};; esac'
+    for name, lines in (("python", ""), ("pip-audit", f"echo '{answer}'\n{strict}")):
+        (tools / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (tools / name).chmod(0o755)
+    words = ["make", "audit", f"VENV={tmp_path}", "PYTHON=true"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert answer in done.stdout
+    assert (done.returncode == 0) == passes
+    assert ("audit failed" in done.stderr) != passes

@@ -1,10 +1,12 @@
 from pathlib import Path
 
 import browser
+import numpy as np
 import pytest
 from simulated_runs import edit_result, simulate
 
 from segattn.analysis import report
+from segattn.metrics import write_table
 from segattn.runs import load_runs
 
 pytestmark = pytest.mark.skipif(
@@ -132,3 +134,52 @@ def test_the_overview_links_to_every_report(page, tmp_path, monkeypatch):
     assert links == [
         (tmp_path / "out" / name / "report.html").as_uri() for name in ("one", "other")
     ]
+
+
+# no spaces: a head's name ends at the first; each would change the page's title if it ran
+MARKUP = {
+    "script": "<script>document.title='ran'</script>",
+    "image": "<img/src=x/onerror=document.title='ran'>",
+    "end": "</td></table></ul><h2>gone</h2><script>document.title='ran'</script>",
+}
+
+
+def hostile_runs(folder):
+    """Two heads whose names, classes, images, experiment and data set hold markup."""
+    simulate(folder, heads={"fcn": {}, "fla": {"lamp": 0.1}}, seeds=(0, 1), num_images=12)
+    classes = dict(zip(("road", "bus", "lamp"), MARKUP.values(), strict=True))
+    for run in load_runs(folder):
+        result, objects = run.result, run.objects()
+        names = {name: f"{MARKUP['image']}{name}" for name in result["images"]}
+        write_table(objects.assign(image=objects["image"].map(names)), run.objects_path)
+        np.savez(run.examples_path, **run.examples() | {"names": list(names.values())[:2]})
+        data = result["data"]
+        groups = {f"{MARKUP['end']}{k}": [classes[c] for c in v] for k, v in data["groups"].items()}
+        known = result["train_objects"]
+        head = result["head"]["name"].replace("fla", MARKUP["image"])
+        edit_result(
+            run.path,
+            images=list(names.values()),
+            experiment=MARKUP["end"],
+            data=data | {"classes": [*classes.values()], "groups": groups, "title": MARKUP["end"]},
+            train_objects=known | {"classes": {classes[c]: v for c, v in known["classes"].items()}},
+            head=result["head"] | {"name": head},
+            environment=result["environment"] | {"device": MARKUP["script"]},
+        )
+    return folder
+
+
+def test_names_that_hold_markup_are_shown_as_text(page, tmp_path):
+    made = report.write_report(hostile_runs(tmp_path / "runs"), tmp_path / "out")
+    page.complaints.clear()
+    page.requests.clear()
+    page.open(made.as_uri(), width=1280)
+    shown = page.evaluate("document.body.innerText")
+    for text in MARKUP.values():
+        assert text in shown
+    assert page.evaluate("document.title") != "ran"
+    assert count(page, "script") == count(page, "[onerror]") == 0
+    assert page.evaluate("[...document.images].every(i => i.src.startsWith('data:image/png'))")
+    assert "gone" not in page.evaluate("[...document.querySelectorAll('h2')].map(h => h.innerText)")
+    assert page.complaints == []
+    assert {url for url in page.requests if not url.startswith("data:")} == {made.as_uri()}

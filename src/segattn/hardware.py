@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import resource
 import sys
 from pathlib import Path
@@ -54,6 +55,11 @@ def process_peak_memory(device: torch.device) -> int:
     """Bytes: what torch allocated on a GPU, the resident set of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
+    if (status := Path("/proc/self/status")).exists():
+        # ru_maxrss would begin with the peak of the process that started this one
+        peak = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"), re.MULTILINE)
+        if peak:
+            return int(peak[1]) * 1024
     # kilobytes on Linux, bytes on macOS
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -8,8 +8,9 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +89,35 @@ def timed(call: Call, device: torch.device) -> float:
     end.record()
     torch.cuda.synchronize(device)
     return begin.elapsed_time(end) / 1000
+
+
+def processor_seconds(calls: Mapping[str, Call], *, seconds: float) -> dict[str, list[float]]:
+    """Processor seconds of each call, the first one of each left out."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+
+    def clocked(name: str) -> Call:
+        def call() -> None:
+            start = time.process_time()
+            calls[name]()
+            times[name].append(time.process_time() - start)
+
+        return call
+
+    wrapped = [clocked(name) for name in calls]
+    for call in wrapped:
+        call()
+    alternate(wrapped, seconds=seconds, device=torch.device("cpu"))
+    return {name: taken[1:] for name, taken in times.items()}
+
+
+def spread(taken: Sequence[float]) -> dict[str, Any]:
+    """Median, fastest and slowest of some seconds, and their number."""
+    return {
+        "seconds": statistics.median(taken),
+        "fastest": min(taken),
+        "slowest": max(taken),
+        "rounds": len(taken),
+    }
 
 
 def median_ratio(times: Sequence[float], baseline: Sequence[float]) -> float:

@@ -4,7 +4,6 @@ The frame is drawn here, and so is its prediction: the label with the usual erro
 """
 
 import statistics
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from segattn.benchmark.measure import Call, alternate
+from segattn.benchmark.measure import Call, processor_seconds
 from segattn.data.source import IGNORE_INDEX
 from segattn.hardware import resolve_precision
 from segattn.metrics import (
@@ -188,14 +187,14 @@ def metric_cost(shapes: Iterable[Shape] = SHAPES, *, seconds: float) -> Iterator
     """
     for shape in shapes:
         frame = draw_frame(shape)
-        truth, predicted = _truth(frame), _components(frame)
+        truth, predicted = _truth(frame), components(frame)
         precision = resolve_precision("auto", "cpu")
         calls = {
             **_metric_calls(frame, truth=truth, predicted=predicted, num_classes=shape[2]),
             "forward": _forward(shape, precision=precision),
         }
         with one_thread():
-            times = _clocked(calls, seconds=seconds)
+            times = processor_seconds(calls, seconds=seconds)
         yield {
             "input": f"{shape[0]}x{shape[1]}",
             "classes": shape[2],
@@ -224,8 +223,8 @@ def _truth(frame: Frame) -> BatchObjects:
     return stack_objects([find_objects(frame.label)])
 
 
-def _components(frame: Frame) -> BatchObjects:
-    # int64, as the task has it
+def components(frame: Frame) -> BatchObjects:
+    """The components of the prediction, from int64 labels, as the task has them."""
     return stack_objects([find_objects(frame.prediction.astype(np.int64), ignore_index=None)])
 
 
@@ -248,7 +247,7 @@ def _metric_calls(
 
     return {
         "objects": lambda: _truth(frame),
-        "components": lambda: _components(frame),
+        "components": lambda: components(frame),
         "update": update([]),
         "update_all_radii": update(other_radii(radius)),
     }
@@ -266,25 +265,6 @@ def _forward(shape: Shape, *, precision: str) -> Call:
             model(images)
 
     return forward
-
-
-def _clocked(calls: Mapping[str, Call], *, seconds: float) -> dict[str, list[float]]:
-    """Processor seconds of each call, the first one of each left out."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-
-    def clocked(name: str) -> Call:
-        def call() -> None:
-            start = time.process_time()
-            calls[name]()
-            times[name].append(time.process_time() - start)
-
-        return call
-
-    wrapped = [clocked(name) for name in calls]
-    for call in wrapped:
-        call()
-    alternate(wrapped, seconds=seconds, device=torch.device("cpu"))
-    return {name: taken[1:] for name, taken in times.items()}
 
 
 def _share(times: Mapping[str, list[float]]) -> float:
