@@ -49,9 +49,13 @@ def fail_as_told():
 
 
 def main():
+    began, status = time.time(), folder / "status.json"
     with hold(folder / "lock", seconds=2):
         if (folder / "result.json").exists():
             return
+        told = json.loads(status.read_text()) if status.exists() else {"state": "pending"}
+        if told["state"] == "failed" and told["updated"] >= began:
+            raise Busy(told["error"])
         note("started")
         (folder / "gpus.txt").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
         for epoch in range(EPOCHS + 1):

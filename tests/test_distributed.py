@@ -1,6 +1,7 @@
 """Several processes count what one counts: samplers, gathered tables, and whole runs with gloo."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -180,3 +181,24 @@ def test_a_file_that_another_process_cannot_read_is_named(tmp_path):
     (run,) = load_runs(tmp_path / "runs")
     assert run.status["state"] == "failed"
     assert str(root / "val/0001TP_val001.png") in run.status["error"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [TWO, ("loader.num_workers=2",)])
+@pytest.mark.parametrize("whom", [os.kill, os.killpg])
+def test_sigterm_interrupts_a_run_of_several_processes(tmp_path, words, whom):
+    """As a driver sends it to the first process, or Slurm to all of them."""
+    words = tiny_overrides(tmp_path, "trainer.max_epochs=500", *words)
+    command = [sys.executable, str(SCRIPTS / "train.py"), *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    run = Run(tmp_path / "runs/default/fcn-resnet18-scenes-s0")
+    while run.status.get("epoch", 0) < 2 and process.poll() is None:
+        time.sleep(0.01)
+    whom(process.pid, signal.SIGTERM)
+    try:
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+    assert run.status["state"] == "interrupted"
+    assert run.status["epoch"] >= 2

@@ -183,7 +183,9 @@ def test_every_slot_has_gpus_of_its_own(grid, monkeypatch):
     cell = cells[0]
     cell.config["trainer"]["devices"] = 2
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b,GPU-c,GPU-d")
-    shares = [local._share(cell, slot=slot, jobs=3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
+    shares = [
+        local._share(cell, slot=slot, jobs=3, each=2)["CUDA_VISIBLE_DEVICES"] for slot in range(3)
+    ]
     assert shares == ["GPU-a,GPU-b", "GPU-c,GPU-d", "GPU-a,GPU-b"]
 
 

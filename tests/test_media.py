@@ -13,7 +13,7 @@ import wandb
 from PIL import Image
 from tiny import tiny_config
 
-from segattn import callbacks, media
+from segattn import callbacks, evidence, media
 from segattn.attention_maps import attention_pictures
 from segattn.media import final_numbers, log_media
 from segattn.pictures import confusion_figure, figure_pixels, size_figure
@@ -183,7 +183,7 @@ def test_attention_that_fails_costs_no_test(tmp_path, monkeypatch):
     def explode(*_):
         raise MemoryError("out of memory")
 
-    monkeypatch.setattr(callbacks, "example_attention", explode)
+    monkeypatch.setattr(evidence, "example_attention", explode)
     with pytest.warns(UserWarning, match="pictures left out: MemoryError: out of memory"):
         run = train(tiny_config(tmp_path, *CS_NL, "trainer.max_epochs=1"))
     assert run.result is not None

@@ -33,7 +33,10 @@ class StepSeed(Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Seed."""
-        torch.manual_seed(self._seed * 1_000_003 + trainer.global_step)
+        # the processes of a run drop out different things
+        torch.manual_seed(
+            self._seed * 1_000_003 + trainer.global_step + trainer.global_rank * 2**48
+        )
 
 
 class StatusWriter(Callback):
@@ -44,10 +47,12 @@ class StatusWriter(Callback):
 
     def __init__(self, run: Run, *, max_epochs: int) -> None:
         self._run, self._started = run, time.time()
-        self._progress: dict[str, Any] = {"epoch": 0, "max_epochs": max_epochs}
+        before = run.status  # a resumed run is where the last one was
+        known = {str(key): before[key] for key in ("epoch", "score") if key in before}
+        self._progress: dict[str, Any] = {"epoch": 0, **known, "max_epochs": max_epochs}
 
     def write(self, state: str, **details: Any) -> None:
-        """Write the state: running, done or failed."""
+        """Write the state: running, interrupted, failed or done."""
         times = {"started": self._started, "updated": time.time()}
         write_json(self._run.status_path, {"state": state, **self._progress, **details, **times})
 

@@ -50,14 +50,16 @@ def compose_config(overrides: Sequence[str], *, folder: Path, here: bool = True)
         ValueError: A name, type or value that does not compose, or a knob that does not exist.
     """
     for override in overrides:
-        if override.lstrip("+~").startswith("hydra"):
+        if override.lstrip("+").startswith(("hydra", "~")):
             raise ValueError(f"{override!r} has no effect here: Hydra only composes the config")
     with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
         try:
             composed = compose("train", overrides=list(overrides))
         except (HydraException, OmegaConfBaseException) as error:
             raise ValueError(f"{error}\n{error.__cause__ or ''}".strip()) from error
-    return resolve_config(composed, here=here)
+    config = resolve_config(composed, here=here)
+    _check_batch(config)
+    return config
 
 
 def resolve_config(composed: DictConfig, *, here: bool = True) -> dict[str, Any]:
@@ -105,7 +107,6 @@ def check_config(config: dict[str, Any]) -> None:
         _check_range(config, path, low=1)
     for path in ("max_epochs", "val_every", "devices", "num_nodes"):
         _check_range(config, f"trainer.{path}", low=1)
-    _check_batch(config)
     for path in ("seed", "num_examples", "loader.num_workers", "loss.aux_weight"):
         _check_range(config, path, low=0)
     _check_range(config, "augment.flip", low=0, high=1)

@@ -33,7 +33,8 @@ from segattn.trainer import build_trainer, quiet_lightning
 _SECTIONS = ("data", "protocol", "metric")
 _KNOBS = (
     *("loader.eval_batch_size", "loader.num_workers", "loader.cache"),
-    *("trainer.accelerator", "trainer.precision", "trainer.devices", "num_examples"),
+    *("trainer.accelerator", "trainer.precision", "trainer.devices", "trainer.num_nodes"),
+    "num_examples",
 )
 _ADVICE = "name another folder with out="
 
@@ -81,7 +82,7 @@ def evaluate(
     with hold(run.lock_path) if is_main() else nullcontext(), explained(run, config):
         if is_main():
             claim(run, config, advice=_ADVICE)
-            remove_drafts(run.path)
+            remove_drafts(*run.written)
         facts = {"training": training, "train_objects": objects}
         _test(run, config, checkpoint, data=data, task=task, **facts)
     return run
@@ -149,7 +150,8 @@ def override_config(
         ValueError: An override that is malformed, does not compose, or belongs to the training.
     """
     changed = OmegaConf.create(config)
-    changed.trainer.accelerator = "auto"  # the config holds that of the machine that trained
+    # the config holds those of the machine that trained
+    changed.trainer |= {"accelerator": "auto", "devices": 1, "num_nodes": 1}
     # whole sections first, since single keys refine them
     for override in sorted(overrides, key=lambda o: "." in o.partition("=")[0]):
         key, equals, value = override.partition("=")

@@ -1,6 +1,7 @@
 """Faults that a user can do something about, told as what to do."""
 
 import errno
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -33,6 +34,8 @@ def explained(run: Run, config: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if _lost_worker(error, "Terminated"):  # whoever ends the run ends its loader, as Slurm does
+            raise SystemExit(128 + signal.SIGTERM) from error
         text = explain(error, run, config)
         if text is None:
             raise
@@ -44,17 +47,30 @@ def explain(error: BaseException, run: Run, config: dict[str, Any]) -> str | Non
     first = str(error).strip().split("\n")[0] or type(error).__name__
     if _is_out_of_memory(error):
         return f"out of memory ({first}). {_memory_advice(config)}"
-    if "DataLoader worker" in first and ("killed" in first or "exited unexpectedly" in first):
+    if _lost_worker(error, "Killed", "Bus error"):
         return (
             f"a process of the loader was killed ({first}): the machine is out of memory, or its "
             f"shared memory (/dev/shm) is full. Lower loader.num_workers, or set loader.cache=false"
         )
-    if _is_disk_full(error):
+    if full := _full_disk(error):
         return (
-            f"no space left for {run.path} ({first}). The last checkpoint is whole: free some "
-            f"space and start the same command again"
+            f"no space left for {full.filename or run.path} ({full.strerror}). The last checkpoint "
+            f"is whole: free some space and start the same command again"
         )
     return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """`error`, what it was raised from, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _lost_worker(error: BaseException, *signals: str) -> bool:
+    """Whether a process of the loader was ended by one of `signals`, as torch names them."""
+    texts = [str(link) for link in _chain(error) if "DataLoader worker" in str(link)]
+    return any(f"by signal: {name}" in text for name in signals for text in texts)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -64,13 +80,12 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError | OSError) and any(t in str(error) for t in _NO_MEMORY)
 
 
-def _is_disk_full(error: BaseException | None) -> bool:
-    """Whether `error`, or what it was raised from, is that of a full disk, quota or file limit."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _NO_SPACE:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def _full_disk(error: BaseException) -> OSError | None:
+    """The error of a full disk, quota or file limit that `error` is or was raised from."""
+    for link in _chain(error):
+        if isinstance(link, OSError) and link.errno in _NO_SPACE:
+            return link
+    return None
 
 
 def _memory_advice(config: dict[str, Any]) -> str:

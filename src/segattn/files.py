@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # in the same folder, since os.replace is atomic only within a file system; the suffix stays,
     # since np.savez appends its own to any other
-    draft = path.with_name(f"{_DRAFT}{path.stem}-{os.getpid()}{path.suffix}")
+    draft = path.with_name(f"{_DRAFT}{path.stem}-{socket.gethostname()}-{os.getpid()}{path.suffix}")
     try:
         yield draft
         _flush(draft)
@@ -28,10 +29,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def remove_drafts(*folders: Path) -> None:
-    """Remove what a killed process has left of `atomic_path`; nobody else may write there now."""
-    for folder in folders:
-        for draft in folder.glob(f"{_DRAFT}*"):
+def remove_drafts(*paths: Path) -> None:
+    """Remove what a killed process has left of writing `paths`, which nobody else may write now."""
+    for path in paths:
+        for draft in path.parent.glob(f"{_DRAFT}{path.stem}-*{path.suffix}"):
             draft.unlink(missing_ok=True)
 
 

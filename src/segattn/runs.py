@@ -113,6 +113,13 @@ class Run:
         return self.path / "log.txt"
 
     @property
+    def written(self) -> tuple[Path, ...]:
+        """What the process that holds the lock writes."""
+        evidence = (self.objects_path, self.examples_path, self.attention_path)
+        facts = (self.config_path, self.status_path, self.result_path)
+        return (*facts, *evidence, self.checkpoint_path)
+
+    @property
     def config(self) -> dict[str, Any]:
         """The resolved config as plain values."""
         return dict(yaml.safe_load(_read_text(self.config_path)))

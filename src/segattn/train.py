@@ -1,5 +1,6 @@
 """One run from a checked config: train, test, and leave the run folder. Idempotent."""
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,9 +19,9 @@ from segattn.data.datamodule import SegmentationData
 from segattn.distributed import is_main
 from segattn.encoders import build_encoder
 from segattn.evidence import Evidence
-from segattn.faults import explained
+from segattn.faults import Fault, explained
 from segattn.files import atomic_path, remove_drafts
-from segattn.lock import hold
+from segattn.lock import Busy, hold
 from segattn.logging import build_loggers, close_loggers
 from segattn.losses import inverse_sqrt_weights
 from segattn.media import log_finished, picture_loggers, pictures_may_fail
@@ -54,11 +55,20 @@ def train(config: dict[str, Any]) -> Run:
         if run.result is None:
             _attempt(run, config, status)
         return run
+    began = time.time()
     with hold(run.lock_path):
+        _leave_what_just_failed(run, since=began)
         claim(run, config)
-        remove_drafts(run.path, run.checkpoint_path.parent)
+        remove_drafts(*run.written)
         _finish(run, config, status)
     return run
+
+
+def _leave_what_just_failed(run: Run, *, since: float) -> None:
+    """Raise Busy where the process that held the lock has failed: its driver tells that."""
+    status = run.status
+    if status["state"] == "failed" and status.get("updated", 0) >= since:
+        raise Busy(f"{run.path} failed in another process just now: {status.get('error')}")
 
 
 def _finish(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
@@ -81,8 +91,11 @@ def _attempt(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
         with explained(run, config):
             _fit_and_test(run, config, status)
     except Exception as error:
-        if run.status["state"] != "failed":  # else another process of the run has said why
-            _write_failure(status, error)
+        if not is_main() and run.status["state"] != "running":
+            raise  # the first process has ended the run, and this one only lost it
+        if run.status["state"] == "failed":  # another process of the run has said why
+            raise Fault(f"{run.status['error']}; see above for this process") from error
+        _write_failure(status, error)
         raise
 
 

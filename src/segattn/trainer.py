@@ -1,6 +1,9 @@
 """The Lightning trainer of a config."""
 
+import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +42,22 @@ class WorldSize(Callback):
             )
 
 
+class EndAtSigterm(Callback):
+    """Ends the process at once, with the exit code that shells give a SIGTERM.
+
+    Lightning's own handler waits for the end of the batch and exits with 0; with several processes
+    it sends a message amid theirs, which can hang. A run loses nothing: it goes on from its last
+    epoch.
+    """
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take Lightning's place, which takes it back at the end."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+    on_test_start = on_train_start
+
+
 def training_callbacks(run: Run, config: dict[str, Any]) -> list[Callback]:
     """What a training needs to be resumed exactly."""
     # monitor=None: with a monitor, Lightning 2.6 writes last.ckpt only when the monitor improves
@@ -59,7 +78,17 @@ def build_trainer(
     """The Trainer of a config; with a progress bar on a terminal."""
     options, bar = config["trainer"], sys.stdout.isatty() and is_main()
     world = options["devices"] * options["num_nodes"]
-    callbacks = [WorldSize(world), *callbacks, *([RichProgressBar()] if bar else [])]
+    if options["num_nodes"] > 1 and not {"SLURM_PROCID", "RANK"} & set(os.environ):
+        raise ValueError(
+            "trainer.num_nodes is more than 1, but nothing here starts processes on other nodes; "
+            "use --executor slurm, srun or torchrun"
+        )
+    callbacks = [
+        WorldSize(world),
+        EndAtSigterm(),
+        *callbacks,
+        *([RichProgressBar()] if bar else []),
+    ]
     return pl.Trainer(
         default_root_dir=run.path,
         max_epochs=options["max_epochs"],

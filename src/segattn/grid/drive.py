@@ -1,5 +1,6 @@
 """Working off a grid: what is to be run, the data it needs, and who runs it."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 
 from segattn.grid.cells import Cell
-from segattn.grid.local import run_local, visible_gpus
+from segattn.grid.local import devices_of, run_local, visible_gpus
 from segattn.grid.slurm import run_slurm
 from segattn.grid.table import display
 from segattn.hardware import num_cores
@@ -16,9 +17,8 @@ from segattn.train import build_data
 
 def default_jobs(cells: Sequence[Cell]) -> int:
     """As many cells as there are GPUs for, or cores where there is no GPU."""
-    each = max((cell.config["trainer"]["devices"] for cell in cells), default=1)
     there = len(visible_gpus()) if torch.cuda.is_available() else num_cores()
-    return max(there // each, 1)
+    return max(there // devices_of(cells), 1)
 
 
 def run_grid(
@@ -50,6 +50,7 @@ def run_grid(
     jobs = default_jobs(cells) if jobs is None else jobs
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
+    since = time.time()
     for cell in cells:
         cell.look()
     skipped = {"done"} if retry_failed else {"done", "failed"}
@@ -57,9 +58,10 @@ def run_grid(
     _prepare_data(todo)
     with display(cells, jobs=jobs) as show:
         if slurm is None:
-            run_local(todo, show, script=script, jobs=jobs)
+            run_local(todo, show, script=script, jobs=jobs, since=since)
         else:
-            run_slurm(todo, show, script=script, options=slurm | {"array_parallelism": jobs})
+            options = slurm | {"array_parallelism": jobs}
+            run_slurm(todo, show, script=script, options=options, since=since)
     return [cell for cell in cells if cell.state == "failed"]
 
 

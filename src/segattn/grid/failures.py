@@ -34,7 +34,7 @@ def failure(run: Run, otherwise: str, *, since: float) -> str:
 def write_failure(run: Run, error: str) -> None:
     """A killed process could not say that it failed; a second start has to know."""
     try:
-        with hold(run.lock_path, seconds=0):
+        with hold(run.lock_path, seconds=1):  # who only looks is gone by then
             status = {"state": "failed", "error": error, "updated": time.time()}
             write_json(run.status_path, {**run.status, **status})
     except Busy:  # another driver is at it already

@@ -1,6 +1,7 @@
 """Cells as processes of this machine: a number of slots, each with its share of cores and GPUs."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -29,7 +30,7 @@ class _Process:
     log: IO[bytes]
 
 
-def run_local(cells: Sequence[Cell], show: Show, *, script: Path, jobs: int) -> None:
+def run_local(cells: Sequence[Cell], show: Show, *, script: Path, jobs: int, since: float) -> None:
     """Run cells, `jobs` at a time, until none is left; an interruption stops those that run.
 
     Args:
@@ -37,13 +38,21 @@ def run_local(cells: Sequence[Cell], show: Show, *, script: Path, jobs: int) -> 
         show: Told of every change.
         script: scripts/train.py.
         jobs: Processes at a time.
+        since: When this driver was started, seconds since 1970; what another one has tried since
+            then is not run again here.
+
+    Raises:
+        ValueError: A cell wants more GPUs than there are.
     """
-    queue, running, since = list(cells), list[_Process](), time.time()
+    queue, running = list(cells), list[_Process]()
+    each = devices_of(cells)
+    if torch.cuda.is_available() and each > len(visible_gpus()):
+        raise ValueError(f"trainer.devices={each}, but there are {len(visible_gpus())} GPUs here")
     try:
         while queue or running:
             free = [slot for slot in range(jobs) if slot not in {p.slot for p in running}]
             while free and (cell := take_free(queue, show, since=since)):
-                running.append(_start(cell, script, slot=free.pop(0), jobs=jobs))
+                running.append(_start(cell, script, slot=free.pop(0), jobs=jobs, each=each))
                 show(cell)
             time.sleep(_POLL_SECONDS)
             for process in [p for p in running if p.popen.poll() is not None]:
@@ -75,7 +84,12 @@ def take_free(queue: list[Cell], show: Show, *, since: float) -> Cell | None:
     return None
 
 
-def _start(cell: Cell, script: Path, *, slot: int, jobs: int) -> _Process:
+def devices_of(cells: Sequence[Cell]) -> int:
+    """The most that a cell takes."""
+    return max((cell.config["trainer"]["devices"] for cell in cells), default=1)
+
+
+def _start(cell: Cell, script: Path, *, slot: int, jobs: int, each: int) -> _Process:
     cell.run.path.mkdir(parents=True, exist_ok=True)
     log = cell.run.log_path.open("ab")
     cell.state, cell.error = "running", ""
@@ -85,22 +99,25 @@ def _start(cell: Cell, script: Path, *, slot: int, jobs: int) -> _Process:
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        env={**os.environ, **_share(cell, slot=slot, jobs=jobs), "PYTHONUNBUFFERED": "1"},
+        env={
+            **os.environ,
+            **_share(cell, slot=slot, jobs=jobs, each=each),
+            "PYTHONUNBUFFERED": "1",
+        },
         start_new_session=True,  # Ctrl-C is for the driver, which ends its cells in order
     )
     return _Process(cell, slot, popen, log)
 
 
-def _share(cell: Cell, *, slot: int, jobs: int) -> dict[str, str]:
+def _share(cell: Cell, *, slot: int, jobs: int, each: int) -> dict[str, str]:
     """Environment that gives a slot its cores, and GPUs of its own as far as there are enough."""
     devices = cell.config["trainer"]["devices"]
+    threads = {"OMP_NUM_THREADS": str(max(1, num_cores() // (jobs * devices)))}
     if not torch.cuda.is_available():
-        return {"OMP_NUM_THREADS": str(max(1, num_cores() // (jobs * devices)))}
+        return threads
     gpus = visible_gpus()
-    first = slot * devices
-    mine = [gpus[(first + offset) % len(gpus)] for offset in range(devices)]
-    threads = str(max(1, num_cores() // (jobs * devices)))
-    return {"CUDA_VISIBLE_DEVICES": ",".join(mine), "OMP_NUM_THREADS": threads}
+    mine = [gpus[(slot * each + offset) % len(gpus)] for offset in range(devices)]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(mine), **threads}
 
 
 def visible_gpus() -> list[str]:
@@ -131,7 +148,7 @@ def _stop(running: Sequence[_Process]) -> None:
         try:
             process.popen.wait(max(deadline - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
-            process.popen.kill()
+            os.killpg(process.popen.pid, signal.SIGKILL)  # and what it has started
             process.popen.wait()
         process.log.close()
         process.cell.look()

@@ -3,10 +3,12 @@
 import itertools
 import json
 import pickle
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from segattn.grid.local import take_free
 from segattn.grid.slurm_job import CellJob
 from segattn.grid.slurm_options import check_slurm, import_submitit
 from segattn.grid.table import Show
+from segattn.lock import hold
 from segattn.runs import write_json
 
 _POLL_SECONDS = 3
@@ -45,7 +48,9 @@ class _Job:
     seen_ended: bool = False
 
 
-def run_slurm(cells: Sequence[Cell], show: Show, *, script: Path, options: dict[str, Any]) -> None:
+def run_slurm(
+    cells: Sequence[Cell], show: Show, *, script: Path, options: dict[str, Any], since: float
+) -> None:
     """Submit cells and follow them until all have ended; an interruption leaves them in the queue.
 
     Args:
@@ -54,6 +59,7 @@ def run_slurm(cells: Sequence[Cell], show: Show, *, script: Path, options: dict[
         show: Told of every change.
         script: scripts/train.py, by its path on all nodes.
         options: From `read_options`.
+        since: As for `run_local`.
 
     Raises:
         KeyboardInterrupt: The message says what becomes of the jobs.
@@ -61,15 +67,17 @@ def run_slurm(cells: Sequence[Cell], show: Show, *, script: Path, options: dict[
             what it needs.
     """
     check_slurm()
-    waiting, jobs, since = list(cells), list[_Job](), time.time()
+    waiting, jobs = list(cells), list[_Job]()
     jobs += _join(waiting, _read_queue())
     try:
         while waiting or jobs:
             free = list(iter(lambda: take_free(waiting, show, since=since), None))
             for group in _groups(free):
-                jobs += _submit(group, script, options)
-                for cell in group:
-                    show(cell)
+                with _alone(group):
+                    jobs += _join(group, _read_queue())  # another driver may have been faster
+                    jobs += _submit(group, script, options) if group else []
+            for cell in free:
+                show(cell)
             time.sleep(_POLL_SECONDS)
             for job in _follow(jobs, show):
                 jobs.remove(job)
@@ -78,6 +86,18 @@ def run_slurm(cells: Sequence[Cell], show: Show, *, script: Path, options: dict[
             show(None)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(_farewell(jobs)) from error
+
+
+@contextmanager
+def _alone(group: Sequence[Cell]) -> Iterator[None]:
+    """No other driver submits, and no signal comes between a job and the note of its id."""
+    signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    with hold(_folder(group[0]) / "lock", seconds=600):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def requests(cells: Sequence[Cell], *, script: Path, options: dict[str, Any]) -> list[str]:

@@ -41,7 +41,7 @@ class CellJob:
         signal.signal(signal.SIGTERM, lambda number, _: terms.append(number))
         try:
             code = self._run()
-            if code != 0:
+            if code != 0 or terms:
                 _wait_for_slurm(terms)
         except import_submitit().core.utils.UncompletedJobError:  # by submitit's signal handler
             write_failure(self.run, "out of time; raise max_num_timeout or timeout_min")

@@ -68,7 +68,9 @@ def _left(cell: Cell, now: float) -> float | None:
     if status.get("updated", 0) < cell.started:  # an earlier attempt wrote it
         return None
     done = status.get("epoch", 0) - cell.first_epoch
-    return (status["max_epochs"] - status["epoch"]) * (now - cell.started) / done if done else None
+    return (
+        (status["max_epochs"] - status["epoch"]) * (now - cell.started) / done if done > 0 else None
+    )
 
 
 def _line(cell: Cell, cells: Sequence[Cell], jobs: int) -> str:
