@@ -187,6 +187,11 @@ def test_every_slot_has_gpus_of_its_own(grid, monkeypatch):
         local._share(cell, slot=slot, jobs=3, each=2)["CUDA_VISIBLE_DEVICES"] for slot in range(3)
     ]
     assert shares == ["GPU-a,GPU-b", "GPU-c,GPU-d", "GPU-a,GPU-b"]
+    single = local._share(cells[1], slot=1, jobs=2, each=2)["CUDA_VISIBLE_DEVICES"]
+    assert single == "GPU-c", "slot 0 may hold a cell of two devices"
+    cell.config["trainer"]["devices"] = 5
+    with pytest.raises(ValueError, match=r"trainer\.devices=5, but there are 4 GPUs here"):
+        local.run_local([cell], lambda _: None, script=grid.script, jobs=1, since=0)
 
 
 def test_default_jobs_is_the_number_of_gpus_or_of_cores(grid, monkeypatch):

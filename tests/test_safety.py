@@ -20,6 +20,7 @@ CODE = "{_target_: os.mkdir, path: taken-over}"
         "hydra.sweeper._target_=os.mkdir",
         "hydra/launcher=joblib",
         "+hydra@data=x",
+        "~loader",
     ],
 )
 def test_hydra_itself_cannot_be_configured(override):

@@ -151,7 +151,7 @@ def override_config(
     """
     changed = OmegaConf.create(config)
     # the config holds those of the machine that trained
-    changed.trainer |= {"accelerator": "auto", "devices": 1, "num_nodes": 1}
+    changed.trainer.update({"accelerator": "auto", "devices": 1, "num_nodes": 1})
     # whole sections first, since single keys refine them
     for override in sorted(overrides, key=lambda o: "." in o.partition("=")[0]):
         key, equals, value = override.partition("=")
