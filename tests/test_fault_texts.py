@@ -1,8 +1,10 @@
 """Which error is told as what; see test_faults.py for the faults themselves."""
 
 import errno
+import io
 
 import pytest
+import torch
 from tiny import tiny_config
 
 from segattn.callbacks import StatusWriter
@@ -72,3 +74,22 @@ def test_several_nodes_need_somebody_who_starts_them(tmp_path, monkeypatch):
     config = tiny_config(tmp_path, "trainer.num_nodes=2", "trainer.accelerator=cpu")
     with pytest.raises(ValueError, match=r"num_nodes is more than 1, .* srun or torchrun"):
         build_trainer(Run(tmp_path), config, loggers=[], callbacks=[])
+
+
+@pytest.mark.parametrize("stop", [SystemExit(143), KeyboardInterrupt()])
+def test_a_signal_in_the_middle_of_a_checkpoint_is_an_interruption(tmp_path, stop):
+    class Interrupted(io.BytesIO):
+        """The signal comes in one of its writes; torch then finds fewer bytes than it wrote."""
+
+        signals = iter([None, stop])
+
+        def write(self, data):
+            if signal := next(self.signals, None):
+                raise signal
+            return super().write(data)
+
+    with pytest.raises(RuntimeError, match="unexpected pos"):
+        torch.save({"weights": torch.zeros(10)}, Interrupted())
+    Interrupted.signals = iter([None, stop])
+    with pytest.raises(type(stop)), explained(Run(tmp_path), tiny_config(tmp_path)):
+        torch.save({"weights": torch.zeros(10)}, Interrupted())

@@ -34,6 +34,10 @@ def explained(run: Run, config: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        # torch makes an error of its own of a signal that comes while it writes a file
+        for link in _chain(error):
+            if isinstance(link, KeyboardInterrupt | SystemExit):
+                raise link from None
         if _lost_worker(error, "Terminated"):  # whoever ends the run ends its loader, as Slurm does
             raise SystemExit(128 + signal.SIGTERM) from error
         text = explain(error, run, config)
