@@ -52,8 +52,10 @@ class EndAtSigterm(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take Lightning's place, which takes it back at the end."""
+        # another code of another process makes Lightning kill the first one before it is through
+        code = 128 + signal.SIGTERM if trainer.is_global_zero else 0
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(code))
 
     on_test_start = on_train_start
 
