@@ -28,7 +28,7 @@ from segattn.media import log_finished, picture_loggers, pictures_may_fail
 from segattn.result import build_result, objects_of_training, training_facts
 from segattn.runs import Run, write_json
 from segattn.task import SegmentationTask
-from segattn.trainer import build_trainer, quiet_lightning, training_callbacks
+from segattn.trainer import EndAtSigterm, build_trainer, quiet_lightning, training_callbacks
 
 
 def run_folder(config: dict[str, Any]) -> Run:
@@ -145,7 +145,8 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
         if checkpoint:
             check_checkpoint(run.checkpoint_path)
         with quiet_lightning():
-            callbacks = [status, meter, evidence, scenes, *training_callbacks(run, config)]
+            callbacks = [status, meter, evidence, scenes, EndAtSigterm(status)]
+            callbacks += training_callbacks(run, config)
             trainer = build_trainer(run, config, loggers=loggers, callbacks=callbacks)
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
             trainer.test(task, datamodule=data, verbose=False)

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 
-from segattn.callbacks import StepSeed
+from segattn.callbacks import StatusWriter, StepSeed
 from segattn.checkpoint import AtomicCheckpointIO
 from segattn.distributed import is_main
 from segattn.runs import Run
@@ -48,16 +48,30 @@ class EndAtSigterm(Callback):
     Lightning's own handler waits for the end of the batch and exits with 0; with several processes
     it sends a message amid theirs, which can hang. A run loses nothing: it goes on from its last
     epoch.
+
+    Args:
+        status: Says "interrupted" where there is no time for an orderly end.
     """
+
+    def __init__(self, status: StatusWriter) -> None:
+        self._status = status
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take Lightning's place, which takes it back at the end."""
-        # another code of another process makes Lightning kill the first one before it is through
-        code = 128 + signal.SIGTERM if trainer.is_global_zero else 0
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(code))
+            signal.signal(signal.SIGTERM, lambda *_: self._end(trainer))
 
     on_test_start = on_train_start
+
+    def _end(self, trainer: pl.Trainer) -> None:
+        code = 128 + signal.SIGTERM
+        if trainer.world_size == 1:
+            sys.exit(code)
+        # an orderly end would wait for the other processes, which may be waiting for this one; and
+        # another code of another process makes Lightning kill the first one before it is through
+        if trainer.is_global_zero:
+            self._status.write("interrupted", error="start it again to go on")
+        os._exit(code if trainer.is_global_zero else 0)
 
 
 def training_callbacks(run: Run, config: dict[str, Any]) -> list[Callback]:
@@ -87,7 +101,6 @@ def build_trainer(
         )
     callbacks = [
         WorldSize(world),
-        EndAtSigterm(),
         *callbacks,
         *([RichProgressBar()] if bar else []),
     ]
