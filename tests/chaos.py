@@ -23,8 +23,8 @@ from segattn.train import run_folder, train
 # what each plan makes the child do to itself; "random" is killed from outside
 PLANS = [
     *["random"] * 3,
-    *["half of last.ckpt", "last.ckpt unnamed"],
-    *["random"] * 9,
+    *["half of last.ckpt", "last.ckpt unnamed", "last.ckpt named"],
+    *["random"] * 8,
     *[
         "objects.parquet unnamed",
         "half of result.json",
@@ -74,6 +74,15 @@ def arm(plan):
             return flush(path)
 
         files._flush = flush_and_die
+    elif plan == "last.ckpt named":
+        name_it = os.replace
+
+        def name_and_die(draft, path):
+            name_it(draft, path)
+            if Path(path).name == "last.ckpt":
+                die()
+
+        os.replace = name_and_die
 
 
 def attempt(config, plan, delay):

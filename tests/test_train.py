@@ -3,7 +3,6 @@
 import http.server
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -100,42 +99,6 @@ def test_checkpoint_loads_from_its_path_alone(finished):
     assert (predictions.numpy() == examples["predictions"]).mean() > 0.999
 
 
-def test_killed_run_resumes_to_the_same_weights_and_table(finished, tmp_path):
-    """SIGKILL in the second epoch: the first epoch's checkpoint is there, nothing else is."""
-    overrides = tiny_overrides(tmp_path, "head=fla", "head.channels=8", "trainer.max_epochs=20")
-    config = tiny_config(tmp_path, "head=fla", "head.channels=8", "trainer.max_epochs=20")
-    command = [sys.executable, str(SCRIPT), *overrides]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    run = Run(tmp_path / "runs/default/fla-resnet18-scenes-s0")
-    deadline = time.time() + 120
-    while not run.checkpoint_path.exists() and process.poll() is None and time.time() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert run.checkpoint_path.exists()
-    assert run.result is None
-    resumed = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
-    assert resumed.returncode == 0
-
-    config["name"] = "whole"
-    whole = _train_with_one_thread(config)
-    assert weights(run).keys() == weights(whole).keys()
-    assert all(torch.equal(weights(run)[k], weights(whole)[k]) for k in weights(whole))
-    assert run.objects().equals(whole.objects())
-    epochs = run.metrics()["val/miou"].dropna()
-    assert epochs.tolist() == whole.metrics()["val/miou"].dropna().tolist()
-    assert len(epochs) == 20
-
-
-def _train_with_one_thread(config) -> Run:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return train(config)
-    finally:
-        torch.set_num_threads(threads)
-
-
 def test_failure_is_written_down(tmp_path, monkeypatch):
     config = tiny_config(tmp_path)
 
@@ -149,18 +112,6 @@ def test_failure_is_written_down(tmp_path, monkeypatch):
     assert run.status["state"] == "failed"
     assert run.status["error"] == "RuntimeError: out of coffee"
     assert run.result is None
-
-
-@pytest.mark.parametrize("signal_type", [KeyboardInterrupt, SystemExit])
-def test_interruption_is_no_error_of_the_run(tmp_path, monkeypatch, signal_type):
-    def stop(self, batch, batch_idx):
-        raise signal_type
-
-    monkeypatch.setattr(SegmentationTask, "training_step", stop)
-    with pytest.raises(SystemExit):
-        train(tiny_config(tmp_path))
-    (run,) = load_runs(tmp_path / "runs")
-    assert run.status["state"] == "interrupted"
 
 
 def test_an_error_of_the_code_keeps_its_traceback():

@@ -112,7 +112,8 @@ def test_service_that_dies(server, tmp_path, without):
 
 def service_of(process: subprocess.Popen) -> int:
     """The process of wandb-core that `process` has started."""
-    command = ["ps", "-A", "-o", "pid=,ppid=,args="]
+    # without -ww, ps cuts its lines at the width in COLUMNS, where that is set
+    command = ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="]
     table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rows = [line.split(maxsplit=2) for line in table.splitlines()]
     (pid,) = [

@@ -17,6 +17,7 @@ from segattn.media import Scene, log_scenes, picture_loggers, pictures_may_fail
 from segattn.runs import Run, write_json
 from segattn.task import SegmentationTask
 
+_ROW = "segattn_epoch_row"  # key in a checkpoint
 # of the seconds of the training steps; what is logged at the end may take as much again
 _SCENES_SHARE = 0.025
 
@@ -74,6 +75,40 @@ class StatusWriter(Callback):
         if not sys.stdout.isatty():
             score = "".join(f"  {k} {v:.4f}" for k, v in self._progress.get("score", {}).items())
             print(f"epoch {epoch}/{trainer.max_epochs}{score}", flush=True)
+
+
+class EpochRow(Callback):
+    """Carries the logged training values of an epoch in the epoch's checkpoint.
+
+    Lightning logs them after it has written the checkpoint: a run killed between the two goes on
+    with the next epoch, and would have lost them.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add them to the checkpoint."""
+        # those of the validation are logged by then, and may be of an earlier epoch
+        values = {k: float(v) for k, v in trainer.callback_metrics.items() if k[:3] != "val"}
+        checkpoint[_ROW] = {"epoch": trainer.current_epoch, **values}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Log what metrics.jsonl lacks of them."""
+        row, step = checkpoint[_ROW], checkpoint["global_step"] - 1
+        if row.keys() <= self._logged(row["epoch"], step):
+            return
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step)
+
+    def _logged(self, epoch: int, step: int) -> set[str]:
+        rows = self._run.metrics()
+        rows = rows[(rows["epoch"] == epoch) & (rows["step"] == step)]
+        return set(rows.dropna(axis="columns", how="all").columns)
 
 
 class CostMeter(Callback):

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 
-from segattn.callbacks import StatusWriter, StepSeed
+from segattn.callbacks import EpochRow, StatusWriter, StepSeed
 from segattn.checkpoint import AtomicCheckpointIO
 from segattn.distributed import is_main
 from segattn.runs import Run
@@ -85,7 +85,7 @@ def training_callbacks(run: Run, config: dict[str, Any]) -> list[Callback]:
         enable_version_counter=False,
         save_on_train_epoch_end=True,
     )
-    return [StepSeed(config["seed"]), last]
+    return [StepSeed(config["seed"]), EpochRow(run), last]
 
 
 def build_trainer(
