@@ -32,6 +32,8 @@ def test_a_loader_that_is_ended_with_its_run_is_an_interruption(tmp_path):
     assert ended.value.code == 143
     assert "/dev/shm" in explain(lost_worker("Bus error"), run, config)
     assert explain(lost_worker("Segmentation fault"), run, config) is None
+    unknown = RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+    assert "out of memory" in explain(unknown, run, config)
     assert explain(EOFError("of a pipe"), run, config) is None
 
 

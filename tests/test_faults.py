@@ -1,12 +1,9 @@
 """What can go wrong in a run: it says what to do, and the last good state stays."""
 
-import errno
 import os
 import resource
 import signal
 import subprocess
-import threading
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -21,8 +18,7 @@ from segattn.data import scenes
 from segattn.data.datamodule import TrainSamples
 from segattn.faults import Fault
 from segattn.files import atomic_path
-from segattn.lock import Busy, hold, is_held
-from segattn.runs import load_runs, write_json
+from segattn.runs import load_runs
 from segattn.task import SegmentationTask
 from segattn.train import run_folder, train
 
@@ -241,55 +237,3 @@ def test_a_checkpoint_with_code_or_damage_is_not_loaded(tmp_path, damage):
     assert not (tmp_path / "taken over").exists()
     run.checkpoint_path.unlink()
     assert train(config).status["state"] == "done"
-
-
-@contextmanager
-def elsewhere(run, *, last_words=None):
-    """A process that holds the run's lock, and in the end says in status.json that it failed."""
-    ready, end = os.pipe(), os.pipe()
-    child = os.fork()
-    if child == 0:
-        with hold(run.lock_path):
-            os.write(ready[1], b"x")
-            os.read(end[0], 1)
-            if last_words:
-                status = {"state": "failed", "error": last_words, "updated": time.time()}
-                write_json(run.status_path, status)
-        os._exit(0)
-    os.read(ready[0], 1)
-    try:
-        yield child, lambda: os.write(end[1], b"x")
-    finally:
-        os.write(end[1], b"x")
-        os.waitpid(child, 0)
-
-
-def test_a_run_that_is_at_work_is_left_alone(tmp_path):
-    config = tiny_config(tmp_path)
-    run = run_folder(config)
-    with elsewhere(run) as (child, _):
-        assert is_held(run.lock_path)
-        told = rf"is in use by process {child} on "
-        with pytest.raises(Busy, match=told), hold(run.lock_path, seconds=0):
-            pass
-    assert train(config).status["state"] == "done"
-
-
-def test_what_failed_elsewhere_in_this_moment_is_not_tried_at_once(tmp_path):
-    config = tiny_config(tmp_path)
-    run = run_folder(config)
-    with elsewhere(run, last_words="ValueError: bad") as (_, end):
-        threading.Timer(0.5, end).start()
-        with pytest.raises(Busy, match="failed in another process just now: ValueError: bad"):
-            train(config)
-    assert run.status["error"] == "ValueError: bad"
-    assert train(config).status["state"] == "done"
-
-
-def test_a_disk_without_locks_is_named(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr("fcntl.lockf", refuse)
-    with pytest.raises(ValueError, match=r"no locks \(No locks available\).* set runs_dir"):
-        train(tiny_config(tmp_path))

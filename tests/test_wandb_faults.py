@@ -17,14 +17,17 @@ pytestmark = pytest.mark.slow
 TRAIN = EXPERIMENTS.parent / "scripts" / "train.py"
 
 
-def start(folder, *overrides) -> tuple[Run, subprocess.Popen]:
-    """A run of ten epochs in a process of its own; what it prints is in `folder`/out."""
+def start(folder, *overrides, patience=5) -> tuple[Run, subprocess.Popen]:
+    """A run of ten epochs in a process of its own; what it prints is in `folder`/out.
+
+    It waits `patience` seconds for W&B at its end.
+    """
     words = tiny_overrides(folder, "trainer.max_epochs=10", f"data.root={folder.parent}/scenes")
     folder.mkdir()
     with (folder / "out").open("w") as out:
         process = subprocess.Popen(
             [sys.executable, str(TRAIN), *words, *overrides],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "WANDB_FINISH_TIMEOUT": "5"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "WANDB_FINISH_TIMEOUT": str(patience)},
             stdout=out,
             stderr=subprocess.STDOUT,
         )
@@ -98,6 +101,22 @@ def test_server_that_goes_away(server, tmp_path, without, fault):
         known = {k: v for k, v in row.items() if v == v and k != "step"}
         assert known.items() <= found[row["epoch"]].items()
     assert sum("test/iou_by_size" in row for row in there["history"]) == 1
+
+
+def test_a_second_ctrl_c_ends_the_wait_for_a_server_that_is_gone(server, tmp_path):
+    run, process = start(tmp_path / "run", "logger=wandb", "logger.mode=online", patience=900)
+    wait_for_an_epoch(run, process)
+    server.fault = "silent"
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):  # it waits for W&B
+        process.wait(20)
+    process.send_signal(signal.SIGINT)
+    end(process)
+    assert process.returncode == 1
+    assert run.status["state"] == "interrupted"
+    out = (tmp_path / "run" / "out").read_text()
+    assert "W&B did not take everything (KeyboardInterrupt)" in out
+    assert "Traceback" not in out
 
 
 def test_service_that_dies(server, tmp_path, without):

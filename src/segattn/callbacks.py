@@ -57,6 +57,11 @@ class StatusWriter(Callback):
         times = {"started": self._started, "updated": time.time()}
         write_json(self._run.status_path, {"state": state, **self._progress, **details, **times})
 
+    def interrupt(self) -> None:
+        """Say that the run was cut off, unless its result is there and only pictures are not."""
+        if self._run.result is None:
+            self.write("interrupted", error="start it again to go on")
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A new score."""
         if not trainer.is_global_zero:

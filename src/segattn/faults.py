@@ -38,7 +38,9 @@ def explained(run: Run, config: dict[str, Any]) -> Iterator[None]:
         for link in _chain(error):
             if isinstance(link, KeyboardInterrupt | SystemExit):
                 raise link from None
-        if _lost_worker(error, "Terminated"):  # whoever ends the run ends its loader, as Slurm does
+        if (
+            _signal_of_worker(error) == "Terminated"
+        ):  # whoever ends the run ends its loader, as Slurm does
             raise SystemExit(128 + signal.SIGTERM) from error
         text = explain(error, run, config)
         if text is None:
@@ -51,7 +53,7 @@ def explain(error: BaseException, run: Run, config: dict[str, Any]) -> str | Non
     first = str(error).strip().split("\n")[0] or type(error).__name__
     if _is_out_of_memory(error):
         return f"out of memory ({first}). {_memory_advice(config)}"
-    if _lost_worker(error, "Killed", "Bus error"):
+    if _signal_of_worker(error) in ("Killed", "Bus error", ""):
         return (
             f"a process of the loader was killed ({first}): the machine is out of memory, or its "
             f"shared memory (/dev/shm) is full. Lower loader.num_workers, or set loader.cache=false"
@@ -71,10 +73,14 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-def _lost_worker(error: BaseException, *signals: str) -> bool:
-    """Whether a process of the loader was ended by one of `signals`, as torch names them."""
-    texts = [str(link) for link in _chain(error) if "DataLoader worker" in str(link)]
-    return any(f"by signal: {name}" in text for name in signals for text in texts)
+def _signal_of_worker(error: BaseException) -> str | None:
+    """What ended a process of the loader, as torch names it; None if none of them ended.
+
+    Empty where torch's error of the signal was lost, since it came amid code that drops errors.
+    """
+    texts = [str(link) for link in _chain(error) if str(link).startswith("DataLoader worker (pid")]
+    signals = [text.partition("by signal: ")[2].split(".")[0] for text in texts]
+    return max(signals, default=None)  # the empty string is less than any other
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -35,7 +35,7 @@ def hold(path: Path, *, seconds: float = 10) -> Iterator[None]:
     # it and keep it for seconds after a SIGKILL of the run.
     with path.open("a+", encoding="utf-8") as file:
         deadline = time.monotonic() + seconds
-        while not _try(file.fileno()):
+        while not _try(file.fileno(), fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 raise Busy(f"{path.parent} is in use by {_read(path)}; wait for it, or stop it")
             time.sleep(_POLL_SECONDS)
@@ -52,13 +52,13 @@ def is_held(path: Path) -> bool:
     """
     if not path.exists():
         return False
-    with path.open("a+", encoding="utf-8") as file:
-        return not _try(file.fileno())
+    with path.open(encoding="utf-8") as file:  # a folder of somebody else can be looked at too
+        return not _try(file.fileno(), fcntl.LOCK_SH)  # shared: who else looks is no holder
 
 
-def _try(descriptor: int) -> bool:
+def _try(descriptor: int, kind: int) -> bool:
     try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:
         if isinstance(error, BlockingIOError | PermissionError):  # EAGAIN or EACCES: taken
             return False

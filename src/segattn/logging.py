@@ -6,7 +6,9 @@ W&B when it can be had without waiting or asking, TensorBoard, or a CSV file.
 import json
 import os
 import secrets
+import signal
 import socket
+import threading
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Mapping
@@ -91,6 +93,9 @@ class TolerantWandbLogger(WandbLogger):
         """End W&B's run, in a bounded time, and say if it did not take everything."""
         import wandb
 
+        if threading.current_thread() is threading.main_thread():
+            # Lightning ignores Ctrl-C from the first one on, and this can take a minute
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             wandb.finish(exit_code=int(failed))
             if not self.broken:

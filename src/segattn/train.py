@@ -82,7 +82,7 @@ def _finish(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
     try:
         _attempt(run, config, status)
     except (KeyboardInterrupt, SystemExit):  # Lightning makes SystemExit of Ctrl-C and SIGTERM
-        status.write("interrupted", error="start it again to go on")
+        status.interrupt()
         raise
 
 
@@ -163,8 +163,8 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
             evidence=evidence,
         )
         write_json(run.result_path, result)
-        _log_finished(run, loggers, meter=meter, device=task.device)
         status.write("done", epoch=config["trainer"]["max_epochs"])  # before waiting for W&B
+        _log_finished(run, loggers, meter=meter, device=task.device)
         failed = False
     finally:
         close_loggers(loggers, failed=failed)

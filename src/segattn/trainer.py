@@ -70,7 +70,7 @@ class EndAtSigterm(Callback):
         # an orderly end would wait for the other processes, which may be waiting for this one; and
         # another code of another process makes Lightning kill the first one before it is through
         if trainer.is_global_zero:
-            self._status.write("interrupted", error="start it again to go on")
+            self._status.interrupt()
         os._exit(code if trainer.is_global_zero else 0)
 
 
