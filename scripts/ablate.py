@@ -80,7 +80,7 @@ def main() -> int:
     except KeyboardInterrupt as error:
         sys.exit(f"interrupted; {str(error) or 'the same command goes on where it stopped'}")
     for cell in failed:
-        print(f"failed {cell.run.path}: {cell.error} (see {cell.run.log_path})")
+        print(f"{cell.state} {cell.run.path}: {cell.error} (see {cell.run.log_path})")
     if failed and not arguments.retry_failed:
         print("the same command with --retry-failed runs these again")
     return 1 if failed else 0

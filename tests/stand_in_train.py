@@ -1,14 +1,16 @@
 """Stands for scripts/train.py in tests of the grid: leaves what that leaves, in no time.
 
 It holds the run's lock, as training does, and notes each piece of work in work.txt beside the run
-folders. Files in runs_dir steer it: `seconds` (of a cell, in tenths that look like epochs), and
-`fault-HEAD-SEED` or `fault-any` ("error", "kill", or the share of cells that fail).
+folders. Files in runs_dir steer it: `imports` (seconds before it looks at anything), `seconds` (of
+a cell, in tenths that look like epochs), and `fault-HEAD-SEED` or `fault-any` ("error", "SIGKILL",
+"SIGTERM", "at exit" after the result and with a child left behind, or the share that fails).
 """
 
 import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -38,23 +40,31 @@ def steering(name):
     return path.read_text() if path.exists() else ""
 
 
+def stamp():
+    path = folder / "status.json"
+    return json.loads(path.read_text())["updated"] if path.exists() else 0
+
+
 def fail_as_told():
     fault = steering(f"fault-{head}-{seed}") or steering("fault-any")
-    if fault == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if fault == "error" or (fault and random.random() < float(fault)):
+    if fault in ("SIGKILL", "SIGTERM"):
+        os.kill(os.getpid(), getattr(signal, fault))
+    if fault == "error" or (fault[:1].isdigit() and random.random() < float(fault)):
         note("failed")
         tell("failed", epoch=0, error="ValueError: bad")
         sys.exit("error: bad")
 
 
 def main():
-    began, status = time.time(), folder / "status.json"
+    status = folder / "status.json"
+    # the stamp of the last status that the driver, or else this process, has seen
+    known = float(os.environ.get("SEGATTN_KNOWN", stamp()))
+    time.sleep(float(steering("imports") or 0))
     with hold(folder / "lock", seconds=2):
         if (folder / "result.json").exists():
             return
         told = json.loads(status.read_text()) if status.exists() else {"state": "pending"}
-        if told["state"] == "failed" and told["updated"] >= began:
+        if told["state"] == "failed" and told["updated"] != known:
             raise Busy(told["error"])
         note("started")
         (folder / "gpus.txt").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
@@ -65,6 +75,9 @@ def main():
         (folder / "result.json").write_text(json.dumps({"schema": 2}))
         tell("done", epoch=EPOCHS)
         note("done")
+    if steering(f"fault-{head}-{seed}") == "at exit":
+        (folder / "child.txt").write_text(str(subprocess.Popen(["sleep", "600"]).pid))
+        sys.exit(1)
 
 
 try:

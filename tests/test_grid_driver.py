@@ -1,18 +1,21 @@
 """Drivers at work on grids of stand-in cells: failures, interruptions, rivals, slots, the table."""
 
-import re
+import errno
 import runpy
 import signal
+import threading
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 from driven_grid import DrivenGrid
 from tiny import EXPERIMENTS
 
-from segattn.grid import Cell, default_jobs, local, run_grid, table
+from segattn.grid import default_jobs, local, run_grid
+from segattn.grid.failures import write_failure
 from segattn.lock import is_held
-from segattn.runs import Run
+from segattn.runs import write_json
 
 ALL = ["fcn-0", "fcn-1", "fla-0", "fla-1"]
 
@@ -43,7 +46,7 @@ def test_all_cells_run_once_and_are_then_skipped(grid, capsys):
 
 
 def test_failed_and_killed_cells_leave_the_others_alone_and_wait_to_be_asked_for(grid, capsys):
-    for name, fault in (("fcn-0", "error"), ("fla-1", "kill")):
+    for name, fault in (("fcn-0", "error"), ("fla-1", "SIGKILL")):
         (grid.folder / f"fault-{name}").write_text(fault)
     cells, failed = grid.run()
     assert [cell.state for cell in cells] == ["failed", "done", "done", "failed"]
@@ -67,6 +70,56 @@ def test_one_cell_is_not_tried_twice_in_one_go(grid):
     grid.run("head=fcn", "seed=0")
     grid.run("head=fcn", "seed=0", retry_failed=True)
     assert grid.work("failed") == ["fcn-0", "fcn-0"]
+
+
+def test_a_cell_that_dies_after_its_result_is_done_and_leaves_nothing_running(grid):
+    (grid.folder / "fault-fcn-0").write_text("at exit")
+    cells, failed = grid.run()
+    assert failed == []
+    assert [cell.state for cell in cells] == ["done"] * 4
+    assert cells[0].run.status["state"] == "done"
+    child = int((cells[0].run.path / "child.txt").read_text())
+    wait_for(lambda: not alive(child))
+
+
+def alive(pid):
+    """Not a zombie, which waits for whoever takes over orphans."""
+    path = Path(f"/proc/{pid}/stat")
+    return path.exists() and path.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_a_cell_ended_from_outside_goes_on_with_the_same_command(grid, capsys):
+    (grid.folder / "fault-fcn-0").write_text("SIGTERM")
+    cells, ended = grid.run()
+    assert ended == cells[:1]
+    assert ended[0].state == "interrupted"
+    assert "fcn-resnet18-scenes-s0 interrupted: ended by SIGTERM" in capsys.readouterr().out
+    (grid.folder / "fault-fcn-0").unlink()
+    _, failed = grid.run()
+    assert failed == []
+    assert grid.work("done") == ALL
+
+
+def test_a_full_disk_ends_no_other_cell(grid, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("segattn.grid.failures.write_json", full)
+    (grid.folder / "fault-fcn-0").write_text("SIGKILL")
+    cells, failed = grid.run()
+    assert failed == cells[:1]
+    assert [cell.state for cell in cells] == ["failed", "done", "done", "done"]
+
+
+def test_a_killed_cell_is_not_tried_by_a_rival_before_its_driver_says_so(grid):
+    """The rival sees the run free and unfinished; the note comes while its process starts up."""
+    (grid.folder / "imports").write_text("2")
+    cells = grid.cells("head=fcn", "seed=0")
+    write_json(cells[0].run.status_path, {"state": "running", "updated": 1.0})
+    threading.Timer(1, write_failure, (cells[0].run, "killed")).start()
+    failed = run_grid(cells, script=grid.script, jobs=1)
+    assert failed[0].error == "killed"
+    assert grid.work("started") == []
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
@@ -191,7 +244,7 @@ def test_every_slot_has_gpus_of_its_own(grid, monkeypatch):
     assert single == "GPU-c", "slot 0 may hold a cell of two devices"
     cell.config["trainer"]["devices"] = 5
     with pytest.raises(ValueError, match=r"trainer\.devices=5, but there are 4 GPUs here"):
-        local.run_local([cell], lambda _: None, script=grid.script, jobs=1, since=0)
+        local.run_local([cell], lambda _: None, script=grid.script, jobs=1)
 
 
 def test_default_jobs_is_the_number_of_gpus_or_of_cores(grid, monkeypatch):
@@ -214,37 +267,3 @@ def test_default_jobs_is_the_number_of_gpus_or_of_cores(grid, monkeypatch):
 def test_jobs_below_one_are_refused():
     with pytest.raises(ValueError, match="at least 1, got 0"):
         run_grid([], script=EXPERIMENTS, jobs=0)
-
-
-def _cell(folder, *, state, seconds=0.0, started=0.0, first_epoch=0, epoch=0):
-    folder.mkdir()
-    (folder / "status.json").write_text(
-        f'{{"state": "running", "epoch": {epoch}, "max_epochs": 10, "updated": {time.time()}}}'
-    )
-    cell = Cell([], {}, Run(folder), state=state)
-    cell.seconds, cell.started, cell.first_epoch = seconds, started, first_epoch
-    return cell
-
-
-def test_time_left_counts_what_runs_and_what_waits(tmp_path):
-    now = time.time()
-    assert table.seconds_left([_cell(tmp_path / "x", state="pending")], jobs=1) is None
-    # 3 epochs in 30 s since it was resumed at epoch 4: 3 more take 30 s
-    running = _cell(tmp_path / "a", state="running", started=now - 30, first_epoch=4, epoch=7)
-    assert table.seconds_left([running], jobs=1) == pytest.approx(30, abs=1)
-    waiting = [_cell(tmp_path / name, state="pending") for name in "bcd"]
-    assert table.seconds_left([running, *waiting], jobs=2) == pytest.approx(105, abs=2)
-    done = _cell(tmp_path / "e", state="done", seconds=100)
-    assert table.seconds_left([done, running, *waiting], jobs=2) == pytest.approx(165, abs=2)
-    assert table.seconds_left([done], jobs=2) == 0
-    assert [table.duration(s) for s in (45, 720, 12000)] == ["45 s", "12 min", "3 h 20 min"]
-
-
-def test_a_table_that_does_not_fit_shows_what_matters_now(tmp_path):
-    cells = [_cell(tmp_path / str(number), state="done", seconds=1) for number in range(20)]
-    cells[17].state = "failed"
-    cells[3].state, cells[3].started = "running", time.time()
-    shown = table._table(cells, 1, room=3)
-    assert list(shown.columns[0].cells) == ["3", "17", "0"]
-    assert shown.caption == "and 17 more"
-    assert re.match(r"18 of 20 cells done, 1 failed, about \d+ s left", shown.title)

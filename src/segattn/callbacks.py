@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Callback
 
 from segattn.data.datamodule import SegmentationData, image_tensor
 from segattn.data.source import Source
+from segattn.distributed import is_main
 from segattn.hardware import process_peak_memory
 from segattn.media import Scene, log_scenes, picture_loggers, pictures_may_fail
 from segattn.runs import Run, write_json
@@ -48,14 +49,19 @@ class StatusWriter(Callback):
 
     def __init__(self, run: Run, *, max_epochs: int) -> None:
         self._run, self._started = run, time.time()
-        before = run.status  # a resumed run is where the last one was
-        known = {str(key): before[key] for key in ("epoch", "score") if key in before}
-        self._progress: dict[str, Any] = {"epoch": 0, **known, "max_epochs": max_epochs}
+        # a resumed run is where the last one was
+        self._progress: dict[str, Any] = {"epoch": 0, **self._told(), "max_epochs": max_epochs}
 
     def write(self, state: str, **details: Any) -> None:
         """Write the state: running, interrupted, failed or done."""
         times = {"started": self._started, "updated": time.time()}
+        if not is_main():  # the first process knows how far the run is
+            self._progress |= self._told()
         write_json(self._run.status_path, {"state": state, **self._progress, **details, **times})
+
+    def _told(self) -> dict[str, Any]:
+        status = self._run.status
+        return {key: status[key] for key in ("epoch", "score") if key in status}
 
     def interrupt(self) -> None:
         """Say that the run was cut off, unless its result is there and only pictures are not."""
@@ -104,8 +110,8 @@ class EpochRow(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Log what metrics.jsonl lacks of them."""
-        row, step = checkpoint[_ROW], checkpoint["global_step"] - 1
-        if row.keys() <= self._logged(row["epoch"], step):
+        row, step = checkpoint.get(_ROW), checkpoint["global_step"] - 1
+        if row is None or row.keys() <= self._logged(row["epoch"], step):
             return
         for logger in trainer.loggers:
             logger.log_metrics(row, step)

@@ -56,6 +56,8 @@ class JsonlLogger(Logger):
         row = {"epoch": metrics.get("epoch"), "step": step, **metrics}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(nan_to_none(row), allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # as the checkpoint of the epoch, which follows
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
         """Nothing: config.yaml holds them."""
@@ -152,7 +154,8 @@ def build_loggers(config: dict[str, Any], run: Run) -> list[Logger]:
     TensorBoard's events are in the folder `tensorboard` of the run, the CSV file in
     `csv/version_N`.
     """
-    return [JsonlLogger(run.metrics_path), *_BUILD[config["logger"]["name"]](config, run)]
+    # the local one last: a row that it has is not logged again after a kill
+    return [*_BUILD[config["logger"]["name"]](config, run), JsonlLogger(run.metrics_path)]
 
 
 def _tensorboard(config: dict[str, Any], run: Run) -> list[Logger]:
@@ -167,21 +170,24 @@ def _csv(config: dict[str, Any], run: Run) -> list[Logger]:
 def _wandb(config: dict[str, Any], run: Run) -> list[Logger]:
     """W&B's unless its mode is "disabled".
 
-    In mode "auto", a server that answers but does not let us in makes the run offline.
+    In mode "auto", a server that answers but does not let us in makes the run offline, and a W&B
+    that does not start at all is done without.
     """
     mode = resolve_mode(config["logger"]["mode"])
     if mode == "disabled":
         return []
     import wandb
 
-    try:
-        return [_start_wandb(config, run, offline=mode == "offline")]
-    except (wandb.errors.Error, TimeoutError) as error:
-        if config["logger"]["mode"] != "auto":
-            raise
-        print(f"W&B does not let us in ({error}); going on offline", flush=True)
-        wandb.teardown()  # else its service holds the run's id as "in use"
-        return [_start_wandb(config, run, offline=True)]
+    for offline in dict.fromkeys((mode == "offline", True)):
+        try:
+            return [_start_wandb(config, run, offline=offline)]
+        except Exception as error:  # W&B's own have no common base class
+            if config["logger"]["mode"] != "auto":
+                raise
+            instead = "without it" if offline else "offline"
+            print(f"W&B does not let us in ({error}); going on {instead}", flush=True)
+            wandb.teardown()  # else its service holds the run's id as "in use"
+    return []
 
 
 _BUILD: dict[str, Callable[[dict[str, Any], Run], list[Logger]]] = {

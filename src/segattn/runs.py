@@ -3,7 +3,7 @@
 config.yaml      the resolved config, written once
 status.json      state (running | interrupted | failed | done), progress, error
 lock             held by the process that works on the run (segattn.lock)
-slurm.json       id of the last Slurm job of the run, and when it was submitted (segattn.grid.slurm)
+slurm.json       id of the last Slurm job of the run (segattn.grid.slurm)
 metrics.jsonl    one line per logged step or epoch
 result.json      final scores, cost and environment; its presence means "done"
 objects.parquet  one row per object of the test split (segattn.metrics.table)
@@ -133,6 +133,14 @@ class Run:
         if not self.status_path.exists():
             return {"state": "pending"}
         return _read_json(self.status_path)
+
+    @property
+    def stamp(self) -> float:
+        """Of status.json, 0 if there is none; tells whether it was written since one looked.
+
+        To be compared for equality alone: another machine's clock may have made it.
+        """
+        return float(self.status.get("updated", 0))
 
     @property
     def result(self) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """One run from a checked config: train, test, and leave the run folder. Idempotent."""
 
-import time
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +21,7 @@ from segattn.encoders import build_encoder
 from segattn.evidence import Evidence
 from segattn.faults import Fault, explained
 from segattn.files import atomic_path, remove_drafts
-from segattn.lock import Busy, hold
+from segattn.lock import Busy, hold, is_held
 from segattn.logging import build_loggers, close_loggers
 from segattn.losses import inverse_sqrt_weights
 from segattn.media import log_finished, picture_loggers, pictures_may_fail
@@ -29,6 +29,9 @@ from segattn.result import build_result, objects_of_training, training_facts
 from segattn.runs import Run, write_json
 from segattn.task import SegmentationTask
 from segattn.trainer import EndAtSigterm, build_trainer, quiet_lightning, training_callbacks
+
+KNOWN = "SEGATTN_KNOWN"
+"""Environment variable: the stamp of the run when its driver, seconds ago, decided to start it."""
 
 
 def run_folder(config: dict[str, Any]) -> Run:
@@ -55,19 +58,19 @@ def train(config: dict[str, Any]) -> Run:
         if run.result is None:
             _attempt(run, config, status)
         return run
-    began = time.time()
+    known = os.environ.get(KNOWN, str(run.stamp))
     with hold(run.lock_path):
-        _leave_what_just_failed(run, since=began)
+        _leave_what_just_failed(run, known)
         claim(run, config)
         remove_drafts(*run.written)
         _finish(run, config, status)
     return run
 
 
-def _leave_what_just_failed(run: Run, *, since: float) -> None:
-    """Raise Busy where the process that held the lock has failed: its driver tells that."""
+def _leave_what_just_failed(run: Run, known: str) -> None:
+    """Raise Busy where another process has failed since `known`, a stamp: its driver tells that."""
     status = run.status
-    if status["state"] == "failed" and status.get("updated", 0) >= since:
+    if status["state"] == "failed" and str(run.stamp) != known:
         raise Busy(f"{run.path} failed in another process just now: {status.get('error')}")
 
 
@@ -91,8 +94,8 @@ def _attempt(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
         with explained(run, config):
             _fit_and_test(run, config, status)
     except Exception as error:
-        if not is_main() and run.status["state"] != "running":
-            raise  # the first process has ended the run, and this one only lost it
+        if not is_main() and not (run.status["state"] == "running" and is_held(run.lock_path)):
+            raise  # the first process has ended or was killed, and this one only lost it
         if run.status["state"] == "failed":  # another process of the run has said why
             raise Fault(f"{run.status['error']}; see above for this process") from error
         _write_failure(status, error)
@@ -134,14 +137,14 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
     data = build_data(config)
     data.prepare_data()
     data.warn_unless_official()
-    task = build_task(config, data)
+    checkpoint = str(run.checkpoint_path) if run.checkpoint_path.exists() else None
+    task = build_task(config, data, pretrained=checkpoint is None)
     loggers = build_loggers(config, run) if is_main() else []
     num_examples, meter = config["num_examples"], CostMeter()
     evidence = Evidence(run, num_examples=num_examples, meter=meter)
     scenes = ValidationScenes(meter, num_scenes=num_examples)
     failed = True
     try:
-        checkpoint = str(run.checkpoint_path) if run.checkpoint_path.exists() else None
         if checkpoint:
             check_checkpoint(run.checkpoint_path)
         with quiet_lightning():
@@ -190,17 +193,26 @@ def build_data(config: dict[str, Any]) -> SegmentationData:
     )
 
 
-def build_task(config: dict[str, Any], data: SegmentationData) -> SegmentationTask:
-    """The task of a config; its encoder holds the pretrained weights, if any are named."""
+def build_task(
+    config: dict[str, Any], data: SegmentationData, *, pretrained: bool = True
+) -> SegmentationTask:
+    """The task of a config.
+
+    Args:
+        config: Of the run.
+        data: Its data.
+        pretrained: Whether the encoder gets the weights that the config names, if any; one that a
+            checkpoint follows needs no download.
+    """
     balanced = config["loss"]["class_weights"] == "inverse_sqrt"
     task = new_task(
         config,
         classes=data.source("train").classes,
         class_weights=inverse_sqrt_weights(data.class_frequencies()) if balanced else None,
     )
-    if config["encoder"]["weights"] is not None:
-        pretrained = build_encoder(**config["encoder"])
-        task.model.encoder.load_state_dict(pretrained.state_dict())
+    if pretrained and config["encoder"]["weights"] is not None:
+        encoder = build_encoder(**config["encoder"])
+        task.model.encoder.load_state_dict(encoder.state_dict())
     return task
 
 

@@ -1,6 +1,7 @@
 """The built-in data set: street scenes drawn on first use and kept as memory-mapped arrays."""
 
 import os
+import secrets
 import shutil
 from pathlib import Path
 
@@ -86,8 +87,9 @@ class Scenes(Source):
     def _draw_all(self) -> None:
         """Draw into a folder of our own and rename it: a killed or a second process cannot harm."""
         self._folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self._folder.with_name(f".drawing-{self._folder.name}-{os.getpid()}")
-        scratch.mkdir(exist_ok=True)
+        # drawn at random: machines that share the disk may have processes of one number
+        scratch = self._folder.with_name(f".drawing-{self._folder.name}-{secrets.token_hex(4)}")
+        scratch.mkdir()
         try:
             self._draw_into(scratch)
             os.replace(scratch, self._folder)

@@ -33,6 +33,7 @@ class Cell:
         error: Why it failed.
         started: When this driver started it, seconds since 1970; 0 if it did not.
         first_epoch: Epochs that were done before that.
+        stamp: Of the run (`Run.stamp`) when it was last seen with nobody at it.
         seconds: What it took; 0 before this driver has finished it.
     """
 
@@ -43,6 +44,7 @@ class Cell:
     error: str = ""
     started: float = 0
     first_epoch: int = 0
+    stamp: float = 0
     seconds: float = 0
 
     def look(self) -> None:
@@ -50,13 +52,14 @@ class Cell:
 
         A run that says "running" while nobody holds its lock was killed: it is interrupted.
         """
+        held = is_held(self.run.lock_path)  # first: a run may end between two looks
         if self.run.result is not None:
             self.state, self.error = "done", ""
             return
-        if is_held(self.run.lock_path):
+        if held:
             self.state = "elsewhere"
             return
-        told = self.run.status
+        told, self.stamp = self.run.status, self.run.stamp
         self.state = "interrupted" if told["state"] in ("running", "done") else told["state"]
         self.error = told.get("error", "") if self.state == "failed" else ""
 

@@ -1,6 +1,5 @@
 """Working off a grid: what is to be run, the data it needs, and who runs it."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ def run_grid(
             here; `jobs` then is how many run at a time.
 
     Returns:
-        The cells that failed, now or before.
+        The cells that failed, now or before, and those that somebody ended from outside.
 
     Raises:
         ValueError: `jobs` is below 1, the data is missing or damaged, or Slurm refuses.
@@ -50,7 +49,6 @@ def run_grid(
     jobs = default_jobs(cells) if jobs is None else jobs
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
-    since = time.time()
     for cell in cells:
         cell.look()
     skipped = {"done"} if retry_failed else {"done", "failed"}
@@ -58,11 +56,11 @@ def run_grid(
     _prepare_data(todo)
     with display(cells, jobs=jobs) as show:
         if slurm is None:
-            run_local(todo, show, script=script, jobs=jobs, since=since)
+            run_local(todo, show, script=script, jobs=jobs)
         else:
             options = slurm | {"array_parallelism": jobs}
-            run_slurm(todo, show, script=script, options=options, since=since)
-    return [cell for cell in cells if cell.state == "failed"]
+            run_slurm(todo, show, script=script, options=options)
+    return [cell for cell in cells if cell.state in ("failed", "interrupted")]
 
 
 def _prepare_data(cells: Sequence[Cell]) -> None:

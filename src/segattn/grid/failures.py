@@ -16,26 +16,27 @@ def describe_exit(code: int) -> str:
     return f"exit code {code}"
 
 
-def failure(run: Run, otherwise: str, *, since: float) -> str:
+def failure(run: Run, otherwise: str, *, known: float) -> str:
     """The error that the run told, or `otherwise`, which is then written down.
 
     Args:
         run: It ended without a result, and nothing of it runs any more.
         otherwise: What is known from outside.
-        since: When the attempt began, seconds since 1970; what was told before is of another one.
+        known: The run's stamp before the attempt; what was told then is of another one.
     """
-    status = run.status
-    told = status.get("error") if status.get("updated", 0) >= since else None
+    told = run.status.get("error") if run.stamp != known else None
     if told is None:
         write_failure(run, otherwise)
     return told or otherwise
 
 
 def write_failure(run: Run, error: str) -> None:
-    """A killed process could not say that it failed; a second start has to know."""
+    """A killed process could not say that it failed; a second start should know."""
     try:
         with hold(run.lock_path, seconds=1):  # who only looks is gone by then
+            if run.result is not None:  # another process has finished it meanwhile
+                return
             status = {"state": "failed", "error": error, "updated": time.time()}
             write_json(run.status_path, {**run.status, **status})
-    except Busy:  # another driver is at it already
+    except (Busy, OSError):  # another driver is at it already, or the disk is full
         return

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -14,9 +15,11 @@ import torch
 
 from segattn.grid.cells import Cell
 from segattn.grid.failures import describe_exit, failure
+from segattn.grid.signals import signals_later
 from segattn.grid.table import Show
 from segattn.hardware import num_cores
 from segattn.lock import BUSY_EXIT
+from segattn.train import KNOWN
 
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 30  # for the step that is under way, and the workers of the loader
@@ -30,7 +33,7 @@ class _Process:
     log: IO[bytes]
 
 
-def run_local(cells: Sequence[Cell], show: Show, *, script: Path, jobs: int, since: float) -> None:
+def run_local(cells: Sequence[Cell], show: Show, *, script: Path, jobs: int) -> None:
     """Run cells, `jobs` at a time, until none is left; an interruption stops those that run.
 
     Args:
@@ -38,8 +41,6 @@ def run_local(cells: Sequence[Cell], show: Show, *, script: Path, jobs: int, sin
         show: Told of every change.
         script: scripts/train.py.
         jobs: Processes at a time.
-        since: When this driver was started, seconds since 1970; what another one has tried since
-            then is not run again here.
 
     Raises:
         ValueError: A cell wants more GPUs than there are.
@@ -51,8 +52,9 @@ def run_local(cells: Sequence[Cell], show: Show, *, script: Path, jobs: int, sin
     try:
         while queue or running:
             free = [slot for slot in range(jobs) if slot not in {p.slot for p in running}]
-            while free and (cell := take_free(queue, show, since=since)):
-                running.append(_start(cell, script, slot=free.pop(0), jobs=jobs, each=each))
+            while free and (cell := take_free(queue, show)):
+                with signals_later():  # no process that `_stop` does not know
+                    running.append(_start(cell, script, slot=free.pop(0), jobs=jobs, each=each))
                 show(cell)
             time.sleep(_POLL_SECONDS)
             for process in [p for p in running if p.popen.poll() is not None]:
@@ -66,18 +68,18 @@ def run_local(cells: Sequence[Cell], show: Show, *, script: Path, jobs: int, sin
         show(None)
 
 
-def take_free(queue: list[Cell], show: Show, *, since: float) -> Cell | None:
+def take_free(queue: list[Cell], show: Show) -> Cell | None:
     """Take the first cell that nobody runs out of the queue, and those that another has ended."""
     for cell in list(queue):
-        before = cell.state
+        before, known = cell.state, cell.stamp
         cell.look()
         if cell.state == "elsewhere":
             if before != "elsewhere":
                 show(cell)
             continue
         queue.remove(cell)
-        # what another driver has tried since this one was started is not run again here
-        failed_there = cell.state == "failed" and cell.run.status.get("updated", 0) >= since
+        # what another driver has tried since this one saw it is not run again here
+        failed_there = cell.state == "failed" and cell.stamp != known
         if cell.state != "done" and not failed_there:
             return cell
         show(cell)
@@ -103,6 +105,7 @@ def _start(cell: Cell, script: Path, *, slot: int, jobs: int, each: int) -> _Pro
             **os.environ,
             **_share(cell, slot=slot, jobs=jobs, each=each),
             "PYTHONUNBUFFERED": "1",
+            KNOWN: str(cell.stamp),
         },
         start_new_session=True,  # Ctrl-C is for the driver, which ends its cells in order
     )
@@ -129,15 +132,25 @@ def visible_gpus() -> list[str]:
 def _end(process: _Process) -> bool:
     """Note how a process ended; False if another driver has the cell."""
     process.log.close()
+    _kill_all(process)
     cell, code = process.cell, process.popen.returncode
     if code == BUSY_EXIT:
         cell.state = "elsewhere"
         return False
-    if code == 0 and cell.run.result is not None:
+    if cell.run.result is not None:  # whatever happened after it
         cell.state, cell.seconds = "done", time.time() - cell.started
-        return True
-    cell.state, cell.error = "failed", failure(cell.run, describe_exit(code), since=cell.started)
+    elif code in (-signal.SIGTERM, 128 + signal.SIGTERM):  # not by this driver
+        cell.state, cell.error = "interrupted", "ended by SIGTERM"
+    else:
+        cell.state = "failed"
+        cell.error = failure(cell.run, describe_exit(code), known=cell.stamp)
     return True
+
+
+def _kill_all(process: _Process) -> None:
+    """A process, and what it has started, such as the processes of other devices."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.popen.pid, signal.SIGKILL)
 
 
 def _stop(running: Sequence[_Process]) -> None:
@@ -145,10 +158,9 @@ def _stop(running: Sequence[_Process]) -> None:
         process.popen.terminate()
     deadline = time.monotonic() + _STOP_SECONDS
     for process in running:
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.popen.wait(max(deadline - time.monotonic(), 0))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.popen.pid, signal.SIGKILL)  # and what it has started
-            process.popen.wait()
+        _kill_all(process)
+        process.popen.wait()
         process.log.close()
         process.cell.look()

@@ -16,6 +16,7 @@ from typing import Any
 from segattn.grid.cells import Cell, State
 from segattn.grid.failures import write_failure
 from segattn.grid.local import take_free
+from segattn.grid.signals import INTERRUPTIONS, signals_later
 from segattn.grid.slurm_job import CellJob
 from segattn.grid.slurm_options import check_slurm, import_submitit
 from segattn.grid.table import Show
@@ -40,17 +41,14 @@ _ENDED = {
 
 @dataclass
 class _Job:
-    """`id` as squeue has it, such as 12_3; `submitted` in seconds since 1970."""
+    """`id` as squeue has it, such as 12_3."""
 
     cell: Cell
     id: str
-    submitted: float
     seen_ended: bool = False
 
 
-def run_slurm(
-    cells: Sequence[Cell], show: Show, *, script: Path, options: dict[str, Any], since: float
-) -> None:
+def run_slurm(cells: Sequence[Cell], show: Show, *, script: Path, options: dict[str, Any]) -> None:
     """Submit cells and follow them until all have ended; an interruption leaves them in the queue.
 
     Args:
@@ -59,7 +57,6 @@ def run_slurm(
         show: Told of every change.
         script: scripts/train.py, by its path on all nodes.
         options: From `read_options`.
-        since: As for `run_local`.
 
     Raises:
         KeyboardInterrupt: The message says what becomes of the jobs.
@@ -71,7 +68,7 @@ def run_slurm(
     jobs += _join(waiting, _read_queue())
     try:
         while waiting or jobs:
-            free = list(iter(lambda: take_free(waiting, show, since=since), None))
+            free = list(iter(lambda: take_free(waiting, show), None))
             for group in _groups(free):
                 with _alone(group):
                     jobs += _join(group, _read_queue())  # another driver may have been faster
@@ -91,9 +88,9 @@ def run_slurm(
 @contextmanager
 def _alone(group: Sequence[Cell]) -> Iterator[None]:
     """No other driver submits, and no signal comes between a job and the note of its id."""
-    signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    with hold(_folder(group[0]) / "lock", seconds=600):
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    with hold(_folder(group[0]) / "lock", seconds=600), signals_later():
+        # Ctrl-C reaches sbatch too, which inherits this
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
         try:
             yield
         finally:
@@ -134,7 +131,7 @@ def _join(waiting: list[Cell], states: Mapping[str, str]) -> list[_Job]:
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if states.get(known.get("job", ""), "") not in _ENDED:
             waiting.remove(cell)
-            jobs.append(_Job(cell, known["job"], known["submitted"]))
+            jobs.append(_Job(cell, known["job"]))
     return jobs
 
 
@@ -180,7 +177,7 @@ def _folder(cell: Cell) -> Path:
 
 
 def _submit(group: Sequence[Cell], script: Path, options: Mapping[str, Any]) -> list[_Job]:
-    executor, now = _executor(group, options), time.time()
+    executor = _executor(group, options)
     for cell in group:
         cell.run.path.mkdir(parents=True, exist_ok=True)
     commands = [[sys.executable, str(script), *cell.overrides] for cell in group]
@@ -191,9 +188,9 @@ def _submit(group: Sequence[Cell], script: Path, options: Mapping[str, Any]) -> 
         raise ValueError(f"Slurm refuses the jobs: {error}; see the Slurm options") from error
     jobs = []
     for cell, job in zip(group, submitted, strict=True):
-        write_json(cell.run.slurm_path, {"job": job.job_id, "submitted": now})
+        write_json(cell.run.slurm_path, {"job": job.job_id})
         cell.state, cell.error = "queued", ""
-        jobs.append(_Job(cell, job.job_id, now))
+        jobs.append(_Job(cell, job.job_id))
     return jobs
 
 
@@ -226,13 +223,13 @@ def _note_progress(job: _Job, state: State) -> None:
 
 
 def _end(job: _Job, state: str) -> None:
-    cell = job.cell
+    cell, known = job.cell, job.cell.stamp
     cell.look()
     if cell.state == "done":
         cell.seconds = time.time() - cell.started if cell.started else 0
     if cell.state in ("done", "elsewhere"):
         return
-    told = cell.state == "failed" and cell.run.status.get("updated", 0) >= job.submitted
+    told = cell.state == "failed" and cell.stamp != known
     cell.state = "failed"
     if not told:
         cell.error = _describe(job, state)

@@ -37,7 +37,7 @@ class CellJob:
             RuntimeError: It failed, so that Slurm knows and ends the other tasks. The message
                 says why, and the run's status as well.
         """
-        started, terms = time.time(), list[int]()
+        known, terms = self.run.stamp, list[int]()
         signal.signal(signal.SIGTERM, lambda number, _: terms.append(number))
         try:
             code = self._run()
@@ -49,7 +49,7 @@ class CellJob:
         if code == BUSY_EXIT:  # that process writes the status
             raise RuntimeError(describe_exit(code))
         if code != 0:
-            raise RuntimeError(failure(self.run, describe_exit(code), since=started))
+            raise RuntimeError(failure(self.run, describe_exit(code), known=known))
 
     def checkpoint(self) -> Any:
         """What runs after a requeue: the same, since a run goes on from its last checkpoint.

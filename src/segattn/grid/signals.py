@@ -1,0 +1,25 @@
+"""Signals that end a driver, kept back where they would tear apart what belongs together."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def signals_later() -> Iterator[None]:
+    """A signal that comes inside takes effect at the end; of the main thread.
+
+    A mask would not do: it is that of one thread, and any other one lets the signal through.
+    """
+    came: list[int] = []
+    heard = [n for n in INTERRUPTIONS if signal.getsignal(n) is not signal.SIG_IGN]  # as with nohup
+    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
