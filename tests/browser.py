@@ -16,6 +16,7 @@ import websocket
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever HTTP_PROXY says
 WAIT = 30  # seconds until a page has loaded
 
 
@@ -24,7 +25,9 @@ class Page:
 
     def __init__(self, address: str) -> None:
         # Chromium turns down a socket that says it comes from a web page
-        self._socket = websocket.create_connection(address, timeout=WAIT, suppress_origin=True)
+        self._socket = websocket.create_connection(
+            address, timeout=WAIT, suppress_origin=True, http_no_proxy=["127.0.0.1"]
+        )
         self._number = 0
         self.complaints: list[str] = []
         self.requests: list[str] = []
@@ -88,6 +91,7 @@ def chromium(folder: Path) -> Iterator[Page]:
     """A browser with an empty profile in `folder`."""
     assert CHROMIUM is not None
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    flags += ["--disable-dev-shm-usage", "--no-proxy-server"]
     own = [f"--user-data-dir={folder}", "--remote-debugging-port=0", "about:blank"]
     with subprocess.Popen([CHROMIUM, *flags, *own], stderr=subprocess.DEVNULL) as process:
         try:
@@ -104,7 +108,7 @@ def _address(folder: Path) -> str:
     port_file = folder / "DevToolsActivePort"
     while time.monotonic() < deadline:
         if port_file.exists() and (lines := port_file.read_text().splitlines()):
-            with urllib.request.urlopen(f"http://127.0.0.1:{lines[0]}/json") as answer:
+            with _OPENER.open(f"http://127.0.0.1:{lines[0]}/json") as answer:
                 tabs = [tab for tab in json.load(answer) if tab["type"] == "page"]
             if tabs:
                 return str(tabs[0]["webSocketDebuggerUrl"])

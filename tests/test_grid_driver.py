@@ -4,12 +4,11 @@ import errno
 import runpy
 import signal
 import threading
-import time
-from pathlib import Path
 
 import pytest
 import yaml
 from driven_grid import DrivenGrid
+from processes import alive, wait_for
 from tiny import EXPERIMENTS
 
 from segattn.grid import default_jobs, local, run_grid
@@ -23,13 +22,6 @@ ALL = ["fcn-0", "fcn-1", "fla-0", "fla-1"]
 @pytest.fixture
 def grid(tmp_path):
     return DrivenGrid(tmp_path)
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_all_cells_run_once_and_are_then_skipped(grid, capsys):
@@ -82,12 +74,6 @@ def test_a_cell_that_dies_after_its_result_is_done_and_leaves_nothing_running(gr
     wait_for(lambda: not alive(child))
 
 
-def alive(pid):
-    """Not a zombie, which waits for whoever takes over orphans."""
-    path = Path(f"/proc/{pid}/stat")
-    return path.exists() and path.read_text().rsplit(")", 1)[1].split()[0] != "Z"
-
-
 def test_a_cell_ended_from_outside_goes_on_with_the_same_command(grid, capsys):
     (grid.folder / "fault-fcn-0").write_text("SIGTERM")
     cells, ended = grid.run()
@@ -128,7 +114,10 @@ def test_an_interrupted_driver_stops_its_cells_and_the_same_command_goes_on(grid
     driver = grid.start("--jobs", "2")
     wait_for(lambda: len(grid.work("started")) == 2)
     driver.send_signal(getattr(signal, name))
-    out, _ = driver.communicate(timeout=60)
+    try:
+        out, _ = driver.communicate(timeout=60)
+    finally:
+        driver.kill()
     assert driver.returncode == 1
     assert out.endswith("interrupted; the same command goes on where it stopped\n")
     cells = grid.cells()

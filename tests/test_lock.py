@@ -12,7 +12,7 @@ from tiny import tiny_config
 
 from segattn.lock import Busy, hold, is_held
 from segattn.runs import write_json
-from segattn.train import run_folder, train
+from segattn.train import KNOWN, run_folder, train
 
 
 @contextmanager
@@ -76,6 +76,16 @@ def test_who_looks_is_no_holder(tmp_path):
     finally:
         os.write(end, b"x")
         os.waitpid(child, 0)
+
+
+def test_what_failed_since_the_driver_looked_is_not_tried(tmp_path, monkeypatch):
+    run = run_folder(tiny_config(tmp_path))
+    write_json(run.status_path, {"state": "failed", "error": "killed", "updated": 2.0})
+    monkeypatch.setenv(KNOWN, "1.0")
+    with pytest.raises(Busy, match="failed in another process just now: killed"):
+        train(tiny_config(tmp_path))
+    monkeypatch.setenv(KNOWN, "2.0")
+    assert train(tiny_config(tmp_path)).status["state"] == "done"
 
 
 def test_a_disk_without_locks_is_named(tmp_path, monkeypatch):

@@ -10,8 +10,9 @@ from fake_wandb import fake_wandb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import tiny_config
 
+from segattn import logging
 from segattn.config import resolve_config
-from segattn.logging import build_loggers, close_loggers, wandb_facts
+from segattn.logging import JsonlLogger, build_loggers, close_loggers, wandb_facts
 from segattn.publish import run_id
 from segattn.runs import Run
 from segattn.task import SegmentationTask
@@ -45,6 +46,29 @@ def test_tensorboard_holds_every_scalar(tensorboard):
         np.testing.assert_allclose(scalars[key], values, rtol=1e-6, err_msg=key)
     for key in ("parameters", "head_parameters", "flops", "images_per_second"):
         assert events.Scalars(key)[0].value == pytest.approx(run.result["cost"][key])
+
+
+def test_w_and_b_that_does_not_start_is_done_without(tmp_path, monkeypatch, capsys):
+    """Its service died: an error that is none of W&B's classes."""
+
+    def die(*_, **__):
+        raise ConnectionResetError("Connection lost")
+
+    monkeypatch.setattr(logging, "_start_wandb", die)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    config = tiny_config(tmp_path, "logger=wandb")
+    (only,) = build_loggers(config, Run(tmp_path))
+    assert isinstance(only, JsonlLogger)
+    assert "(Connection lost); going on without it" in capsys.readouterr().out
+    with pytest.raises(ConnectionResetError):
+        build_loggers(tiny_config(tmp_path, "logger=wandb", "logger.mode=offline"), Run(tmp_path))
+
+
+def test_the_local_logger_is_the_last(tmp_path):
+    """What metrics.jsonl has is not logged again after a kill, so the others have it before."""
+    loggers = build_loggers(tiny_config(tmp_path, "logger=csv"), Run(tmp_path))
+    assert len(loggers) == 2
+    assert isinstance(loggers[-1], JsonlLogger)
 
 
 def test_tensorboard_shows_the_pictures(tensorboard):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny import EXPERIMENTS, tiny_config, tiny_overrides
 
+from segattn.encoders import build_encoder
 from segattn.logging import JsonlLogger
 from segattn.runs import Run, load_runs
 from segattn.task import SegmentationTask
@@ -85,6 +86,31 @@ def test_an_epoch_cut_off_between_its_checkpoint_and_its_row_is_logged(
     assert torch.load(run.checkpoint_path, weights_only=True)["epoch"] == epoch
     train(tiny_config(tmp_path))
     assert run.metrics().equals(whole_metrics)
+
+
+def test_a_checkpoint_without_a_row_is_gone_on_from(tmp_path, monkeypatch):
+    """One of a version before."""
+    run = train(tiny_config(tmp_path))
+    run.result_path.unlink()
+    checkpoint = torch.load(run.checkpoint_path, weights_only=True)
+    del checkpoint["segattn_epoch_row"]
+    torch.save(checkpoint, run.checkpoint_path)
+    assert train(tiny_config(tmp_path)).status["state"] == "done"
+
+
+def test_going_on_needs_no_pretrained_weights(tmp_path, monkeypatch):
+    """They may be out of reach by then, as on a node without network."""
+    asked = []
+    monkeypatch.setattr("segattn.train.build_encoder", lambda **_: asked.append(1) or _encoder())
+    config = tiny_config(tmp_path, "encoder.weights=imagenet")
+    run = train(config)
+    run.result_path.unlink()
+    train(config)
+    assert asked == [1]
+
+
+def _encoder():
+    return build_encoder(name="resnet18", depth=3, output_stride=8, weights=None)
 
 
 def test_what_is_logged_already_is_not_logged_again(tmp_path, monkeypatch):

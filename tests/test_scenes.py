@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from segattn.data import build_source
+from segattn.data.scenes import Scenes
 from segattn.data.street import CLASSES, GROUPS, PALETTE, draw_scene
 
 BUS, TRUCK, TRAIN = (CLASSES.index(name) for name in GROUPS["vehicles"])
@@ -82,6 +83,22 @@ def test_source_gives_what_is_drawn_and_draws_once(tmp_path, monkeypatch):
     assert [len(scenes(split, root=str(tmp_path)).names) for split in ("train", "val")] == [3, 2]
     monkeypatch.setattr("segattn.data.street.draw_scene", None)
     assert np.array_equal(scenes(root=str(tmp_path)).load(1).image, sample.image)
+
+
+def test_each_process_draws_in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """Also two of one number, on machines that share the disk."""
+    folders, draw = [], Scenes._draw_into
+
+    def nested(self, folder):
+        folders.append(folder)
+        if len(folders) == 1:
+            scenes(root=str(tmp_path)).load(0)
+        draw(self, folder)
+
+    monkeypatch.setattr(Scenes, "_draw_into", nested)
+    scenes(root=str(tmp_path)).load(0)
+    assert len(set(folders)) == 2
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_interrupted_drawing_leaves_nothing(tmp_path, monkeypatch):

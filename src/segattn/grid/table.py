@@ -1,5 +1,6 @@
 """What a driver shows of its cells: a table that redraws itself, or a line per change."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -29,7 +30,9 @@ def display(cells: Sequence[Cell], *, jobs: int) -> Iterator[Show]:
         cells: All of the grid.
         jobs: How many run at a time, for the time left.
     """
-    console = Console()
+    console = Console(
+        force_terminal=sys.stdout.isatty()
+    )  # FORCE_COLOR, as of CI, makes no terminal
     live = Live(console=console) if console.is_terminal else nullcontext()
     with live as shown:
 
