@@ -19,7 +19,7 @@ from segattn.data.datamodule import SegmentationData
 from segattn.distributed import is_main
 from segattn.encoders import build_encoder
 from segattn.evidence import Evidence
-from segattn.faults import Fault, explained
+from segattn.faults import Fault, expect_workers_to_end, explained
 from segattn.files import atomic_path, remove_drafts
 from segattn.lock import Busy, hold, is_held
 from segattn.logging import build_loggers, close_loggers
@@ -85,6 +85,7 @@ def _finish(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
     try:
         _attempt(run, config, status)
     except (KeyboardInterrupt, SystemExit):  # Lightning makes SystemExit of Ctrl-C and SIGTERM
+        expect_workers_to_end()
         status.interrupt()
         raise
 

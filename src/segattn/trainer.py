@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressB
 from segattn.callbacks import EpochRow, StatusWriter, StepSeed
 from segattn.checkpoint import AtomicCheckpointIO
 from segattn.distributed import is_main
+from segattn.faults import expect_workers_to_end
 from segattn.runs import Run
 
 _LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
@@ -65,6 +66,7 @@ class EndAtSigterm(Callback):
 
     def _end(self, trainer: pl.Trainer) -> None:
         code = 128 + signal.SIGTERM
+        expect_workers_to_end()
         if trainer.world_size == 1:
             sys.exit(code)
         # an orderly end would wait for the other processes, which may be waiting for this one; and
