@@ -29,6 +29,19 @@ def test_a_signal_waits_for_what_belongs_together():
     assert after == ["done"]
 
 
+def test_a_driver_may_run_in_another_thread():
+    done = []
+
+    def work():
+        with signals_later():
+            done.append("done")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == ["done"]
+
+
 def test_a_signal_that_is_ignored_stays_so():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

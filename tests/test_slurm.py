@@ -68,7 +68,7 @@ def wait_for(condition):
 
 def test_failures_leave_the_other_cells_alone_and_wait_to_be_asked_for(cluster, grid, capsys):
     (grid.folder / "fault-fcn-0").write_text("error")
-    (grid.folder / "fault-fla-1").write_text("kill")
+    (grid.folder / "fault-fla-1").write_text("SIGKILL")
     cells, failed = grid.run(*CPU, jobs=4, slurm=OPTIONS)
     assert [cell.state for cell in cells] == ["failed", "done", "done", "failed"]
     assert failed[0].error == "ValueError: bad"
