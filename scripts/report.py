@@ -1,6 +1,6 @@
 """Compare the finished runs of one or several experiments: tables, figures and report.html.
 
-Example: python scripts/report.py runs/scenes_heads
+Example: python scripts/report.py runs/heads-scenes
 """
 
 import argparse

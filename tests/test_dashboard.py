@@ -34,6 +34,10 @@ def panels(spec: dict, kind: str) -> list[dict]:
     return [panel["config"] for panel in found if panel["viewType"] == kind]
 
 
+def filters(runs: dict) -> dict:
+    return {f["key"]["name"]: f["value"] for f in runs["filters"]["filters"]}
+
+
 def test_sections(spec):
     assert [section["name"] for section in spec["panelBankConfig"]["sections"]] == [
         "IoU by object size",
@@ -83,8 +87,13 @@ def test_pictures_are_those_that_runs_log(spec):
 def test_runs_of_an_experiment_are_grouped_by_head(spec):
     (runs,) = spec["runSets"]
     assert [(key["section"], key["name"]) for key in runs["grouping"]] == [("run", "group")]
-    filters = {f["key"]["name"]: f["value"] for f in runs["filters"]["filters"]}
-    assert filters == {"jobType": "train", "experiment": "heads-scenes"}
+    assert filters(runs) == {"experiment": "heads-scenes"}
+
+
+def test_evaluations_are_not_averaged_with_the_trainings_of_a_project():
+    workspace = build_workspace(entity="me", project="segattn")
+    (runs,) = json.loads(workspace_json(workspace))["spec"]["section"]["runSets"]
+    assert filters(runs) == {"jobType": "train"}
 
 
 def test_saved_is_what_is_printed(monkeypatch, tmp_path):

@@ -4,14 +4,18 @@ import runpy
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from fake_wandb import fake_wandb
 from tiny import EXPERIMENTS, tiny_config
 
 from segattn.analysis import compare
 from segattn.analysis.figures import learning_curves
+from segattn.analysis.remote import ARTIFACT_TYPE, fetch_runs
 from segattn.evaluate import evaluate, override_config
+from segattn.publish import publish, run_id
 from segattn.runs import Run, load_runs
 from segattn.train import train
 
@@ -37,8 +41,9 @@ def test_the_same_test_gives_the_same_files(trained, tmp_path):
     again = evaluate_it(trained, tmp_path)
     assert again.objects_path.read_bytes() == trained.objects_path.read_bytes()
     assert again.attention_path.read_bytes() == trained.attention_path.read_bytes()
-    assert again.config == trained.config
+    assert again.config == trained.config | {"experiment": tmp_path.name}
     first, second = trained.result, again.result
+    assert (first.pop("experiment"), second.pop("experiment")) == ("default", tmp_path.name)
     assert second["cost"].pop("train_seconds") == first["cost"].pop("train_seconds")
     for result in (first, second):
         result["cost"] = {k: v for k, v in result["cost"].items() if k not in MEASURED}
@@ -164,3 +169,41 @@ def test_new_data_tell_their_own_training_objects_and_keep_the_training(trained,
     assert run.result["training"] == trained.result["training"]
     assert run.result["train_objects"]["images"] == 3
     assert trained.result["train_objects"]["images"] == 8
+
+
+@pytest.fixture
+def both(trained, tmp_path):
+    """Copies of a trained run and, beside its experiment, of its evaluation."""
+    run = Run(tmp_path / "runs" / "default" / trained.path.name)
+    shutil.copytree(trained.path, run.path)
+    return run, evaluate_it(run, None, "data.num_test=2")
+
+
+def test_in_w_and_b_an_evaluation_is_no_seed_of_the_training(both, monkeypatch, tmp_path):
+    monkeypatch.setattr("segattn.publish.COMPARISON_TABLES", ("costs",))
+    with fake_wandb(monkeypatch, tmp_path / "home") as server:
+        publish(tmp_path / "runs", media=False)
+        comparisons = {"comparison-default", "comparison-default-evaluated"}
+        assert set(server.runs) == {*map(run_id, both)} | comparisons
+        facts = [server.runs[run_id(run)]["facts"] for run in both]
+    group = "default{}-fla-resnet18-scenes"
+    assert [f["groupName"] for f in facts] == [group.format(""), group.format("-evaluated")]
+    assert [f["jobType"] for f in facts] == ["train", "evaluation"]
+    assert [f["tags"] for f in facts] == [["default", "fla"], ["default-evaluated", "fla"]]
+
+
+def test_training_and_evaluation_are_fetched_apart(both, tmp_path):
+    def published(run):
+        artifact = SimpleNamespace(type=ARTIFACT_TYPE, version="v0", digest="d")
+        artifact.download = lambda root: shutil.copytree(run.path, root, dirs_exist_ok=True)
+        return SimpleNamespace(config=run.config, logged_artifacts=lambda: [artifact])
+
+    api = SimpleNamespace(runs=lambda project: [published(run) for run in both])
+    folder = fetch_runs("wandb:me/size", cache=tmp_path / "cache", api=api)
+    found = {run.path.parent.name: run.result["num_images"] for run in load_runs(folder)}
+    assert found == {"default": 4, "default-evaluated": 2}
+
+
+def test_another_folder_of_the_name_of_the_training_is_still_an_evaluation(trained, tmp_path):
+    run = evaluate_it(trained, tmp_path / "default", "data.num_test=2")
+    assert run.config["experiment"] == run.result["experiment"] == "default-evaluated"

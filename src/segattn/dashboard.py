@@ -23,15 +23,16 @@ def build_workspace(*, entity: str, project: str, experiment: str | None = None)
     Args:
         entity: User or team that it is for.
         project: Of the runs.
-        experiment: Show its runs alone; None for all of the project.
+        experiment: Show its runs alone; None for all trained runs of the project.
 
     Raises:
         ValueError: wandb-workspaces is not installed.
     """
     ws, _ = _packages()
-    filters = [ws.Metric("JobType") == "train"]
-    if experiment is not None:
-        filters.append(ws.Config("experiment") == experiment)
+    if experiment is None:
+        shown = ws.Metric("JobType") == "train"
+    else:  # which may be one of evaluations
+        shown = ws.Config("experiment") == experiment
     return ws.Workspace(
         entity=entity,
         project=project,
@@ -39,7 +40,7 @@ def build_workspace(*, entity: str, project: str, experiment: str | None = None)
         sections=[_sizes(), _curves(), _efficiency(), _predictions()],
         settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=_MAX_RUNS),
         runset_settings=ws.RunsetSettings(
-            filters=ws.And(*filters),
+            filters=ws.And(shown),
             groupby=[ws.Metric(_GROUP)],
             order=[ws.Ordering(ws.Summary("test/miou"), ascending=False)],
         ),

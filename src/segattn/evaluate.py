@@ -45,7 +45,8 @@ def evaluate(
     """Test a checkpoint of a run folder; leaves a run folder as the end of training does.
 
     Without overrides, on the same machine and with the same number of threads, the object table is
-    the same bit for bit, and so is result.json but for the seconds and the memory of this test.
+    the same bit for bit, and so is result.json but for `experiment` and the seconds and the memory
+    of this test.
 
     Args:
         checkpoint: `checkpoints/last.ckpt` in its run folder.
@@ -53,7 +54,9 @@ def evaluate(
             protocol, metric, and knobs that say how to compute.
         folder: The config folder, for the files that overrides name.
         out: Where the new run folder is made; None for a folder "<experiment>-evaluated" beside
-            that of the experiment.
+            that of the experiment. Its name is the `experiment` of the new run, since W&B tells
+            runs apart by experiment and name; where it is that of the training, "-evaluated"
+            follows.
 
     Raises:
         ValueError: No such checkpoint, or of a training that is not finished; an override that does
@@ -64,8 +67,9 @@ def evaluate(
     trained = _run_of(checkpoint)
     training = _training_of(trained)
     config = override_config(trained.config, overrides, folder=folder)
-    siblings = trained.path.parent.with_name(f"{trained.path.parent.name}-evaluated")
-    run = Run((out or siblings) / config["name"])
+    out = out or trained.path.parent.with_name(f"{trained.path.parent.name}-evaluated")
+    config["experiment"] = _experiment(out, trained)
+    run = Run(out / config["name"])
     if run.path.resolve() == trained.path.resolve():
         raise ValueError(f"{run.path} is the trained run itself; {_ADVICE}")
     if run.config_path.exists():
@@ -86,6 +90,11 @@ def evaluate(
         facts = {"training": training, "train_objects": objects}
         _test(run, config, checkpoint, data=data, task=task, **facts)
     return run
+
+
+def _experiment(out: Path, trained: Run) -> str:
+    name, of_training = out.resolve().name, str(trained.config["experiment"])
+    return f"{name}-evaluated" if name == of_training else name
 
 
 def _training_of(run: Run) -> dict[str, Any]:

@@ -242,16 +242,20 @@ def wandb_settings(**more: Any) -> Any:
     )
 
 
-def wandb_facts(config: dict[str, Any]) -> dict[str, Any]:
+def wandb_facts(config: dict[str, Any], *, job_type: str = "train") -> dict[str, Any]:
     """Name, group, job type and tags of a run in W&B.
 
     Heads compare side by side: the runs of one head share a group, so W&B averages their seeds.
+
+    Args:
+        config: Of the run.
+        job_type: "train", or "evaluation" for a checkpoint that was tested again.
     """
     name, experiment = config["name"], config["experiment"]
     return {
         "name": name,
         "group": f"{experiment}-{name}".removesuffix(f"-s{config['seed']}"),
-        "job_type": "train",
+        "job_type": job_type,
         "tags": [experiment, config["head"]["name"], *config["logger"]["tags"]],
     }
 

@@ -136,7 +136,9 @@ def _publish_run(run: Run, target: Target, *, media: bool) -> str:
     before = _published(folder).get(address)
     if before and before["digest"] == digest and (before["media"] or not media):
         return f"is there already: {before['where']}"
-    facts = {"id": run_id(run), "config": config, **wandb_facts(config)}
+    # only a training logs as it goes
+    job_type = "train" if run.metrics_path.exists() else "evaluation"
+    facts = {"id": run_id(run), "config": config, **wandb_facts(config, job_type=job_type)}
     with _open_run(folder, target, project=project, **facts) as wandb_run:
         where = _where(wandb_run, target)
         _replay(run, wandb_run)
