@@ -18,6 +18,7 @@ from tiny import EXPERIMENTS, tiny_config, tiny_overrides
 from segattn import logging
 from segattn.commandline import plain_errors
 from segattn.metrics import SizeBins, image_counts
+from segattn.optimizers import schedule_factor
 from segattn.result import environment
 from segattn.runs import Run, load_runs
 from segattn.task import SegmentationTask
@@ -53,8 +54,12 @@ def test_run_folder_is_complete_and_consistent(finished):
         metrics
     )
     assert metrics["test/miou"].dropna().item() == pytest.approx(result["scores"]["miou"])
-    assert metrics["lr"].notna().sum() == 2
-    assert metrics["lr"].dropna().iloc[-1] < 1e-4  # cosine, at its end
+    options = run.config["optimizer"]
+    schedule = {"name": options["schedule"], "warmup": options["warmup"], "total_steps": 4}
+    # an epoch of two steps logs what its last step went by
+    rates = [options["lr"] * schedule_factor(step, **schedule) for step in (1, 3)]
+    assert metrics["lr"].dropna().tolist() == pytest.approx(rates)
+    assert rates[-1] > 0
     examples = run.examples()
     assert examples["images"].shape == (2, 64, 96, 3)
     assert examples["predictions"].shape == (2, 64, 96)

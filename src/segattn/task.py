@@ -147,6 +147,10 @@ class SegmentationTask(pl.LightningModule):
         """
         return predict(lambda x: self(x).logits, images, protocol=self.protocol)
 
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Keep the learning rate of the head for this step: after it, the next one's is set."""
+        self._lr = float(self.trainer.optimizers[0].param_groups[-1]["lr"])
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The loss of one batch."""
         losses = self._losses(self(batch["image"]), batch["label"])
@@ -164,14 +168,14 @@ class SegmentationTask(pl.LightningModule):
         return losses["loss"]
 
     def on_train_epoch_end(self) -> None:
-        """Log the learning rate of the head, and how much each of its blocks counts."""
+        """Log the head's learning rate in the last step, and how much each of its blocks counts."""
         gammas = {
             f"gamma/{name.removesuffix('.gamma')}": float(parameter.detach())
             for name, parameter in self.model.head.named_parameters()
             if name.endswith(".gamma")
         }
-        lr = float(self.trainer.optimizers[0].param_groups[-1]["lr"])
-        self.log_dict({"lr": lr, **gammas}, rank_zero_only=True)  # equal in all processes
+        # equal in all processes
+        self.log_dict({"lr": self._lr, **gammas}, rank_zero_only=True)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Update the val metric."""
