@@ -8,7 +8,7 @@ Publish runs first (scripts/publish.py), or log them while they train. Each --sa
 import argparse
 
 from segattn.commandline import plain_errors
-from segattn.dashboard import build_workspace, save_workspace, workspace_json
+from segattn.dashboard import build_workspace, packages, save_workspace, workspace_json
 from segattn.login import log_in
 
 
@@ -28,6 +28,7 @@ def main() -> None:
             workspace = build_workspace(entity=arguments.entity or "ENTITY", **facts)
             print(workspace_json(workspace))
         else:
+            packages()  # before anybody logs in for nothing
             own = log_in()
             print(save_workspace(build_workspace(entity=arguments.entity or own, **facts)))
 

@@ -1,8 +1,8 @@
 """The W&B workspace that compares heads: IoU by size, learning curves, efficiency, predictions.
 
-Made of wandb-workspaces, an extra: pip install -e ".[dashboard]". Runs are grouped by their W&B
-group, which is a head in an experiment (`segattn.logging.wandb_facts`), so that bars and curves are
-means over its seeds, with their standard deviation.
+Made of wandb-workspaces, which `make setup` installs; else: pip install -e ".[dashboard]". Runs
+are grouped by their W&B group, which is a head in an experiment (`segattn.logging.wandb_facts`), so
+that bars and curves are means over its seeds, with their standard deviation.
 """
 
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from segattn.task import SHAPE_GROUPS, SIZE_GROUPS
 
 _GROUP = "Group"
+_STAGES = ("val", "val_whole")  # `SegmentationTask.stage_of_validation`: a run has one of them
 _MAX_RUNS = 200  # W&B would show ten
 _READING = """Bars and curves are means over the seeds of a head; the marks show the standard \
 deviation of the seeds. Intervals over seeds and test images are in the artifact \
@@ -28,7 +29,7 @@ def build_workspace(*, entity: str, project: str, experiment: str | None = None)
     Raises:
         ValueError: wandb-workspaces is not installed.
     """
-    ws, _ = _packages()
+    ws, _ = packages()
     if experiment is None:
         shown = ws.Metric("JobType") == "train"
     else:  # which may be one of evaluations
@@ -71,8 +72,12 @@ def save_workspace(workspace: Any) -> str:
         ) from error
 
 
-def _packages() -> tuple[Any, Any]:
-    """The modules of workspaces and of their panels."""
+def packages() -> tuple[Any, Any]:
+    """The modules of workspaces and of their panels.
+
+    Raises:
+        ValueError: wandb-workspaces is not installed.
+    """
     try:
         import wandb_workspaces.reports.v2 as wr
         import wandb_workspaces.workspaces as ws
@@ -84,13 +89,13 @@ def _packages() -> tuple[Any, Any]:
 
 
 def _section(name: str, panels: list[Any], *, columns: int = 3) -> Any:
-    ws, _ = _packages()
+    ws, _ = packages()
     layout = ws.SectionLayoutSettings(columns=columns, rows=-(-len(panels) // columns))
     return ws.Section(name=name, panels=panels, is_open=True, layout_settings=layout)
 
 
 def _sizes() -> Any:
-    _, wr = _packages()
+    _, wr = packages()
     sizes = {f"{group} objects": f"test/iou_size/{group}" for group in SIZE_GROUPS}
     shapes = {f"{group} objects": f"test/iou_shape/{group}" for group in SHAPE_GROUPS}
     bars = [
@@ -108,17 +113,17 @@ def _sizes() -> Any:
 
 
 def _curves() -> Any:
-    _, wr = _packages()
-    shown = {
-        "mIoU": "val/miou",
-        "loss": "val/loss",
-        "IoU of small objects": "val/iou_size/small",
-        "IoU of large objects": "val/iou_size/large",
-        "training loss": "train/loss",
-        "learning rate": "lr",
+    _, wr = packages()
+    validation = {
+        "mIoU": "miou",
+        "loss": "loss",
+        "IoU of small objects": "iou_size/small",
+        "IoU of large objects": "iou_size/large",
     }
+    shown = {title: [f"{stage}/{k}" for stage in _STAGES] for title, k in validation.items()}
+    shown |= {"training loss": ["train/loss"], "learning rate": ["lr"]}
     lines = [
-        wr.LinePlot(title=title, x="epoch", y=[key], **_averaged()) for title, key in shown.items()
+        wr.LinePlot(title=title, x="epoch", y=keys, **_averaged()) for title, keys in shown.items()
     ]
     gamma = wr.LinePlot(
         title="gamma of each block", x="epoch", metric_regex="gamma/.*", **_averaged()
@@ -138,7 +143,7 @@ def _averaged() -> dict[str, Any]:
 
 def _efficiency() -> Any:
     """Points take the colour of their group."""
-    _, wr = _packages()
+    _, wr = packages()
     costs = {
         "flops": "FLOPs per image",
         "head_parameters": "parameters of the head",
@@ -161,7 +166,7 @@ def _efficiency() -> Any:
 
 
 def _predictions() -> Any:
-    _, wr = _packages()
+    _, wr = packages()
     shown = {
         "test images": "test/examples",
         "attention": "test/attention",
