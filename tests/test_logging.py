@@ -82,12 +82,16 @@ def test_tensorboard_shows_the_pictures(tensorboard):
     assert (scene.height, scene.width) == (64, 3 * 96)  # image, ground truth, prediction
 
 
-def test_csv_holds_every_scalar(tmp_path):
+def test_csv_holds_every_scalar_and_the_costs(tmp_path):
     run = train(tiny_config(tmp_path, "logger=csv"))
     with (run.path / "csv" / "version_0" / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    expected = logged(run)
-    assert set(rows[0]) == set(expected)
+        *rows, last = csv.DictReader(file)
+    expected, costs = logged(run), run.result["cost"]
+    del costs["media_seconds"]  # of pictures, which there are none of
+    assert {"parameters", "flops", "images_per_second", "peak_memory_bytes"} <= set(costs)
+    assert {key: float(last[key]) for key in costs} == pytest.approx(costs)
+    assert (last["epoch"], last["step"]) == ("2", "4")
+    assert set(last) == set(expected) | set(costs)
     assert not [key for key in expected if key.startswith("gamma/")]  # fcn has no attention
     for key, values in expected.items():
         found = [float(row[key]) for row in rows if row[key]]

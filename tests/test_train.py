@@ -233,6 +233,7 @@ def test_server_that_refuses_makes_the_run_offline(tmp_path):
         server.shutdown()
     assert done.returncode == 0, done.stderr
     assert "W&B does not let us in" in done.stdout
+    assert "anonymous" not in done.stderr  # a setting of no effect, of which W&B warns
     (run,) = load_runs(tmp_path / "runs")
     assert len(list(run.path.glob("wandb/offline-run-*"))) == 1
 

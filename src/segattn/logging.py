@@ -21,6 +21,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from pytorch_lightning.utilities import rank_zero_only
 
 from segattn.files import atomic_path
+from segattn.media import costs
 from segattn.runs import Run, nan_to_none
 
 _DEFAULT_SERVER = "https://api.wandb.ai"
@@ -199,24 +200,27 @@ _BUILD: dict[str, Callable[[dict[str, Any], Run], list[Logger]]] = {
 
 
 def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> TolerantWandbLogger:
+    import wandb
 
     folder = wandb_folder(run)
-    logger = TolerantWandbLogger(
+    # not by Lightning, which passes W&B a setting that it warns of (`anonymous`)
+    wandb_run = wandb.init(
         project=config["logger"]["project"],
         id=wandb_id(folder, config),
         **wandb_facts(config),
-        save_dir=str(run.path),
-        offline=offline,
+        dir=str(run.path),
+        mode="offline" if offline else None,
+        resume=None if offline else "allow",  # offline there is nothing to resume
         config=config,
         settings=wandb_settings(),
     )
     # an agent of a sweep names its runs itself, and W&B drops our id
-    _keep_id(folder, logger.experiment.id)
+    _keep_id(folder, wandb_run.id)
     # Lightning counts in trainer/global_step; heads are compared by epoch
-    logger.experiment.define_metric("*", step_metric="epoch")
+    wandb_run.define_metric("*", step_metric="epoch")
     if offline:
-        print(f"W&B is offline; later: wandb sync {Path(logger.experiment.dir).parent}", flush=True)
-    return logger
+        print(f"W&B is offline; later: wandb sync {Path(wandb_run.dir).parent}", flush=True)
+    return TolerantWandbLogger(experiment=wandb_run, save_dir=str(run.path))
 
 
 def wandb_folder(run: Run) -> Path:
@@ -279,9 +283,23 @@ def _keep_id(folder: Path, identity: str) -> None:
 
 
 def close_loggers(loggers: list[Logger], *, failed: bool) -> None:
-    """End them, also after an error; else W&B's next run in this process would be this one."""
+    """End them, also after an error; else W&B's next run in this process would be this one.
+
+    A CSV file gets the costs of the finished run, which W&B and TensorBoard have from
+    `segattn.media.log_finished`.
+    """
     for logger in loggers:
+        if isinstance(logger, CSVLogger) and not failed:
+            _log_costs(logger)
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.close()  # a picture after the test has opened it again
         if isinstance(logger, TolerantWandbLogger):
             logger.close(failed=failed)
+
+
+def _log_costs(logger: CSVLogger) -> None:
+    result = Run(Path(logger.save_dir)).result
+    if result is not None:
+        done = result["training"]
+        logger.log_metrics({"epoch": done["max_epochs"], **costs(result)}, done["steps"])
+        logger.save()

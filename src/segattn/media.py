@@ -142,19 +142,19 @@ def _log_tensorboard(run: Run, logger: TensorBoardLogger) -> None:
     pictures["test/iou_by_size"] = figure_pixels(size_figure(result))
     pictures["test/confusion"] = figure_pixels(confusion_figure(result))
     _add_images(logger, pictures, step)
-    for key, value in final_numbers(result).items():
-        if not key.startswith("test/"):  # those were logged by the test
-            logger.experiment.add_scalar(key, value, step)
+    for key, value in costs(result).items():  # the test has logged the scores
+        logger.experiment.add_scalar(key, value, step)
+
+
+def costs(result: dict[str, Any]) -> dict[str, float]:
+    """Costs by name, without `media_seconds`, which end after the last picture is logged."""
+    return {key: value for key, value in result["cost"].items() if key != "media_seconds"}
 
 
 def final_numbers(result: dict[str, Any]) -> dict[str, float]:
-    """Costs by name and scores as "test/miou"; those that a test set cannot tell are left out.
-
-    Without `media_seconds`, which end after the last picture is logged.
-    """
+    """`costs`, and scores as "test/miou"; those that a test set cannot tell are left out."""
     scores = {f"test/{key}": value for key, value in flat_scores(result["scores"]).items()}
-    numbers = {**result["cost"], **scores}
-    return {k: v for k, v in numbers.items() if v is not None and k != "media_seconds"}
+    return {key: value for key, value in (costs(result) | scores).items() if value is not None}
 
 
 def _result(run: Run) -> dict[str, Any]:
