@@ -2,54 +2,16 @@
 
 import collections
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import wandb
 from fake_wandb import fake_wandb
+from offline_files import NAMES, copy_runs, files_of, of_kind, offline_runs, records, rows, values
 
-from segattn.analysis.remote import ARTIFACT_TYPE
-from segattn.publish import RUN_FILES, publish, run_id
+from segattn.publish import publish, run_id
 from segattn.runs import Run
-
-FIXTURE = Path(__file__).parent / "fixture" / "runs"
-NAMES = ("channel_nl-resnet18-scenes-s0", "spatial_nl-resnet18-scenes-s0")
-
-
-def copy_runs(folder: Path, *names: str) -> list[Run]:
-    """Some of the committed runs, as they were before anybody published them."""
-    for name in names:
-        shutil.copytree(FIXTURE / name, folder / name)
-    return [Run(folder / name) for name in names]
-
-
-def offline_runs(folder: Path) -> list[Path]:
-    return sorted(folder.glob("**/wandb/offline-run-*/*.wandb"))
-
-
-def records(path: Path) -> list[dict]:
-    """By W&B's own reader."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def of_kind(found: list[dict], kind: str) -> list[dict]:
-    return [record[kind] for record in found if record["type"] == kind]
-
-
-def rows(run: Run) -> list[dict]:
-    """metrics.jsonl as the rows of a W&B run."""
-    frame = run.metrics().rename(columns={"step": "trainer/global_step"})
-    return [row.dropna().to_dict() for _, row in frame.iterrows()]
-
-
-def values(row: dict) -> dict:
-    """Without what W&B adds."""
-    return {key: value for key, value in row.items() if not key.startswith("_")}
+from segattn.wandb_folder import ARTIFACT_TYPE, PICTURE_FILES, RUN_FILES
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +74,10 @@ def test_folder_without_examples_has_no_pictures_of_the_data(offline):
     assert not [key for key in without if key.startswith(("test/examples", "test/attention"))]
 
 
-def test_artifact_holds_the_small_files_alone(offline):
-    for run, found in zip(*offline, strict=True):
-        (artifact,) = [a for a in of_kind(found, "artifact") if a["type"] == ARTIFACT_TYPE]
-        assert artifact["name"] == run_id(run)
-        assert {entry["path"] for entry in artifact["manifest"]["contents"]} == set(RUN_FILES)
+def test_artifact_holds_what_the_notebooks_read_and_no_weights(offline):
+    runs, found = offline
+    assert files_of(found[0], runs[0]) == {*RUN_FILES, *PICTURE_FILES}
+    assert files_of(found[1], runs[1]) == set(RUN_FILES)  # it has no pictures
 
 
 def test_comparison_has_scores_with_intervals(offline):
@@ -133,17 +94,6 @@ def test_comparison_has_scores_with_intervals(offline):
     }
     (artifact,) = [a for a in of_kind(records(path), "artifact") if a["type"] == "comparison"]
     assert artifact["name"] == "comparison-fixture"
-
-
-def test_numbers_alone_leave_every_picture_out(tmp_path, capsys):
-    (run,) = copy_runs(tmp_path, NAMES[0])
-    publish(tmp_path, mode="offline", media=False)
-    assert not list(run.path.glob("wandb/offline-run-*/files/media"))
-    publish(tmp_path, mode="offline")  # now with them
-    assert len(list(run.path.glob("wandb/offline-run-*/files/media"))) == 1
-    capsys.readouterr()
-    publish(tmp_path, mode="offline", media=False)
-    assert "is there already" in capsys.readouterr().out
 
 
 @pytest.fixture

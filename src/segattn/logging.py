@@ -5,7 +5,6 @@ W&B when it can be had without waiting or asking, TensorBoard, or a CSV file.
 
 import json
 import os
-import secrets
 import signal
 import socket
 import threading
@@ -20,9 +19,9 @@ from urllib.parse import urlsplit
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from segattn.files import atomic_path
 from segattn.media import costs
 from segattn.runs import Run, nan_to_none
+from segattn.wandb_folder import keep_id, remember_offline, run_artifact, wandb_folder, wandb_id
 
 _DEFAULT_SERVER = "https://api.wandb.ai"
 _INIT_SECONDS = 20  # W&B would wait 90 for a server that accepts and does not answer
@@ -70,9 +69,11 @@ class TolerantWandbLogger(WandbLogger):
     Attributes:
         broken: It failed, as when W&B's service process died. It logs no more then: what W&B has
             is a beginning without gaps, which `segattn.publish` completes.
+        keeps_all: It is offline, and it was there from the first row on; so it also takes what
+            publishing would add, and `wandb sync` of its files is enough.
     """
 
-    broken = False
+    broken, keeps_all = False, False
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log them, unless it is broken."""
@@ -100,7 +101,10 @@ class TolerantWandbLogger(WandbLogger):
             # Lightning ignores Ctrl-C from the first one on, and this can take a minute
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
+            whole = self._add_files()
             wandb.finish(exit_code=int(failed))
+            if whole:
+                remember_offline(self._run, self.experiment)
             if not self.broken:
                 return
             reason = "it failed on the way"
@@ -113,6 +117,19 @@ class TolerantWandbLogger(WandbLogger):
         )
         with suppress(Exception, KeyboardInterrupt):
             wandb.teardown()  # else a service that died shows a traceback when Python ends
+
+    @property
+    def _run(self) -> Run:
+        return Run(Path(str(self.save_dir)))
+
+    def _add_files(self) -> bool:
+        """Whether W&B's files hold the whole run; if so, the artifact is added."""
+        # the final numbers come last
+        if self.broken or not self.keeps_all or "flops" not in dict(self.experiment.summary):
+            return False
+        wandb_run = self.experiment
+        wandb_run.log_artifact(run_artifact(self._run, wandb_run.id, media=True))
+        return True
 
 
 def resolve_mode(mode: str) -> str:
@@ -215,23 +232,14 @@ def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> Tolerant
         settings=wandb_settings(),
     )
     # an agent of a sweep names its runs itself, and W&B drops our id
-    _keep_id(folder, wandb_run.id)
+    keep_id(folder, wandb_run.id)
     # Lightning counts in trainer/global_step; heads are compared by epoch
     wandb_run.define_metric("*", step_metric="epoch")
     if offline:
         print(f"W&B is offline; later: wandb sync {Path(wandb_run.dir).parent}", flush=True)
-    return TolerantWandbLogger(experiment=wandb_run, save_dir=str(run.path))
-
-
-def wandb_folder(run: Run) -> Path:
-    """The folder `wandb` of a run, made; W&B of this process leaves its files there alone."""
-    folder = run.path / "wandb"
-    folder.mkdir(exist_ok=True)
-    # W&B stages artifacts below the home directory otherwise, offline too, and never cleans up
-    for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
-        os.environ[variable] = str(folder)
-    os.environ.setdefault("WANDB_SILENT", "true")
-    return folder
+    logger = TolerantWandbLogger(experiment=wandb_run, save_dir=str(run.path))
+    logger.keeps_all = offline and not run.metrics_path.exists()
+    return logger
 
 
 def wandb_settings(**more: Any) -> Any:
@@ -262,24 +270,6 @@ def wandb_facts(config: dict[str, Any], *, job_type: str = "train") -> dict[str,
         "job_type": job_type,
         "tags": [experiment, config["head"]["name"], *config["logger"]["tags"]],
     }
-
-
-def wandb_id(folder: Path, config: dict[str, Any]) -> str:
-    """The run's id: drawn once and kept, so that only a resume of this folder continues it.
-
-    Args:
-        folder: `wandb_folder` of the run; id.txt is there.
-        config: Of the run.
-    """
-    path = folder / "id.txt"
-    if not path.exists():
-        _keep_id(folder, f"{config['experiment']}-{config['name']}-{secrets.token_hex(4)}")
-    return path.read_text(encoding="utf-8")
-
-
-def _keep_id(folder: Path, identity: str) -> None:
-    with atomic_path(folder / "id.txt") as draft:
-        draft.write_text(identity, encoding="utf-8")
 
 
 def close_loggers(loggers: list[Logger], *, failed: bool) -> None:

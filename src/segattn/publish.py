@@ -7,9 +7,7 @@ only completed. And what is published where stands in the folder, in wandb/publi
 """
 
 import hashlib
-import json
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,17 +18,24 @@ import pandas as pd
 
 from segattn.analysis.catalogue import TIDY
 from segattn.analysis.comparison import compare
-from segattn.analysis.remote import ARTIFACT_TYPE
 from segattn.arguments import check_choice
-from segattn.files import atomic_path
-from segattn.logging import resolve_mode, wandb_facts, wandb_folder, wandb_settings
+from segattn.logging import resolve_mode, wandb_facts, wandb_settings
 from segattn.login import log_in
 from segattn.media import final_numbers, log_media
-from segattn.runs import Run, load_runs, write_json
+from segattn.runs import Run, load_runs
+from segattn.wandb_folder import (
+    keep_id,
+    offline_address,
+    offline_place,
+    plain,
+    published,
+    remember,
+    run_artifact,
+    sync_command,
+    wandb_folder,
+)
 
 MODES = ("online", "offline", "auto")
-RUN_FILES = ("config.yaml", "status.json", "metrics.jsonl", "result.json", "objects.parquet")
-"""What the artifact of a run holds: no pictures, and no weights."""
 COMPARISON_TABLES = ("heads", "differences", "costs")
 """What the artifact of an experiment holds, of `segattn.analysis.catalogue.TIDY`."""
 
@@ -53,8 +58,29 @@ class Target:
 
     def address(self, project: str) -> str:
         """What tells two places apart, in published.json."""
-        server = os.environ.get("WANDB_BASE_URL", "wandb.ai") if self.mode == "online" else "files"
+        if self.mode == "offline":
+            return offline_address(project, entity=self.entity)
+        server = os.environ.get("WANDB_BASE_URL", "wandb.ai")
         return "/".join([server, self.entity or "", project])
+
+    def place(self, wandb_run: Any) -> str:
+        """`where` of a record in published.json: its page; offline, the folder of its files."""
+        return str(wandb_run.url) if self.mode == "online" else offline_place(wandb_run)
+
+    def told(self, place: str, folder: Path) -> str:
+        """Its page; offline, the command that uploads it."""
+        return place if self.mode == "online" else sync_command(folder, place)
+
+    def has(self, record: dict[str, Any], digest: str, folder: Path) -> bool:
+        """Whether that is published; offline, whether its files are still in the run folder."""
+        if record.get("digest") != digest:
+            return False
+        return self.mode == "online" or (folder.parent / record["where"]).is_dir()
+
+    @property
+    def already(self) -> str:
+        """How to say so."""
+        return "is there already" if self.mode == "online" else "is written already"
 
 
 def publish(
@@ -133,19 +159,27 @@ def _publish_run(run: Run, target: Target, *, media: bool) -> str:
     project = target.project or config["logger"]["project"]
     address = target.address(project)
     digest = _digest([run.result_path])
-    before = _published(folder).get(address)
-    if before and before["digest"] == digest and (before["media"] or not media):
-        return f"is there already: {before['where']}"
+    before = published(folder).get(address, {})
+    if target.has(before, digest, folder) and (before["media"] or not media):
+        pictures = ", with pictures" if before["media"] and not media else ""
+        return f"{target.already}{pictures}: {target.told(before['where'], folder)}"
     # only a training logs as it goes
     job_type = "train" if run.metrics_path.exists() else "evaluation"
     facts = {"id": run_id(run), "config": config, **wandb_facts(config, job_type=job_type)}
     with _open_run(folder, target, project=project, **facts) as wandb_run:
-        where = _where(wandb_run, target)
+        where = target.place(wandb_run)
         _replay(run, wandb_run)
-        _log_result(run, wandb_run, media=media, changed=before is not None)
-        _log_files(run, wandb_run, target)
-    _remember(folder, address, {"digest": digest, "media": media, "where": where})
-    return where
+        _log_result(run, wandb_run, media=media, changed=bool(before))
+        _send(run_artifact(run, wandb_run.id, media=media), wandb_run, target)
+    remember(folder, address, {"digest": digest, "media": media, "where": where})
+    return target.told(where, folder) + _superseded(folder, run_id(run))
+
+
+def _superseded(folder: Path, identity: str) -> str:
+    """Files with parts of the run, whose rows W&B would take for more of it."""
+    kept = {Path(record["where"]).name for record in published(folder).values()}
+    files = sorted({path.name for path in folder.glob(f"offline-run-*-{identity}")} - kept)
+    return f" (do not sync {', '.join(files)} too)" if files else ""
 
 
 def run_id(run: Run) -> str:
@@ -154,13 +188,12 @@ def run_id(run: Run) -> str:
     A run that W&B has logged has one. Else it follows from config and history, so that two copies
     of one folder are one run, and a run that is evaluated anew stays the same run.
     """
-    path = wandb_folder(run) / "id.txt"
+    folder = wandb_folder(run)
+    path = folder / "id.txt"
     if not path.exists():
         files = (run.config_path, run.metrics_path)
         content, config = _digest(file for file in files if file.exists()), run.config
-        with atomic_path(path) as draft:
-            text = _plain(f"{config['experiment']}-{config['name']}-{content[:8]}")
-            draft.write_text(text, encoding="utf-8")
+        keep_id(folder, plain(f"{config['experiment']}-{config['name']}-{content[:8]}"))
     return path.read_text(encoding="utf-8")
 
 
@@ -217,44 +250,33 @@ def _log_result(run: Run, wandb_run: Any, *, media: bool, changed: bool) -> None
         wandb_run.summary.update(final_numbers(run.result or {}))
 
 
-def _log_files(run: Run, wandb_run: Any, target: Target) -> None:
-    """The artifact that `segattn.analysis.remote` reads."""
-    import wandb
-
-    artifact = wandb.Artifact(_plain(wandb_run.id), type=ARTIFACT_TYPE)
-    for name in RUN_FILES:
-        if (run.path / name).exists():
-            artifact.add_file(str(run.path / name))
-    _send(artifact, wandb_run, target)
-
-
 def _publish_comparison(experiment: Path, runs: list[Run], target: Target) -> str:
     """The tables of an experiment as an artifact of a run of its own; what was done, in words."""
     config, folder = runs[0].config, wandb_folder(Run(experiment))
     project = target.project or config["logger"]["project"]
     address = target.address(project)
     digest = _digest(run.result_path for run in runs)
-    before = _published(folder).get(address)
-    if before and before["digest"] == digest:
-        return f"the comparison is there already: {before['where']}"
+    before = published(folder).get(address, {})
+    if target.has(before, digest, folder):
+        return f"the comparison {target.already}: {target.told(before['where'], folder)}"
     try:
         comparison = compare(runs)
     except ValueError as error:
         return f"no comparison: {error}"
     name = f"comparison-{config['experiment']}"
-    facts = {"id": _plain(name), "name": name, "tags": [config["experiment"]]}
+    facts = {"id": plain(name), "name": name, "tags": [config["experiment"]]}
     with _open_run(folder, target, project=project, job_type="comparison", **facts) as wandb_run:
-        where = _where(wandb_run, target)
+        where = target.place(wandb_run)
         tables = {key: TIDY[key](comparison) for key in COMPARISON_TABLES}
         _log_tables(tables, wandb_run, target)
-    _remember(folder, address, {"digest": digest, "where": where})
-    return f"comparison: {where}"
+    remember(folder, address, {"digest": digest, "where": where})
+    return f"comparison: {target.told(where, folder)}"
 
 
 def _log_tables(tables: dict[str, pd.DataFrame], wandb_run: Any, target: Target) -> None:
     import wandb
 
-    artifact = wandb.Artifact(_plain(wandb_run.id), type="comparison")
+    artifact = wandb.Artifact(plain(wandb_run.id), type="comparison")
     for name, frame in tables.items():
         artifact.add(wandb.Table(dataframe=frame), name)
     _send(artifact, wandb_run, target)
@@ -271,26 +293,5 @@ def _send(artifact: Any, wandb_run: Any, target: Target) -> None:
             raise OSError(f"artifact {artifact.name} is not uploaded ({error})") from error
 
 
-def _where(wandb_run: Any, target: Target) -> str:
-    """Its page; offline, the command that uploads it."""
-    if target.mode == "online":
-        return str(wandb_run.url)
-    return f"wandb sync {Path(wandb_run.dir).parent}"
-
-
 def _digest(files: Iterable[Path]) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-def _published(folder: Path) -> dict[str, Any]:
-    path = folder / "published.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
-
-
-def _remember(folder: Path, address: str, record: dict[str, Any]) -> None:
-    write_json(folder / "published.json", {**_published(folder), address: record})
-
-
-def _plain(name: str) -> str:
-    """`name` in the letters that W&B allows in the names of runs and of artifacts."""
-    return re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)

@@ -1,6 +1,7 @@
 """Run folders from W&B: fetched into a cache, then read like any others.
 
-scripts/publish.py leaves the small files of a run in an artifact of the type "run-folder".
+scripts/publish.py leaves the files of a run, but for its weights, in an artifact of the type
+"run-folder".
 """
 
 import os
@@ -9,8 +10,9 @@ from typing import Any
 
 from rich.progress import track
 
+from segattn.wandb_folder import ARTIFACT_TYPE
+
 PREFIX = "wandb:"
-ARTIFACT_TYPE = "run-folder"
 _DIGEST = ".digest"  # of the artifact that a cached folder holds; written last
 
 
