@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 
 help:
 	@echo "make ablation        train and test six heads on built-in scenes, 2 seeds; ends with report.html"
-	@echo "make ablation-full   8 seeds, 1000 test scenes, both layouts: the evidence for the claims"
+	@echo "make ablation-full   8 seeds, 1000 test scenes, both layouts; hours"
 	@echo "make ablation-quick  the same path in minutes, too short to separate the heads"
 	@echo "make test            lint, types and tests"
 	@echo "make audit           the pinned versions against known vulnerabilities; needs network"
