@@ -105,8 +105,9 @@ def trained(tmp_path_factory):
 def test_two_processes_give_the_evidence_of_one(trained, tmp_path, num_images):
     data = f"data.num_test={num_images}"
     for run in trained:
-        evaluate(run.checkpoint_path, [data], folder=EXPERIMENTS, out=tmp_path / "one")
-        out = f"out={tmp_path / 'two'}"
+        # the last folder names the experiment
+        evaluate(run.checkpoint_path, [data], folder=EXPERIMENTS, out=tmp_path / "one" / "again")
+        out = f"out={tmp_path / 'two' / 'again'}"
         run_script("evaluate.py", f"checkpoint={run.checkpoint_path}", data, out, *TWO)
     one, two = load_runs(tmp_path / "one"), load_runs(tmp_path / "two")
     for a, b in zip(one, two, strict=True):
