@@ -36,7 +36,7 @@ from segattn.runs import load_runs
 
 RUNS = report.find_runs_folder()
 comparison = compare(load_runs(RUNS))  # two heads: load_runs(RUNS, heads=["danet", "fla"])
-HTML(html.paragraph(text.subject(comparison)))
+HTML(html.bullets([text.subject(comparison), text.source(RUNS)]))
 
 # %% [markdown]
 # ## The claims
@@ -59,7 +59,8 @@ HTML(html.bullets(text.findings(comparison)))
 # ## Scores
 #
 # IoU in percent with 95% intervals over seeds and test images. Each panel has its own axis. Bars
-# that overlap decide nothing: the differences below are paired.
+# that overlap decide nothing: the differences below are paired. Images/s are those of training, as
+# mean and range over the seeds.
 
 # %%
 HTML(html.figure(figures.size_iou(comparison), alt="IoU per size bin and head with intervals"))

@@ -38,18 +38,18 @@ from segattn.runs import load_runs
 RUNS = report.find_runs_folder()
 runs = load_runs(RUNS)
 comparison = compare(runs)
-HTML(html.paragraph(text.subject(comparison)))
+HTML(html.bullets([text.subject(comparison), text.source(RUNS)]))
 
 # %% [markdown]
 # ## Move the edges
 #
 # Scores are IoU in percent, differences in points, each with its 95% interval. A class enters a bin
 # with enough objects of that size; other edges can bring classes in and out, so compare heads
-# within a bin. "Sort anew" takes seconds, up to half a minute for many runs. Without sliders,
-# change the numbers and run the cell again.
+# within a bin. First the edges of the test. "Sort anew" takes seconds, up to half a minute for many
+# runs. Without sliders, give the cell other numbers and run it again.
 
 # %%
-explore.show_bins(runs, size_edges=(4, 12), elongation=5)
+explore.show_bins(runs)  # other numbers: size_edges=(2, 6), elongation=3
 
 # %% [markdown]
 # ## Does a finding hang on the edges?

@@ -22,10 +22,11 @@
 # %%
 from IPython.display import HTML
 
-from segattn.analysis import attention_explorer, html, report
+from segattn.analysis import attention_explorer, html, report, text
 
-RUNS = attention_explorer.attention_runs(report.find_runs_folder())
-HTML(html.table(attention_explorer.overview(RUNS)))
+FOLDER = report.find_runs_folder(example="tests/fixture/runs")
+RUNS = attention_explorer.attention_runs(FOLDER)
+HTML(html.paragraph(text.source(FOLDER)) + html.table(attention_explorer.overview(RUNS)))
 
 # %% [markdown]
 # Every block returns its input plus gamma times the attention. Gamma starts at 0 and is learned, so
@@ -43,9 +44,9 @@ HTML(attention_explorer.figures_of(RUNS, "spatial"))
 # %% [markdown]
 # ## Channel attention
 #
-# A channel is given the mean of all channels. Alike channels have a large product X X^T. The
-# published code flips its sign (`energy=published`): there a channel attends to those least like
-# it, as the weights above the panels say.
+# A channel is given the mean of all channels, weighted by the softmax of its energies X X^T, which
+# are large for channels that are alike. The published code flips their sign (`energy=published`):
+# there a channel attends to those least like it, as the weights above the panels say.
 
 # %%
 HTML(attention_explorer.figures_of(RUNS, "channel"))
@@ -53,10 +54,11 @@ HTML(attention_explorer.figures_of(RUNS, "channel"))
 # %% [markdown]
 # ## Full attention
 #
-# FLA lets channels attend to channels inside every column and every row. Above, one channel at a
-# time: below its map stands what it draws from in every column, beside it in every row. Then the
-# whole maps, in the column and in the row of each pixel. A channel that is zero along a column
-# draws from all others alike.
+# FLA lets channels attend to channels inside every column and every row of the image. Above, one
+# channel at a time: the strip below its map shows, for every image column, how much it draws from
+# each channel; the strip beside it, for every image row. Then the whole maps, in the image column
+# and in the image row of each pixel. A channel that is zero along a column draws from all others
+# alike.
 
 # %%
 HTML(attention_explorer.figures_of(RUNS, "full"))

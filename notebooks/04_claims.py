@@ -27,7 +27,7 @@ from segattn.runs import load_runs
 
 RUNS = report.find_runs_folder()
 comparison = compare(load_runs(RUNS))
-HTML(html.paragraph(text.subject(comparison)))
+HTML(html.bullets([text.subject(comparison), text.source(RUNS)]))
 
 # %% [markdown]
 # ## What is claimed
@@ -50,10 +50,11 @@ HTML(html.paragraph(CONDITION.text))
 # ## 1. Objects
 #
 # A run keeps one row per object of the test set: its size and shape, the pixels found in it (tp)
-# and the false positives that belong to it (fp). Here the largest ones under the first head.
+# and the false positives that belong to it (fp).
 
 # %%
-HTML(html.table(steps.object_rows(comparison, CONDITION)))
+ROWS = html.table(steps.object_rows(comparison, CONDITION))
+HTML(html.paragraph(steps.objects_text(comparison, CONDITION)) + ROWS)
 
 # %% [markdown]
 # ## 2. Classes
@@ -103,8 +104,11 @@ HTML(html.table(steps.decision_rows(comparison, CONDITION)))
 # %% [markdown]
 # ## 6. Does it hang on how false positives are counted?
 #
-# A pixel found where there is none of its class belongs to no object by itself. Other rules assign
-# it otherwise; a decided verdict whose sign they change is marked ATTRIBUTION-DEPENDENT.
+# A pixel found where there is none of its class belongs to no object by itself. IoU charges it to
+# the nearest object of the class within a radius, and else, as a false alarm, to the size of the
+# region that was found. Other rules: half or double the radius; IoU without the false alarms;
+# recall, which charges no false positive; the mean of the IoU of single objects. A decided verdict
+# whose sign they change is marked ATTRIBUTION-DEPENDENT.
 
 # %%
 HTML(html.table(steps.rule_rows(comparison, CONDITION)))

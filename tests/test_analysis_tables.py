@@ -112,6 +112,10 @@ def test_costs_are_means_over_runs(comparison):
     got = value(tables.costs(comparison), head="fla")
     assert got["images_per_second"] == pytest.approx(42.5)
     assert (got["seeds"], got["parameters"]) == (3, 12_345_678)
+    assert (got["images_per_second_min"], got["images_per_second_max"]) == (41.5, 43.5)
+    shown = display.heads(comparison).set_index("head")["images/s (seeds)"]
+    assert shown["fla"] == "42.5 (41.5 to 43.5)"
+    assert any("scripts/benchmark.py" in line for line in text.caveats(comparison))
 
 
 def test_display_tables_hold_the_rounded_numbers(comparison, tmp_path):
@@ -134,8 +138,9 @@ def test_findings_name_every_head_once_per_measure(comparison):
     lines = text.findings(comparison)
     assert len(lines) == 6
     thin = next(line for line in lines if line.startswith("thin"))
-    assert "better: fla +" in thin
-    assert "not separated: danet" in thin
+    assert re.match(
+        r"thin against fcn: better: fla by \d\.\d\d points; not separated: danet \(", thin
+    )
 
 
 def test_unfinished_runs_are_listed_with_their_error(comparison):
@@ -147,6 +152,19 @@ def test_provenance_states_how_the_numbers_were_made(comparison):
     for fact in ("12 finished runs", "seeds 0, 1, 2", "40 images", "32-true", "device cpu"):
         assert fact in lines
     assert "steps 50" in lines
+
+
+@pytest.mark.parametrize("place", ["checkout", "working directory", "elsewhere"])
+def test_the_command_of_a_report_runs_as_printed(comparison, tmp_path, monkeypatch, place):
+    """From the checkout, where scripts/ is; quoted for a shell."""
+    monkeypatch.chdir(tmp_path)
+    folder, shown = {
+        "checkout": (Path(text.__file__).parents[3] / "results" / "one", "results/one"),
+        "working directory": (tmp_path / "my runs" / "one", "'my runs/one'"),
+        "elsewhere": (Path("/runs/one"), "/runs/one"),
+    }[place]
+    assert text.provenance(comparison, folder=folder)[-1].endswith(f"scripts/report.py {shown}")
+    assert shown.strip("'") in text.source(folder)
 
 
 def test_setting_that_is_off_is_not_called_unknown():
@@ -233,7 +251,7 @@ def test_variants_of_a_head_are_compared_with_its_default(tmp_path):
     frame = tables.differences(comparison).set_index(["measure", "head"])
     assert frame.loc[("thin", variant), "reference"] == "fla"
     assert frame.loc[("thin", variant), "reading"] == "better"
-    assert f"minus fla: better: {variant} +" in " ".join(text.findings(comparison))
+    assert f"against fla: better: {variant} by " in " ".join(text.findings(comparison))
     assert list(display.sizes(comparison)["head"]) == comparison.heads
     wide = display.differences_by_size(comparison)
     assert list(wide["head"]) == ["fla", variant]

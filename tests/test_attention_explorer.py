@@ -10,6 +10,7 @@ from PIL import Image
 from tiny import EXPERIMENTS, tiny_config
 
 from segattn.analysis import attention_explorer
+from segattn.analysis.remote import RunsError
 from segattn.runs import Run
 from segattn.train import train
 
@@ -49,8 +50,11 @@ def test_pixel_that_is_not_there_is_a_sentence(finished):
 def test_folder_without_attention_says_what_to_run(tmp_path):
     (tmp_path / "fcn").mkdir()
     (tmp_path / "fcn" / "config.yaml").write_text("{}")
-    with pytest.raises(ValueError, match=r"no run below .* `make ablation-quick`"):
+    with pytest.raises(
+        RunsError, match=r"no run below .* `make ablation-smoke`.* tests/fixture/runs"
+    ):
         attention_explorer.attention_runs(tmp_path)
+    assert attention_explorer.attention_runs(FIXTURE)
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 import sys
 
 import pytest
-from simulated_runs import simulate
+from simulated_runs import edit_result, simulate
 
 from segattn.analysis import compare, display, explore, won_lost
-from segattn.runs import load_runs
+from segattn.runs import Run, load_runs
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def shown(monkeypatch):
 
 
 def test_sliders_replace_the_view(runs, shown):
-    explore.show_bins(runs, size_edges=(4, 12))
+    explore.show_bins(runs)  # as tested
     box, view = shown
     edges, _, button = box.children
     assert "small &lt; 4 cells" in view.data
@@ -104,6 +104,18 @@ def test_sliders_replace_the_view(runs, shown):
     button.click()
     assert "small &lt; 2.5 cells" in shown[-1].data
     assert len(shown) == 2
+
+
+def test_sliders_start_at_the_bins_of_the_test(tmp_path, shown):
+    simulate(tmp_path, heads={"fcn": {}}, seeds=(0,))
+    metric = Run(tmp_path / "fcn-0").result["metric"]
+    edit_result(tmp_path / "fcn-0", metric=metric | {"size_edges": [3, 9], "elongation": 4.0})
+    explore.show_bins(load_runs(tmp_path))
+    edges, thin, _ = shown[0].children
+    assert (edges.value, thin.value) == ((3, 9), 4)
+    assert "small &lt; 3 cells" in shown[1].data
+    with pytest.raises(ValueError, match="no run is finished"):
+        explore.show_bins([])
 
 
 def test_without_ipywidgets_the_view_stands_alone(runs, shown, monkeypatch):

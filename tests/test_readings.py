@@ -1,12 +1,14 @@
 """Tables of the evidence: both readings, one class at a time, verdicts, the perfect head."""
 
 import math
+import re
 from functools import partial
 
 import pytest
 from simulated_runs import edit_result, simulate
 
-from segattn.analysis import compare, display, readings, verdict_tables
+from segattn.analysis import compare, display, readings, sections, verdict_tables
+from segattn.analysis.claims import parse_condition
 from segattn.analysis.measures import typical_classes
 from segattn.analysis.stats import bin_iou, paired_difference
 from segattn.metrics import write_table
@@ -126,6 +128,44 @@ def test_verdicts_by_both_readings(comparison):
     assert h2["hangs on"] == "small_or_thin(spatial_nl) - small_or_thin(channel_nl) > 0"
     h3 = next(row for claim, row in table.iterrows() if claim.startswith("H3"))
     assert (h3["by object size"], h3["points"], h3["Holm p"]) == ("NOT TESTED", "n/a", "n/a")
+    assert h3["hangs on"] == "lacks runs of danet"
+
+
+def test_a_claim_that_is_not_tested_says_what_it_lacks(tmp_path):
+    def hangs_on(**options):
+        simulate(tmp_path / str(options), heads=HEADS, **options)
+        table = verdict_tables.verdicts(compare(load_runs(tmp_path / str(options))))
+        return table["hangs on"][1]  # H2
+
+    assert hangs_on(seeds=(0,)) == "lacks a second common seed"
+    assert hangs_on(seeds=(0, 1), num_images=9) == "lacks classes with enough objects"
+
+
+def test_the_classes_that_carry_a_verdict_are_named(comparison):
+    """lamp gains, and the small buses hardly change."""
+    condition = parse_condition("small_or_thin(spatial_nl) - small_or_thin(channel_nl) > 0")
+    shares = readings.class_shares(comparison, condition)
+    assert list(shares.index) == ["bus", "lamp"]
+    frame = verdict_tables.conditions(comparison).query("reading == 'objects'")
+    value = frame.set_index("condition")["value"]
+    assert shares.sum() == pytest.approx(value[condition.text])
+    overall = parse_condition("mIoU(spatial_nl) - mIoU(channel_nl) > 0")
+    assert readings.class_shares(comparison, overall).index.tolist() == comparison.classes
+    (h2,) = [line for line in verdict_tables.carried_by(comparison) if line.startswith("H2")]
+    found = f"{value[condition.text]:+.2f} points lamp {shares['lamp']:+.2f}, bus"
+    assert h2.startswith(f"H2, SUPPORTED: of {found}")
+
+
+def test_conditions_without_their_heads_take_no_room(tmp_path):
+    heads = {"channel_nl": {}, "spatial_nl": {"lamp": 0.1}}
+    two = compare(load_runs(simulate(tmp_path, heads=heads)))
+    every = verdict_tables.conditions(two)
+    shown = verdict_tables.contrasts(two)
+    assert len(shown) == 5 < every["condition"].nunique()
+    assert set(shown["claim"]) == {"H1", "H2"}
+    page = sections.claims(two)
+    assert "large(fcn)" not in page
+    assert re.search(r"\d\d conditions of H1, H2, H3, H4, H5 could not be tested", page)
 
 
 def test_conditions_name_their_share_of_the_reachable_gap(comparison):
@@ -138,7 +178,7 @@ def test_conditions_name_their_share_of_the_reachable_gap(comparison):
     assert (row["seeds"], row["images"], row["blocks"]) == (4, 40, 40)
     assert math.isnan(rows.loc["mIoU(danet) - mIoU(fcn) > 0", "value"])
     shown = verdict_tables.contrasts(comparison)
-    assert len(shown) == (frame["reading"] == "objects").sum()
+    assert len(shown) == rows["value"].notna().sum()
 
 
 def test_across_data_sets_counts_support_and_pools_nothing(folder, comparison, tmp_path):

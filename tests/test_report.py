@@ -57,6 +57,11 @@ def test_page_escapes_what_it_prints(page):
     assert "&lt;b&gt;" in page
 
 
+def test_page_says_where_its_runs_are(page, runs):
+    assert f"The runs are those of {runs}." in page
+    assert f"Made by: python scripts/report.py {runs}" in page
+
+
 def test_page_lists_runs_that_are_not_in_it(page):
     assert "fla-9: failed" in page
 
@@ -147,6 +152,21 @@ def test_newest_folder_with_a_result_is_found(tmp_path, monkeypatch):
     assert report.find_runs_folder(tmp_path) == tmp_path / "new"
     monkeypatch.setenv("SEGATTN_RUNS", str(tmp_path / "old"))
     assert report.find_runs_folder(tmp_path) == tmp_path / "old"
+
+
+def test_a_training_goes_before_a_newer_evaluation(tmp_path, monkeypatch):
+    monkeypatch.delenv("SEGATTN_RUNS", raising=False)
+    simulate(tmp_path / "one-evaluated", heads={"fcn": {}}, seeds=(0,), num_images=2)
+    assert report.find_runs_folder(tmp_path) == tmp_path / "one-evaluated"
+    simulate(tmp_path / "one", heads={"fcn": {}}, seeds=(0,), num_images=2)
+    os.utime(tmp_path / "one" / "fcn-0" / "result.json", (1e9, 1e9))
+    assert report.find_runs_folder(tmp_path) == tmp_path / "one"
+
+
+def test_a_notebook_names_a_folder_that_it_can_show(tmp_path, monkeypatch):
+    monkeypatch.delenv("SEGATTN_RUNS", raising=False)
+    with pytest.raises(RunsError, match=r"for example tests/fixture/runs\.$"):
+        report.find_runs_folder(tmp_path, example="tests/fixture/runs")
 
 
 def test_a_folder_of_the_checkout_is_found_from_any_folder(tmp_path, monkeypatch):

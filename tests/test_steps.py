@@ -43,12 +43,18 @@ def test_condition_without_enough_objects_is_passed_over():
     assert steps.choose(few_large).text == H2
 
 
-def test_objects_come_from_the_table_of_the_head(comparison):
+def test_objects_are_those_behind_the_first_score(comparison):
     frame = steps.object_rows(comparison, parse_condition(H2), number=3)
     table = comparison.runs["spatial_nl"][0].objects()
-    largest = table[table["kind"] == "object"].nlargest(3, "area")
-    assert frame["tp"].tolist() == [f"{tp:,}" for tp in largest["tp"]]
-    assert frame["bin"].tolist() == ["large, compact"] * 3
+    lamps = table[(table["kind"] == "object") & (table["cls"] == 2)].nlargest(3, "area")
+    assert frame["tp"].tolist() == [f"{tp:,}" for tp in lamps["tp"]]
+    assert frame["bin"].tolist() == ["small, thin"] * 3  # not the buses, which are large
+    every = steps.object_rows(
+        comparison, parse_condition("mIoU(spatial_nl) - mIoU(channel_nl) > 0")
+    )
+    assert set(every["bin"]) == {"large, compact"}
+    line = steps.objects_text(comparison, parse_condition(H2))
+    assert "enter small_or_thin(spatial_nl), as spatial_nl with seed 0" in line
 
 
 @pytest.mark.parametrize("text", [H2, "mIoU(spatial_nl) - mIoU(channel_nl) > 0"])
@@ -72,7 +78,12 @@ def test_the_last_step_is_the_verdict_of_the_report(comparison):
     shown = steps.decision_rows(comparison, parse_condition(H2))["answer"].tolist()
     assert shown[:3] == ["yes", "no", "yes"]
     assert tidy.loc[H2, "verdict"].startswith("SUPPORTED")
-    assert steps.rule_rows(comparison, parse_condition(H2))["same sign"].tolist() == ["yes"] * 6
+    questions = steps.decision_rows(comparison, parse_condition(H2.replace("> 0", "> -1")))
+    assert "below -1 point?" in questions["question"][1]
+    assert "within 1 point of 0?" in questions["question"][4]
+    rules = steps.rule_rows(comparison, parse_condition(H2))
+    assert rules["same sign"].tolist() == ["yes"] * 6
+    assert rules["rule"].tolist()[3:] == ["IoU without false alarms", "recall", "mean over objects"]
 
 
 def test_holm_is_that_of_the_verdicts(comparison):

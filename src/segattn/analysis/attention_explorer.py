@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from segattn.analysis import html
 from segattn.analysis.attention_figures import attention_figure, block_names
+from segattn.analysis.remote import RunsError
 from segattn.arguments import check_choice
 from segattn.attention_maps import collect_attention
 from segattn.checkpoint import load_task
@@ -34,14 +35,15 @@ def attention_runs(folder: Path) -> list[Run]:
     """The runs at or below `folder` that keep attention maps, sorted by path.
 
     Raises:
-        ValueError: There is none; the message says what to run.
+        RunsError: There is none; the message says what to run.
     """
     runs = [run for run in load_runs(folder) if run.attention_path.exists()]
     if not runs:
-        raise ValueError(
-            f"no run below {folder} has attention.npz. Heads without attention (fcn) and runs "
-            "that are not finished have none. Run `make ablation-quick`; for a run that was made "
-            "before attention was kept, run `python scripts/evaluate.py` on its checkpoint."
+        raise RunsError(
+            f"no run below {folder} has attention.npz: heads without attention (fcn), runs that "
+            "are not finished, and the folders below results/ have none. Train heads with `make "
+            "ablation-smoke`, or where a run has a checkpoint, run `python scripts/evaluate.py "
+            "checkpoint=RUN/checkpoints/last.ckpt`. The runs in tests/fixture/runs have it."
         )
     return runs
 

@@ -25,7 +25,15 @@ _PIXEL_RULES: dict[str, tuple[Reach, list[int]]] = {
     "iou_near": ("", [FP]),
     "recall": ("", []),
 }
-RULES = (*_PIXEL_RULES, "obj_iou")
+RULES = {
+    "iou": "IoU",
+    "iou, half radius": "half the radius",
+    "iou, double radius": "double the radius",
+    "iou_near": "IoU without false alarms",
+    "recall": "recall",
+    "obj_iou": "mean over objects",
+}
+"""Every rule in words, for tables."""
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,21 @@ POINTS = "{:+z.2f}"
 
 
 def heads(comparison: Comparison) -> pd.DataFrame:
-    """One row per head: scores in percent with 95% intervals, and costs."""
+    """One row per head: scores in percent with 95% intervals, and costs; images/s by seed."""
     table = sizes(comparison)
     cost = tables.costs(comparison).set_index("head").reindex(table["head"])  # none when perfect
     table["parameters"] = [_short(value) for value in cost["parameters"]]
     table["FLOPs"] = [_short(value) for value in cost["flops"]]
-    table["images/s"] = [number(value, "{:.1f}") for value in cost["images_per_second"]]
+    table["images/s (seeds)"] = [_mean_and_range(row) for row in cost.to_dict("records")]
     table["seeds"] = [number(value, "{:.0f}") for value in cost["seeds"]]
     return table
+
+
+def _mean_and_range(cost: dict[Hashable, Any]) -> str:
+    """Mean speed and, in parentheses, that of the slowest and the fastest run."""
+    mean, low, high = (cost[f"images_per_second{end}"] for end in ("", "_min", "_max"))
+    mean_text = number(mean, "{:.1f}")
+    return f"{mean_text} ({low:.1f} to {high:.1f})" if low < high else mean_text
 
 
 def differences(comparison: Comparison) -> pd.DataFrame:

@@ -75,7 +75,10 @@ def rebin(
 
 
 def show_bins(
-    runs: Sequence[Run], *, size_edges: tuple[float, float], elongation: float = 5.0
+    runs: Sequence[Run],
+    *,
+    size_edges: tuple[float, float] | None = None,
+    elongation: float | None = None,
 ) -> None:
     """Display every table and figure for these bins, and sliders that move the edges.
 
@@ -85,10 +88,17 @@ def show_bins(
         runs: As for `compare`.
         size_edges: As in `rebin`.
         elongation: As in `rebin`.
+
+    Raises:
+        ValueError: No run is finished.
     """
+    tested = _tested_bins(runs)
+    size_edges = size_edges or tuple(tested["size_edges"])
+    elongation = elongation or tested["elongation"]
     first = HTML(bins_view(runs, size_edges=size_edges, elongation=elongation))
     if find_spec("ipywidgets") is None:
-        show(HTML(html.paragraph("No sliders: pip install ipywidgets. Change the numbers above.")))
+        advice = "No sliders: pip install ipywidgets, or give show_bins other numbers."
+        show(HTML(html.paragraph(advice)))
         show(first)
         return
     import ipywidgets as widgets
@@ -109,6 +119,13 @@ def show_bins(
         view.update(HTML(bins_view(runs, size_edges=edges.value, elongation=thin.value)))
 
     button.on_click(update)
+
+
+def _tested_bins(runs: Sequence[Run]) -> dict[str, Any]:
+    finished = [result for run in runs if (result := run.result)]
+    if not finished:
+        raise ValueError("no run is finished, so there are no objects to sort: `make ablation`")
+    return dict(finished[0]["metric"])
 
 
 def bins_view(runs: Sequence[Run], *, size_edges: tuple[float, float], elongation: float) -> str:

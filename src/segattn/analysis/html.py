@@ -37,7 +37,7 @@ th, td { padding: .35rem .55rem; border-bottom: 1px solid var(--line); }
 th { background: var(--shade); border-bottom: 2px solid var(--soft); }
 .long { width: 15rem; overflow-wrap: break-word; }
 tbody tr:hover td { background: var(--shade); }
-img { display: block; max-width: 100%; height: auto; }
+img { display: block; width: var(--width, auto); max-width: 100%; height: auto; }
 figure { margin: .75rem 0; overflow-x: auto; }
 figure input { display: block; position: absolute; opacity: 0; }
 figure input:focus-visible + img { outline: 2px solid var(--link); }
@@ -45,8 +45,9 @@ details { margin: .4rem 0; color: var(--soft); font-size: .85rem; }
 summary { cursor: pointer; }
 pre { overflow-x: auto; padding: .6rem; background: var(--shade); font-size: .8rem; }
 @media (max-width: 40rem) {
-  .long { width: 12rem; }
-  table { font-size: .85rem; }
+  .long { width: 7.5rem; min-width: 0 !important; }
+  table { font-size: .75rem; line-height: 1.35; }
+  th, td { padding: .25rem .35rem; }
   th:first-child, td:first-child { position: sticky; left: 0; background: #fff; }
   th:first-child { background: var(--shade); }
   figure label::after { content: "tap to enlarge"; color: var(--soft); font-size: .8rem; }
@@ -90,7 +91,9 @@ def figure(drawing: Figure, *, alt: str) -> str:
     drawing.savefig(buffer, format="png", dpi=FIGURE_DPI)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     source = f"data:image/png;base64,{data}"
-    image = f'<img alt="{escape(alt)}" src="{source}">'
+    # in rem, so that it grows with the text of `page`; at 16 px it has its natural size
+    width = f"--width: {drawing.get_figwidth() * FIGURE_DPI / 16:.1f}rem"
+    image = f'<img alt="{escape(alt)}" style="{width}" src="{source}">'
     # hidden where the style of `page` is not at hand, as in a notebook
     zoom = f'<input type="checkbox" hidden aria-label="enlarge: {escape(alt)}">'
     return f"<figure><label>{zoom}{image}</label></figure>"

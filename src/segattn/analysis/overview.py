@@ -28,7 +28,8 @@ def write_overview(reports: Mapping[Path, Comparison], out: Path) -> Path:
     if claimed:
         table = verdict_tables.across(claimed)
         (out / "across.md").write_text(display.to_markdown(table), encoding="utf-8")
-        drawing = evidence_figures.forest(pd.concat(map(verdict_tables.conditions, claimed)))
+        frame = pd.concat(map(verdict_tables.conditions, claimed), ignore_index=True)
+        drawing = evidence_figures.forest(verdict_tables.tested(frame))
         drawing.savefig(out / "forest.png", dpi=html.FIGURE_DPI)
         parts += [
             "<h2>The claims on each data set</h2>",

@@ -6,13 +6,15 @@ objects keeps class sets per bin; comparing small with large objects of one clas
 
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from segattn.analysis import display
+from segattn.analysis.claims import Condition, Term
 from segattn.analysis.comparison import Comparison
 from segattn.analysis.curves import axis_scores
 from segattn.analysis.measures import READINGS, measures, typical_classes
-from segattn.analysis.stats import bin_iou, linear_contrast, paired_difference
+from segattn.analysis.stats import Array, bin_iou, class_iou, linear_contrast, paired_difference
 from segattn.analysis.tables import ESTIMATE, estimate_columns
 from segattn.metrics import GROUPS, Axis
 
@@ -93,6 +95,34 @@ def class_sizes(comparison: Comparison) -> pd.DataFrame:
         {"group": group, "classes": ", ".join(names[label] for label in members) or "(none)"}
         for group, members in groups.items()
     )
+
+
+def class_shares(comparison: Comparison, condition: Condition) -> pd.Series:
+    """What every class adds to a contrast by object size: class to points, which sum to its value.
+
+    Args:
+        comparison: Has the heads of the condition, with a common seed.
+        condition: Of a claim.
+    """
+    seeds = set.intersection(*(set(comparison.samples[head].seeds) for head in condition.heads))
+    terms = [term.sign * _class_means(comparison, term, seeds=seeds) for term in condition.terms]
+    enters = ~np.isnan(terms).all(axis=0)
+    names = np.array(comparison.classes)
+    return pd.Series(100 * np.nansum(terms, axis=0)[enters], index=names[enters])
+
+
+def _class_means(comparison: Comparison, term: Term, *, seeds: set[int]) -> Array:
+    """The part of a score that comes from each class [C], NaN where a class does not enter it."""
+    sample = comparison.samples[term.head]
+    sums = sample.sums[[seed in seeds for seed in sample.seeds]]
+    if term.measure == "mIoU":
+        iou = class_iou(sums)
+    else:
+        iou = np.full((len(sums), len(comparison.classes)), np.nan)
+        for label in comparison.published_classes(term.measure):
+            iou[:, label] = bin_iou(sums, group=term.measure, classes=[label])
+    parts = iou / (~np.isnan(iou)).sum(axis=1, keepdims=True)
+    return np.where(np.isnan(parts).all(axis=0), np.nan, np.nan_to_num(parts).mean(axis=0))
 
 
 def within_class(comparison: Comparison) -> pd.DataFrame:

@@ -109,12 +109,18 @@ def notebook_path() -> Path:
     return path
 
 
-def find_runs_folder(root: Path = CHECKOUT / "runs") -> Path:
+def find_runs_folder(
+    root: Path = CHECKOUT / "runs", *, example: str = "results/heads-camvid-180x240"
+) -> Path:
     """The folder of the experiment to look at, with at least one finished run.
 
     $SEGATTN_RUNS names it: a folder, also one of the checkout, or `wandb:ENTITY/PROJECT` with the
     experiment behind another slash where the project has several. Without it, the one below `root`
-    with the newest result.
+    with the newest result; one that scripts/evaluate.py made only where there is no other.
+
+    Args:
+        root: Of the folders of experiments.
+        example: A folder of the checkout that the message names to those without runs.
 
     Raises:
         RunsError: There is no finished run, or there are several experiments to choose from.
@@ -126,14 +132,19 @@ def find_runs_folder(root: Path = CHECKOUT / "runs") -> Path:
             raise remote.RunsError(
                 f"There is no finished run below {root} yet. Run `make ablation` first (about an "
                 f"hour on a laptop), or `make ablation-quick` (minutes), or set {RUNS_VARIABLE} "
-                "to a folder of runs, for example results/heads-camvid-180x240."
+                f"to a folder of runs, for example {example}."
             )
-        return max(results, key=lambda path: path.stat().st_mtime).parents[1]
+        return max(results, key=_trained_and_new).parents[1]
     if given.startswith(remote.PREFIX):
         return _one_experiment(remote.fetch_runs(given), given=given)
     # a notebook runs in its own folder, not in that of the shell
     folder = Path(given) if Path(given).is_dir() else CHECKOUT / given
     return _one_experiment(folder, given=given)
+
+
+def _trained_and_new(result: Path) -> tuple[bool, float]:
+    """Any training is before an evaluation, whose folder holds a single run as a rule."""
+    return not result.parents[1].name.endswith("-evaluated"), result.stat().st_mtime
 
 
 def _one_experiment(folder: Path, *, given: str) -> Path:
@@ -202,7 +213,8 @@ def _write_figures(comparison: Comparison, out: Path) -> None:
     ):
         draw(comparison).savefig(out / f"{name}.png", dpi=html.FIGURE_DPI)
     if verdict_tables.has_claims(comparison):
-        forest = evidence_figures.forest(verdict_tables.conditions(comparison))
+        tested = verdict_tables.tested(verdict_tables.conditions(comparison))
+        forest = evidence_figures.forest(tested)
         forest.savefig(out / "forest.png", dpi=html.FIGURE_DPI)
 
 

@@ -10,22 +10,14 @@ import numpy as np
 import pandas as pd
 
 from segattn.analysis import display, verdict_tables
+from segattn.analysis.attribution import RULES
 from segattn.analysis.claims import Claim, Claims, Condition, Term, claims_path, load_claims
 from segattn.analysis.comparison import Comparison, size_bins
 from segattn.analysis.explore import bin_name
 from segattn.analysis.measures import contrast
 from segattn.analysis.power import holm
 from segattn.analysis.remote import RunsError
-from segattn.analysis.stats import (
-    AREA,
-    FP,
-    FP_FAR,
-    TP,
-    Array,
-    Estimate,
-    Sample,
-    linear_contrast,
-)
+from segattn.analysis.stats import AREA, FP, FP_FAR, TP, Array, Estimate, Sample, linear_contrast
 from segattn.analysis.verdicts import EQUIVALENCE, Evidence, decide
 from segattn.metrics import ALL_GROUPS
 
@@ -93,11 +85,12 @@ def sample_of(comparison: Comparison, term: Term) -> Sample:
 
 
 def object_rows(comparison: Comparison, condition: Condition, *, number: int = 8) -> pd.DataFrame:
-    """Step 1, display table: the largest objects of the first term's head in its first seed."""
-    head = condition.heads[0]
-    sample_of(comparison, condition.terms[0])
-    table = comparison.runs[head][0].objects()
-    table = table[table["kind"] == "object"].nlargest(number, "area")
+    """Step 1, display table: the largest objects behind the first score, first common seed."""
+    term, seed = condition.terms[0], common_seeds(comparison, condition)[0]
+    run = comparison.runs[term.head][comparison.samples[term.head].seeds.index(seed)]
+    table, (labels, bins) = run.objects(), _cell(comparison, term)
+    enters = table["cls"].isin(labels) & np.isin(size_bins(comparison.facts).of(table), bins)
+    table = table[(table["kind"] == "object") & enters].nlargest(number, "area")
     iou = table["tp"] / (table["area"] + table["fp"])
     return pd.DataFrame(
         {
@@ -111,6 +104,13 @@ def object_rows(comparison: Comparison, condition: Condition, *, number: int = 8
             "IoU": iou.map("{:.2f}".format),
         }
     )
+
+
+def objects_text(comparison: Comparison, condition: Condition) -> str:
+    """Step 1: which objects `object_rows` shows, in one sentence."""
+    term, seed = condition.terms[0], common_seeds(comparison, condition)[0]
+    score = f"{term.measure}({term.head})"
+    return f"The largest objects that enter {score}, as {term.head} with seed {seed} found them."
 
 
 def class_rows(comparison: Comparison, condition: Condition) -> pd.DataFrame:
@@ -233,8 +233,7 @@ def decision_rows(comparison: Comparison, condition: Condition) -> pd.DataFrame:
     """Step 5, display table: the questions that lead to a verdict on this condition."""
     found = evidence(comparison, condition)
     p, alpha = display.p_value(found.p), claims().alpha
-    points = f"{condition.threshold:g} points"
-    smallest = f"{100 * found.smallest:g} points"
+    points, smallest = _counted(condition.threshold), _counted(100 * found.smallest)
     seeds = found.seeds_to_settle
     lines = [
         ("Are there two seeds and enough objects?", found.tested, "else NOT TESTED"),
@@ -249,7 +248,7 @@ def decision_rows(comparison: Comparison, condition: Condition) -> pd.DataFrame:
             found.tested and found.negligible,
             "then a supported claim is NEGLIGIBLE",
         ),
-        (f"Is the 90% interval within +-{smallest}?", found.no_difference, "then NO DIFFERENCE"),
+        (f"Is the 90% interval within {smallest} of 0?", found.no_difference, "then NO DIFFERENCE"),
         (
             "Would more seeds settle it?",
             seeds is not None,
@@ -260,12 +259,15 @@ def decision_rows(comparison: Comparison, condition: Condition) -> pd.DataFrame:
     return pd.DataFrame(shown, columns=["question", "answer", "meaning"])
 
 
+def _counted(points: float) -> str:
+    return f"{points:g} point{'s' * (abs(points) != 1)}"
+
+
 def rule_rows(comparison: Comparison, condition: Condition) -> pd.DataFrame:
     """Step 6, display table: whether other rules for false positives give the same sign."""
     signs = evidence(comparison, condition).signs
-    return pd.DataFrame(
-        {"rule": list(signs), "same sign": ["yes" if same else "no" for same in signs.values()]}
-    )
+    answers = [(RULES[rule], "yes" if same else "no") for rule, same in signs.items()]
+    return pd.DataFrame(answers, columns=["rule", "same sign"])
 
 
 def holm_rows(comparison: Comparison) -> pd.DataFrame:

@@ -48,11 +48,18 @@ def oracle(comparison: Comparison) -> pd.DataFrame:
 
 
 def costs(comparison: Comparison) -> pd.DataFrame:
-    """Cost per head, mean over its runs: head, seeds, parameters, ..., test_seconds."""
+    """Cost per head, mean over its runs: head, seeds, parameters, ..., test_seconds.
+
+    images_per_second_min and _max are those of its slowest and fastest run: a machine that is
+    shared can make them differ by more than heads do.
+    """
     rows = []
     for head, runs in comparison.runs.items():
-        cost = pd.DataFrame([run.result["cost"] for run in runs if run.result])
-        rows.append({"head": head, "seeds": len(runs), **cost.astype(float).mean().to_dict()})
+        cost = pd.DataFrame([run.result["cost"] for run in runs if run.result]).astype(float)
+        means = cost.mean()
+        for end in ("min", "max"):
+            means[f"images_per_second_{end}"] = cost["images_per_second"].agg(end)
+        rows.append({"head": head, "seeds": len(runs), **means.to_dict()})
     return pd.DataFrame(rows)
 
 

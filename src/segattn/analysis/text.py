@@ -1,11 +1,13 @@
 """What a comparison says in sentences: findings, how it was made, limits, runs left out."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from segattn.analysis import display, tables
+import segattn
+from segattn.analysis import tables
 from segattn.analysis.comparison import MIN_IMAGES, MIN_OBJECTS, Comparison
 from segattn.runs import Run
 
@@ -22,13 +24,26 @@ def subject(comparison: Comparison) -> str:
     )
 
 
+def source(folder: Path) -> str:
+    """Which folder the runs come from, in one sentence."""
+    return f"The runs are those of {_shown(folder)}."
+
+
+def _shown(folder: Path) -> Path:
+    """Relative to the checkout, from which scripts run, or to the working directory."""
+    for base in (Path(segattn.__file__).resolve().parents[2], Path.cwd()):
+        if folder.resolve().is_relative_to(base):
+            return folder.resolve().relative_to(base)
+    return folder
+
+
 def findings(comparison: Comparison) -> list[str]:
     """One sentence per measure: which heads are better, worse or not separated."""
     frame = tables.differences(comparison)
     if frame.empty:
         return [f"Only one head ({comparison.heads[0]}) is finished: nothing to compare."]
     return [
-        f"{name}, minus {reference}: {_by_reading(rows)}."
+        f"{name} against {reference}: {_by_reading(rows)}."
         for (name, reference), rows in frame.groupby(["measure", "reference"], sort=False)
     ]
 
@@ -36,12 +51,20 @@ def findings(comparison: Comparison) -> list[str]:
 def _by_reading(rows: pd.DataFrame) -> str:
     parts = []
     for reading, group in rows.groupby("reading", sort=True):
+        separated = str(reading).startswith(("better", "worse"))
         heads = [
-            f"{head} {display.number(value, display.POINTS)}".removesuffix(f" {display.MISSING}")
+            _difference(str(head), value, separated=separated)
             for head, value in zip(group["head"], group["value"], strict=True)
         ]
-        parts.append(f"{reading}: {', '.join(heads)}")
+        parts.append(f"{reading}: {', '.join(heads)}" + " points" * separated)
     return "; ".join(parts)
+
+
+def _difference(head: str, value: float, *, separated: bool) -> str:
+    """A head with its difference, whose sign the word before it may already say."""
+    if pd.isna(value):
+        return head
+    return f"{head} by {abs(value):.2f}" if separated else f"{head} ({value:+z.2f})"
 
 
 def provenance(comparison: Comparison, *, folder: Path) -> list[str]:
@@ -66,7 +89,7 @@ def provenance(comparison: Comparison, *, folder: Path) -> list[str]:
         f"{metric['min_area']} px are not counted as objects.",
         "Intervals: 95%, from the variance over seeds and over resampled test images; p-values "
         "are two-sided and not adjusted for the number of rows.",
-        f"Made by: python scripts/report.py {folder.name}",
+        f"Made by: python scripts/report.py {shlex.quote(str(_shown(folder)))}",
     ]
 
 
@@ -84,6 +107,9 @@ def caveats(comparison: Comparison) -> list[str]:
         '"Not separated" means that these runs do not tell the heads apart. It does not mean that '
         "the heads are equal.",
         "With many rows some separate by chance: about one in twenty where no difference exists.",
+        "images/s and memory are those of the grid's processes, beside whatever else the machine "
+        "did, and memory on a CPU is that of the whole process. Compare the speed and memory of "
+        "heads with scripts/benchmark.py.",
         _independence(comparison),
     ]
     if comparison.facts["data"]["name"] == "scenes":

@@ -8,11 +8,22 @@ from typing import Any
 import pandas as pd
 
 from segattn.analysis import display
+from segattn.analysis.attribution import RULES
 from segattn.analysis.claims import claims_path, load_claims
 from segattn.analysis.comparison import Comparison
 from segattn.analysis.measures import READINGS, Reading, contrast
+from segattn.analysis.readings import class_shares
 from segattn.analysis.stats import Estimate
-from segattn.analysis.verdicts import INCONCLUSIVE, SUPPORTED, Evidence, Verdict, decide
+from segattn.analysis.verdicts import (
+    CONTRADICTED,
+    INCONCLUSIVE,
+    NEGLIGIBLE,
+    NOT_TESTED,
+    SUPPORTED,
+    Evidence,
+    Verdict,
+    decide,
+)
 
 
 @lru_cache(maxsize=8)
@@ -60,7 +71,7 @@ def _row(
         "images": len(comparison.facts["images"]),
         "blocks": len(set(comparison.facts["blocks"])),
         "seeds_to_settle": evidence.seeds_to_settle,
-        "sign_differs": ", ".join(rule for rule, same in evidence.signs.items() if not same),
+        "sign_differs": ", ".join(RULES[k] for k, same in evidence.signs.items() if not same),
         "orphans": evidence.orphans,
     }
 
@@ -104,10 +115,47 @@ def verdicts(comparison: Comparison) -> pd.DataFrame:
             "points": interval,
             "Holm p": display.p_value(objects.p),
             "to settle": to_settle(objects),
-            "hangs on": objects.deciding.condition.text,
+            "hangs on": _hangs_on(comparison, objects),
         }
         for objects, classes, interval in zip(by_object, by_class, points, strict=True)
     )
+
+
+def _hangs_on(comparison: Comparison, verdict: Verdict) -> str:
+    """The condition with the least support; of a claim that is not tested, what it lacks."""
+    if verdict.word != NOT_TESTED:
+        return verdict.deciding.condition.text
+    named = dict.fromkeys(head for e in verdict.evidence for head in e.condition.heads)
+    if lacking := [head for head in named if head not in comparison.samples]:
+        return f"lacks runs of {', '.join(lacking)}"
+    seeds = min(e.estimate.seeds for e in verdict.evidence if e.estimate is not None)
+    return "lacks a second common seed" if seeds < 2 else "lacks classes with enough objects"
+
+
+def carried_by(comparison: Comparison) -> list[str]:
+    """One sentence per decided claim: which classes its effect comes from, by object size."""
+    decided = (SUPPORTED, NEGLIGIBLE, CONTRADICTED)
+    found = [v for v in verdicts_of(comparison, "objects") if v.word in decided]
+    return [
+        f"{v.claim.name}, {verdict_text(v)}: "
+        + _carriers(class_shares(comparison, v.deciding.condition))
+        for v in found
+    ]
+
+
+def _carriers(shares: pd.Series, *, number: int = 3) -> str:
+    """The classes that add most to the sum of `shares` [points], and what the others add."""
+    ordered = shares.sort_values(ascending=bool(shares.sum() < 0))
+    first, rest = ordered.iloc[:number], ordered.iloc[number:]
+    named = ", ".join(f"{name} {value:+z.2f}" for name, value in first.items())
+    others = f", the other {len(rest)} classes together {rest.sum():+z.2f}" if len(rest) else ""
+    return f"of {shares.sum():+z.2f} points {named}{others}."
+
+
+def tested(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `conditions`, of one or more experiments, whose contrast is measured in one."""
+    measured = frame["value"].notna()
+    return frame[measured.groupby([frame["claim"], frame["condition"]]).transform("any")]
 
 
 def verdict_text(verdict: Verdict) -> str:
@@ -129,8 +177,8 @@ def to_settle(verdict: Verdict) -> str:
 
 
 def contrasts(comparison: Comparison) -> pd.DataFrame:
-    """One row per condition of the claims: difference in points under both readings."""
-    frame = conditions(comparison)
+    """One row per measured condition of the claims: difference in points under both readings."""
+    frame = tested(conditions(comparison))
     objects, classes = (
         frame[frame["reading"] == reading].reset_index(drop=True) for reading in READINGS
     )
