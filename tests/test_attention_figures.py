@@ -52,6 +52,31 @@ def test_names_of_neighbouring_channels_do_not_overlap(tmp_path):
     assert not [1 for a, b in pairwise(boxes) if a.overlaps(b)]
 
 
+@pytest.mark.parametrize(("head", "maps"), [("danet", 9), ("fla", 3), ("spatial_nl", 1)])
+def test_colours_of_a_map_are_those_of_its_bar(tmp_path, head, maps):
+    """One opacity and a map of colours that weights do not have; both have a bar."""
+    images, pixels = make_images(1), np.array([[[5, 5]]])
+    attention = collect_attention(make_task(tmp_path, head), images, pixels=pixels)
+    block = next(b for b in block_names(attention) if b != "block.spatial")
+    figure = attention_figure(attention, block, index=0, image=images[0].permute(1, 2, 0).numpy())
+    shown = [image for axes in figure.axes for image in axes.images if image.get_array().ndim == 2]
+    over = [image for image in shown if image.get_cmap().name == "viridis"]
+    assert len(over) == maps + 1
+    assert {image.get_alpha() for image in over} == {over[0].get_alpha()}
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert any(text.endswith("over its largest") for text in texts)
+    assert any("logarithmic" in text for text in texts) == (head != "spatial_nl")
+
+
+def test_strips_of_full_attention_name_their_axes(tmp_path):
+    images, pixels = make_images(1), np.array([[[5, 5]]])
+    attention = collect_attention(make_task(tmp_path, "fla"), images, pixels=pixels)
+    figure = attention_figure(attention, "block", index=0, image=images[0].permute(1, 2, 0).numpy())
+    names = [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes]
+    assert names.count(("image column", "channel")) == names.count(("channel", "image row")) == 3
+    assert names.count(("channel that it draws from", "channel")) == 2
+
+
 def test_spatial_panel_shows_the_map_where_it_is(tmp_path):
     """A map that is one in a corner cell colours that corner of the panel and leaves the rest."""
     rows = np.zeros((1, 1, 4, 6), dtype=np.float16)

@@ -67,6 +67,14 @@ def test_size_curves_have_bands_size_edges_and_ticks_in_cells(comparison):
     assert "road, bus" in figure.get_suptitle()
 
 
+def test_a_size_that_only_begins_on_the_axis_has_its_word_at_the_edge(tmp_path):
+    sides = {"road": (2.3, 3.3, 12.5), "bus": (2.3, 3.3, 12.5)}
+    left = evidence_figures.size_curves(compare(load_runs(sized_runs(tmp_path, sides)))).axes[0]
+    word = left.texts[-1]
+    assert (word.get_text(), word.get_ha()) == ("large", "right")
+    assert word.get_position()[0] == left.get_xlim()[1] < 12 * 2**0.6
+
+
 def test_a_curve_breaks_where_a_size_was_left_out(comparison):
     left = evidence_figures.size_curves(comparison, classes="all").axes[0]
     frame = size_curve(comparison)

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[Any]]
 
-_CMAP = "inferno"
+_CMAP = "inferno"  # of weights
+_OVER, _OPAQUE = "viridis", 0.6  # of maps over an image, so that nobody reads them as weights
 _GRAY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601
-_LIFT = -120  # gray value shown as black: what attention leaves dark can still be seen
+_LIFT = -120  # gray value shown as black: a narrow range, so that the colours over it stay alike
 _FAINT = 1e-3  # weights below it look alike
 # inches; placed by hand, since a layout engine takes longer than everything else
 _TOP, _TITLE, _GAP, _WIDTH = 0.3, 0.3, 0.15, 2.6
-_STRIP = 0.7
+_STRIP, _LABEL, _BAR = 0.7, 0.15, 0.5
 
 
 def block_names(attention: Arrays) -> list[str]:
@@ -70,7 +71,7 @@ def _spatial(maps: Arrays, image: NDArray[np.uint8], names: list[str]) -> Figure
     columns = min(3, len(names) + 1)
     height = _height(image)
     rows = -(-(len(names) + 1) // columns)
-    figure = _figure(columns, rows * (_TITLE + height) + 0.65)
+    figure = _figure(columns, rows * (_TITLE + height) + 0.15 + _BAR)
     places = [
         (_left(k % columns), _TOP + k // columns * (_TITLE + height) + _TITLE, _WIDTH, height)
         for k in range(len(names) + 1)
@@ -79,10 +80,10 @@ def _spatial(maps: Arrays, image: NDArray[np.uint8], names: list[str]) -> Figure
     for k, (place, name) in enumerate(zip(places[1:], names, strict=True)):
         axes = _axes(figure, *place)
         row = maps["rows"][k].astype(float)
-        shown = _overlay(axes, image, row, stride=int(maps["stride"]))
+        _overlay(axes, image, row, stride=int(maps["stride"]))
         _mark(axes, maps["pixels"][k], str(k + 1))
         axes.set_title(f"{name}, half of it in {_half(row)} of the image", fontsize=8)
-    _bar(figure, shown, ticks={0: "0", 1: "most"}, label="attention of the pixel")
+    _map_bar(figure, label="attention of the pixel, over its largest")
     return figure
 
 
@@ -96,7 +97,7 @@ def _half(row: NDArray[np.float64]) -> str:
 def _channel(maps: Arrays, image: NDArray[np.uint8], names: list[str]) -> Figure:
     height, count = _height(image), len(maps["shown"])
     body = max(count * (_TITLE + height), 2 * _TITLE + height + _WIDTH + 0.2)
-    figure = _figure(4, body + 0.65)
+    figure = _figure(4, body + 0.15 + 2 * _BAR)
     _show_image(_axes(figure, _left(0), _TOP + _TITLE, _WIDTH, height), image, maps["pixels"][:0])
     side = _WIDTH - 0.35
     place = (_left(0) + 0.35, _TOP + 2 * _TITLE + height, side, side)
@@ -111,7 +112,7 @@ def _channel(maps: Arrays, image: NDArray[np.uint8], names: list[str]) -> Figure
             _overlay(axes, image, features, stride=int(maps["stride"]))
             name = title.format(maps["shown"][row, column])
             axes.set_title(f"{name}, weight {_weight(maps['weights'][row, column])}", fontsize=8)
-    _weight_bar(figure, shown)
+    _bars(figure, shown)
     return figure
 
 
@@ -135,10 +136,10 @@ def _affinity(axes: Axes, maps: Arrays) -> AxesImage:
 
 def _full(maps: Arrays, image: NDArray[np.uint8], names: list[str]) -> Figure:
     columns = 1 + len(maps["shown"])
-    joint = (_WIDTH - _STRIP) * image.shape[0] / image.shape[1] + _STRIP
+    joint = (_WIDTH - _STRIP) * image.shape[0] / image.shape[1] + _STRIP + _LABEL
     upper = _TITLE + max(joint, _height(image)) + 0.1
-    rows = -(-2 * len(names) // columns)
-    figure = _figure(columns, upper + rows * (_TITLE + _WIDTH) + 0.65)
+    rows, each = -(-2 * len(names) // columns), _TITLE + _WIDTH + _LABEL
+    figure = _figure(columns, upper + rows * each + 0.15 + 2 * _BAR)
     place = (_left(0), _TOP + _TITLE, _WIDTH, _height(image))
     _show_image(_axes(figure, *place), image, maps["pixels"])
     for index in range(columns - 1):
@@ -146,11 +147,12 @@ def _full(maps: Arrays, image: NDArray[np.uint8], names: list[str]) -> Figure:
     squares = [(key, k) for k in range(len(names)) for key in ("column", "row")]
     for place_of, (key, k) in enumerate(squares):
         row, column = divmod(place_of, columns)
-        top = _TOP + upper + row * (_TITLE + _WIDTH) + _TITLE
+        top = _TOP + upper + row * each + _TITLE
         axes = _axes(figure, _left(column), top, _WIDTH, _WIDTH)
         shown = _matrix(axes, maps[f"{key}_maps"][k])
-        axes.set_title(f"channel to channel, {key} of {names[k]}", fontsize=8)
-    _weight_bar(figure, shown)
+        axes.set_title(f"in the image {key} of {names[k]}", fontsize=8)
+        _label(axes, x="channel that it draws from", y="channel")
+    _bars(figure, shown)
     return figure
 
 
@@ -166,11 +168,12 @@ def _drawn_from(figure: Figure, maps: Arrays, image: NDArray[np.uint8], *, index
     below = _axes(figure, left, top + height + 0.05, width, thick)
     _matrix(below, columns, extent=(0, columns.shape[1] * stride, 1, 0))
     below.set_xlim(0, image.shape[1])  # without the padding
-    below.set_ylabel("columns", fontsize=7, labelpad=2)
-    beside = _axes(figure, left + width + 0.05, top, thick, height)
+    _label(below, x="image column", y="channel")
+    beside = _axes(figure, left + width + 0.05, top, thick - 0.1, height)  # room for its label
     _matrix(beside, rows.T, extent=(0, 1, rows.shape[1] * stride, 0))
     beside.set_ylim(image.shape[0], 0)
-    beside.set_title("rows", fontsize=7, pad=2)
+    _label(beside, x="channel", y="image row")
+    beside.yaxis.set_label_position("right")
 
 
 def _figure(columns: int, height: float) -> Figure:
@@ -194,18 +197,36 @@ def _axes(figure: Figure, left: float, top: float, width: float, height: float) 
     return axes
 
 
-def _bar(figure: Figure, shown: AxesImage, *, ticks: dict[float, str], label: str) -> None:
-    """What the colours mean, at the lower left."""
-    axes = _axes(figure, _left(0) + 0.35, figure.get_figheight() - 0.5, _WIDTH - 0.7, 0.12)
-    bar = figure.colorbar(shown, cax=axes, orientation="horizontal")
+def _label(axes: Axes, *, x: str, y: str) -> None:
+    axes.set_xlabel(x, fontsize=7, labelpad=2)
+    axes.set_ylabel(y, fontsize=7, labelpad=2)
+
+
+def _bar(figure: Figure, *, below: int, label: str) -> Axes:
+    """Axes of a colour bar at the lower left, with so many bars below it."""
+    top = figure.get_figheight() - _BAR * (below + 1)
+    axes = _axes(figure, _left(0) + 0.35, top, _WIDTH - 0.7, 0.12)
+    axes.text(1.08, 0.5, label, va="center", fontsize=8, transform=axes.transAxes)
+    return axes
+
+
+def _map_bar(figure: Figure, *, label: str) -> None:
+    """Colours as `_overlay` has them over the middle of its grays."""
+    axes = _bar(figure, below=0, label=label)
+    axes.set_facecolor(str((127.5 - _LIFT) / (255 - _LIFT)))
+    ramp, place = np.linspace(0, 1, 256)[None], (0, 1, 0, 1)
+    axes.imshow(ramp, cmap=_OVER, alpha=_OPAQUE, extent=place, aspect="auto")
+    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"], fontsize=8)
+
+
+def _bars(figure: Figure, weights: AxesImage) -> None:
+    """For the maps of channels, and for weights from `_matrix`."""
+    _map_bar(figure, label="feature of the channel, negative ones as 0, over its largest")
+    label = "weight of a channel, logarithmic; alike channels stand side by side"
+    bar = figure.colorbar(weights, cax=_bar(figure, below=1, label=label), orientation="horizontal")
+    ticks = {_FAINT: f"{_FAINT:g} or less", 0.01: "0.01", 0.1: "0.1", 1: "1"}
     bar.set_ticks(list(ticks), labels=list(ticks.values()), fontsize=8)
     bar.ax.minorticks_off()
-    axes.text(1.08, 0.5, label, va="center", fontsize=8, transform=axes.transAxes)
-
-
-def _weight_bar(figure: Figure, shown: AxesImage) -> None:
-    ticks = {_FAINT: f"{_FAINT:g} or less", 0.01: "0.01", 0.1: "0.1", 1: "1"}
-    _bar(figure, shown, ticks=ticks, label="weight of a channel; alike ones stand side by side")
 
 
 def _matrix(
@@ -241,20 +262,19 @@ def _mark(axes: Axes, pixel: NDArray[np.int64], text: str) -> None:
 
 def _overlay(
     axes: Axes, image: NDArray[np.uint8], values: NDArray[np.float64], *, stride: int
-) -> AxesImage:
+) -> None:
     """A map [h, w] over the image in gray; bright is most, and the scale is the map's own."""
     height, width = image.shape[:2]
     axes.imshow(image @ np.array(_GRAY), cmap="gray", vmin=_LIFT, vmax=255)
     shares = np.clip(values / max(values.max(), 1e-12), 0, 1)
-    shown = axes.imshow(
+    axes.imshow(
         shares,
-        cmap=_CMAP,
+        cmap=_OVER,
         vmin=0,
         vmax=1,
-        alpha=0.8 * np.sqrt(shares),  # the image stays clear where there is nothing
+        alpha=_OPAQUE,  # the same everywhere, so that the colour bar holds
         extent=(0, values.shape[1] * stride, values.shape[0] * stride, 0),
         aspect="auto",
         interpolation="bilinear",
     )
     axes.set(xlim=(0, width), ylim=(height, 0))  # without the padding
-    return shown

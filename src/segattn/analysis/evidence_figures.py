@@ -78,17 +78,17 @@ def _size_axis(axes: Axes, frame: pd.DataFrame, *, edges: tuple[float, float]) -
         return
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    low, high = frame["centre"].min() / 2**0.35, frame["centre"].max() * 2**0.35
-    axes.set_xlim(low, high)
+    low, high = axes.set_xlim(frame["centre"].min() / 2**0.35, frame["centre"].max() * 2**0.35)
     ranges = pairwise((0.0, *edges, np.inf))
     for name, (start, stop) in zip(("small", "medium", "large"), ranges, strict=True):
-        shown = max(start, low), min(stop, high)
+        left, right = max(start, low), min(stop, high)
         if low < start < high:
             axes.axvline(start, color=_GREY, linewidth=0.8, linestyle="--", zorder=1)
-        if shown[1] / shown[0] > 2**0.6:  # else the word would not fit
-            middle = float(np.sqrt(shown[0] * shown[1]))
-            text = axes.text(middle, 1.0, name, fontsize=9, ha="center", va="bottom")
-            text.set(transform=axes.get_xaxis_transform(), color=_GREY)
+        fits = right / left > 2**0.6
+        if fits or low < start < high < stop:  # a narrow last range has its word at the edge
+            place, side = (np.sqrt(left * right), "center") if fits else (high, "right")
+            text = axes.text(place, 1.0, name, color=_GREY, fontsize=9, ha=side, va="bottom")
+            text.set_transform(axes.get_xaxis_transform())
 
 
 def _reference_name(comparison: Comparison) -> str:
@@ -112,9 +112,8 @@ def thin_against_compact(comparison: Comparison) -> Figure:
     if not heads:
         _say_nothing_to_show(axes)
         return figure
-    both = np.stack(
-        [t.loc[heads, ["low", "value", "high"]].to_numpy(float) for t in (compact, thin)]
-    )
+    ends = ["low", "value", "high"]
+    both = np.stack([t.loc[heads, ends].to_numpy(float) for t in (compact, thin)])
     marks = [_cross(axes, *both[:, k], head=head) for k, head in enumerate(heads)]
     _square(axes, low=min(0.0, both.min()), high=max(0.0, both.max()))
     figure.legend(marks, heads, loc="outside right center", frameon=False, fontsize=9)
