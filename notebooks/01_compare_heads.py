@@ -44,7 +44,8 @@ HTML(html.bullets([text.subject(comparison), text.source(RUNS)]))
 # Fixed before the runs in `experiments/claims.yaml`. A claim is supported only if every condition
 # holds. The verdict by object size sorts objects by their own size, that by class size whole
 # classes by their typical size, as the papers do. The numbers are those of the condition with the
-# least support, by object size, which stands in the last column.
+# least support, by object size, which stands in the last column. A claim that is not tested has
+# there what it lacks.
 
 # %%
 HTML(sections.claims(comparison))

@@ -88,7 +88,7 @@ def test_further_axes_score_the_same_objects_by_other_properties(comparison):
     thin = display.sizes(comparison).set_index("head").loc["spatial_nl", "thin"]
     assert lamp == thin
     assert ("width [cells]", ">= 3") in table.index
-    assert table.loc[("size [px], training terciles", "< 18"), "fcn"].startswith("5")
+    assert table.loc[("size [px], terciles", "< 18"), "fcn"].startswith("5")
     assert ("share of the image", ">= 0.03") in table.index
 
 
@@ -152,8 +152,8 @@ def test_the_classes_that_carry_a_verdict_are_named(comparison):
     overall = parse_condition("mIoU(spatial_nl) - mIoU(channel_nl) > 0")
     assert readings.class_shares(comparison, overall).index.tolist() == comparison.classes
     (h2,) = [line for line in verdict_tables.carried_by(comparison) if line.startswith("H2")]
-    found = f"{value[condition.text]:+.2f} points lamp {shares['lamp']:+.2f}, bus"
-    assert h2.startswith(f"H2, SUPPORTED: of {found}")
+    found = f"{value[condition.text]:+.2f} points: lamp {shares['lamp']:+.2f}, bus"
+    assert h2.startswith(f"H2, SUPPORTED, {found}")
 
 
 def test_conditions_without_their_heads_take_no_room(tmp_path):

@@ -87,6 +87,28 @@ def test_text_grows_with_the_window(page, made):
     assert sizes["projector"] >= 1.3 * sizes["laptop"]
 
 
+def test_figures_grow_with_the_text(page, made):
+    """The forest plot, which is narrower than the page, keeps its size in rem."""
+    sizes = {}
+    for name in ("laptop", "projector"):
+        page.open(made.as_uri(), width=WIDTHS[name])
+        shown = page.evaluate("document.querySelector('figure img').clientWidth")
+        root = page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)")
+        sizes[name] = (shown, shown / root)
+    assert sizes["projector"][0] >= 1.3 * sizes["laptop"][0]
+    assert sizes["projector"][1] == pytest.approx(sizes["laptop"][1], rel=0.02)
+
+
+def test_a_phone_shows_the_first_value_of_every_row(page, made):
+    """Right of the columns that say which row it is."""
+    page.open(made.as_uri(), width=390)
+    ends = """[...document.querySelectorAll('.scroll')].map(box => [...box.querySelectorAll(
+      'tbody tr:first-child td')].find(td => /\\d \\[|TESTED|INCONCLUSIVE/.test(td.innerText)))
+      .filter(td => td).map(td => td.getBoundingClientRect().right)"""
+    assert len(page.evaluate(ends)) > 8
+    assert max(page.evaluate(ends)) <= 390
+
+
 def test_wide_tables_scroll_in_their_box_on_a_phone(page, made):
     page.open(made.as_uri(), width=390)
     wider = "[...document.querySelectorAll('.scroll')].filter(b => b.scrollWidth > b.clientWidth)"

@@ -45,9 +45,9 @@ details { margin: .4rem 0; color: var(--soft); font-size: .85rem; }
 summary { cursor: pointer; }
 pre { overflow-x: auto; padding: .6rem; background: var(--shade); font-size: .8rem; }
 @media (max-width: 40rem) {
-  .long { width: 7.5rem; min-width: 0 !important; }
+  .long { width: 10rem; min-width: 0 !important; }
   table { font-size: .75rem; line-height: 1.35; }
-  th, td { padding: .25rem .35rem; }
+  th, td { padding: .25rem; }
   th:first-child, td:first-child { position: sticky; left: 0; background: #fff; }
   th:first-child { background: var(--shade); }
   figure label::after { content: "tap to enlarge"; color: var(--soft); font-size: .8rem; }

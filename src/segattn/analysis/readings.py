@@ -73,7 +73,7 @@ def other_axes(comparison: Comparison) -> pd.DataFrame:
         "share of the image": Axis("fraction", (32**2 / (640 * 480), 96**2 / (640 * 480))),
     }
     if terciles and terciles[0] < terciles[1]:  # equal where most objects are of one size
-        axes["size [px], training terciles"] = Axis("size", terciles, stride=1)
+        axes["size [px], terciles"] = Axis("size", terciles, stride=1)
     parts = []
     for name, axis in axes.items():
         frame = axis_scores(comparison, axis)
@@ -165,7 +165,7 @@ def within_class_table(comparison: Comparison) -> pd.DataFrame:
     """Display table, one row per class and head: gain on its small and on its large objects."""
     frame = within_class(comparison)
     if frame.empty:
-        return pd.DataFrame(columns=["class", "sizes", "head", "minus"])
+        return pd.DataFrame(columns=["class", "head", "minus", "sizes"])
     columns = ["small", "large", "large - small"]
     cells = frame.assign(cell=display.ranged(frame, display.POINTS))
     keys = ["class", "small", "large", "head", "reference"]
@@ -173,6 +173,5 @@ def within_class_table(comparison: Comparison) -> pd.DataFrame:
     wide = wide.loc[frame[keys].drop_duplicates().apply(tuple, axis=1).to_list(), columns]
     shown = wide.set_axis(["on the smaller", "on the larger", "larger minus smaller"], axis=1)
     shown = shown.reset_index()
-    sizes = shown.pop("small") + ", " + shown.pop("large")
-    shown.insert(1, "sizes", sizes)
+    shown["sizes"] = shown.pop("small") + ", " + shown.pop("large")
     return shown.rename(columns={"reference": "minus"})

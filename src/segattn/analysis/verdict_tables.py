@@ -137,7 +137,7 @@ def carried_by(comparison: Comparison) -> list[str]:
     decided = (SUPPORTED, NEGLIGIBLE, CONTRADICTED)
     found = [v for v in verdicts_of(comparison, "objects") if v.word in decided]
     return [
-        f"{v.claim.name}, {verdict_text(v)}: "
+        f"{v.claim.name}, {verdict_text(v)}, "
         + _carriers(class_shares(comparison, v.deciding.condition))
         for v in found
     ]
@@ -149,7 +149,7 @@ def _carriers(shares: pd.Series, *, number: int = 3) -> str:
     first, rest = ordered.iloc[:number], ordered.iloc[number:]
     named = ", ".join(f"{name} {value:+z.2f}" for name, value in first.items())
     others = f", the other {len(rest)} classes together {rest.sum():+z.2f}" if len(rest) else ""
-    return f"of {shares.sum():+z.2f} points {named}{others}."
+    return f"{shares.sum():+z.2f} points: {named}{others}."
 
 
 def tested(frame: pd.DataFrame) -> pd.DataFrame:
@@ -186,9 +186,9 @@ def contrasts(comparison: Comparison) -> pd.DataFrame:
         {
             "claim": objects["claim"],
             "condition": objects["condition"],
-            "decides": ["yes" if decides else "" for decides in objects["decides"]],
             "by object size": display.ranged(objects, display.POINTS),
             "p": [display.p_value(p) for p in objects["p"]],
+            "decides": ["yes" if decides else "" for decides in objects["decides"]],
             "detectable": [display.number(v, "{:.1f}") for v in objects["detectable"]],
             "share of gap": [display.number(100 * v, "{:.0f} %") for v in objects["gap_share"]],
             "other sign by": objects["sign_differs"],
