@@ -1,12 +1,12 @@
 """A grid of stand-in cells and a driver of it, in this process or in one of its own."""
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import yaml
+from processes import hear_signals
 from tiny import EXPERIMENTS
 
 from segattn.grid import Cell, expand, run_grid
@@ -25,11 +25,6 @@ names["ROOT"] = Path(sys.argv.pop(1))
 names["write_reports"] = lambda cells: None
 sys.exit(main())
 """
-
-
-def _hear_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 class DrivenGrid:
@@ -62,8 +57,7 @@ class DrivenGrid:
         command = [sys.executable, "-c", _DRIVER, str(self.folder), "ablation=two", *words]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        # as from a terminal, also where the tests run in the background and ignore Ctrl-C
-        options["preexec_fn"] = _hear_signals
+        pipes["preexec_fn"] = hear_signals
         return subprocess.Popen(command, env=environment, **pipes, **options)
 
     def work(self, event: str) -> list[str]:

@@ -1,11 +1,21 @@
 """Other processes: waited for, and looked at."""
 
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 
-def wait_for(condition: Callable[[], object], *, seconds: float = 60) -> None:
+def hear_signals() -> None:
+    """`preexec_fn` of a process that is to be interrupted as from a terminal.
+
+    Tests that run in the background ignore Ctrl-C, and what they start would.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def wait_for(condition: Callable[[], object], *, seconds: float = 180) -> None:
     """Until `condition` holds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -4,10 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
+from processes import wait_for
 from tiny import EXPERIMENTS, tiny_config, tiny_overrides
 
 from segattn.encoders import build_encoder
@@ -30,9 +30,7 @@ def test_killed_run_resumes_to_the_same_weights_and_table(tmp_path):
     command = [sys.executable, str(SCRIPT), *overrides]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
     run = Run(tmp_path / "runs/default/fla-resnet18-scenes-s0")
-    deadline = time.time() + 120
-    while not run.checkpoint_path.exists() and process.poll() is None and time.time() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: run.checkpoint_path.exists() or process.poll() is not None)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert run.checkpoint_path.exists()

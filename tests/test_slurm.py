@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 import slurm_cluster
 import torch
 import yaml
 from driven_grid import DrivenGrid
+from processes import wait_for
 from tiny import EXPERIMENTS, tiny_overrides
 
 from segattn.config import compose_config
@@ -57,13 +57,6 @@ def drive(grid, *words):
 
 def jobs_of(cells):
     return [json.loads(cell.run.slurm_path.read_text())["job"] for cell in cells]
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 180
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_failures_leave_the_other_cells_alone_and_wait_to_be_asked_for(cluster, grid, capsys):

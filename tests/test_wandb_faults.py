@@ -4,10 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from fake_wandb import fake_wandb
+from processes import hear_signals, wait_for
 from tiny import EXPERIMENTS, tiny_overrides
 
 from segattn.publish import publish, run_id
@@ -30,14 +30,13 @@ def start(folder, *overrides, patience=5) -> tuple[Run, subprocess.Popen]:
             env=os.environ | {"OMP_NUM_THREADS": "1", "WANDB_FINISH_TIMEOUT": str(patience)},
             stdout=out,
             stderr=subprocess.STDOUT,
+            preexec_fn=hear_signals,
         )
     return Run(folder / "runs/default/fcn-resnet18-scenes-s0"), process
 
 
 def wait_for_an_epoch(run: Run, process: subprocess.Popen) -> None:
-    deadline = time.time() + 120
-    while not run.checkpoint_path.exists() and process.poll() is None and time.time() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: run.checkpoint_path.exists() or process.poll() is not None)
 
 
 def end(process: subprocess.Popen) -> None:
