@@ -21,10 +21,12 @@ def test_a_signal_waits_for_what_belongs_together():
             time.sleep(0.1)
             after.append("done")
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
             work()
     finally:
+        signal.signal(signal.SIGINT, before)
         stop.set()
     assert after == ["done"]
 
