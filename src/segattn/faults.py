@@ -39,9 +39,8 @@ def explained(run: Run, config: dict[str, Any]) -> Iterator[None]:
         for link in _chain(error):
             if isinstance(link, KeyboardInterrupt | SystemExit):
                 raise link from None
-        if (
-            _signal_of_worker(error) == "Terminated"
-        ):  # whoever ends the run ends its loader, as Slurm does
+        # whoever ends the run ends its loader, as Slurm does
+        if _signal_of_worker(error) == "Terminated":
             raise SystemExit(128 + signal.SIGTERM) from error
         text = explain(error, run, config)
         if text is None:

@@ -59,7 +59,8 @@ class Cell:
         if held:
             self.state = "elsewhere"
             return
-        told, self.stamp = self.run.status, self.run.stamp
+        told = self.run.status
+        self.stamp = float(told.get("updated", 0))
         self.state = "interrupted" if told["state"] in ("running", "done") else told["state"]
         self.error = told.get("error", "") if self.state == "failed" else ""
 

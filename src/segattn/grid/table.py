@@ -30,9 +30,8 @@ def display(cells: Sequence[Cell], *, jobs: int) -> Iterator[Show]:
         cells: All of the grid.
         jobs: How many run at a time, for the time left.
     """
-    console = Console(
-        force_terminal=sys.stdout.isatty()
-    )  # FORCE_COLOR, as of CI, makes no terminal
+    # FORCE_COLOR, which CI sets, makes no terminal
+    console = Console(force_terminal=sys.stdout.isatty())
     live = Live(console=console) if console.is_terminal else nullcontext()
     with live as shown:
 
