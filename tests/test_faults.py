@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from camvid_files import write_camvid
-from tiny import EXPERIMENTS, tiny_config
+from tiny import EXPERIMENTS, tiny_config, weights
 
 from segattn.callbacks import StatusWriter
 from segattn.checkpoint import AtomicCheckpointIO
@@ -32,10 +32,6 @@ def file_limit(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def weights(run):
-    return torch.load(run.checkpoint_path, weights_only=True)["state_dict"]
 
 
 def same_weights(first, second):

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 from processes import wait_for
-from tiny import EXPERIMENTS, tiny_config, tiny_overrides
+from tiny import EXPERIMENTS, tiny_config, tiny_overrides, weights
 
 from segattn.encoders import build_encoder
 from segattn.logging import JsonlLogger
@@ -17,10 +17,6 @@ from segattn.task import SegmentationTask
 from segattn.train import train
 
 SCRIPT = EXPERIMENTS.parent / "scripts" / "train.py"
-
-
-def weights(run: Run) -> dict[str, torch.Tensor]:
-    return torch.load(run.checkpoint_path, weights_only=True)["state_dict"]
 
 
 def test_killed_run_resumes_to_the_same_weights_and_table(tmp_path):

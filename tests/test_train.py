@@ -27,10 +27,6 @@ from segattn.train import train
 SCRIPT = EXPERIMENTS.parent / "scripts" / "train.py"
 
 
-def weights(run: Run) -> dict[str, torch.Tensor]:
-    return torch.load(run.checkpoint_path, weights_only=True)["state_dict"]
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")

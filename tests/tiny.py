@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import torch
+
 from segattn.config import compose_config
+from segattn.runs import Run
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 
@@ -31,3 +34,8 @@ def tiny_overrides(folder: Path, *overrides: str) -> list[str]:
 def tiny_config(folder: Path, *overrides: str) -> dict:
     """The composed config of `tiny_overrides`."""
     return compose_config(tiny_overrides(folder, *overrides), folder=EXPERIMENTS)
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    """Of its last checkpoint."""
+    return torch.load(run.checkpoint_path, weights_only=True)["state_dict"]

@@ -99,14 +99,7 @@ def _sizes() -> Any:
     sizes = {f"{group} objects": f"test/iou_size/{group}" for group in SIZE_GROUPS}
     shapes = {f"{group} objects": f"test/iou_shape/{group}" for group in SHAPE_GROUPS}
     bars = [
-        wr.BarPlot(
-            title=f"test IoU, {name}",
-            metrics=[key],
-            groupby=_GROUP,
-            groupby_aggfunc="mean",
-            groupby_rangefunc="stddev",
-            max_runs_to_show=_MAX_RUNS,
-        )
+        wr.BarPlot(title=f"test IoU, {name}", metrics=[key], **_averaged())
         for name, key in ({"all pixels (mIoU)": "test/miou"} | sizes | shapes).items()
     ]
     return _section("IoU by object size", [*bars, wr.MarkdownPanel(markdown=_READING)])
@@ -132,7 +125,7 @@ def _curves() -> Any:
 
 
 def _averaged() -> dict[str, Any]:
-    """Options of a line per group."""
+    """Options of a line or bar per group."""
     return {
         "groupby": _GROUP,
         "groupby_aggfunc": "mean",

@@ -19,6 +19,7 @@ import pandas as pd
 from segattn.analysis.catalogue import TIDY
 from segattn.analysis.comparison import compare
 from segattn.arguments import check_choice
+from segattn.files import digest
 from segattn.logging import resolve_mode, wandb_facts, wandb_settings
 from segattn.login import log_in
 from segattn.media import final_numbers, log_media
@@ -71,9 +72,9 @@ class Target:
         """Its page; offline, the command that uploads it."""
         return place if self.mode == "online" else sync_command(folder, place)
 
-    def has(self, record: dict[str, Any], digest: str, folder: Path) -> bool:
+    def has(self, record: dict[str, Any], content: str, folder: Path) -> bool:
         """Whether that is published; offline, whether its files are still in the run folder."""
-        if record.get("digest") != digest:
+        if record.get("digest") != content:
             return False
         return self.mode == "online" or (folder.parent / record["where"]).is_dir()
 
@@ -158,9 +159,9 @@ def _publish_run(run: Run, target: Target, *, media: bool) -> str:
     config, folder = run.config, wandb_folder(run)
     project = target.project or config["logger"]["project"]
     address = target.address(project)
-    digest = _digest([run.result_path])
+    content = digest(run.result_path)
     before = published(folder).get(address, {})
-    if target.has(before, digest, folder) and (before["media"] or not media):
+    if target.has(before, content, folder) and (before["media"] or not media):
         pictures = ", with pictures" if before["media"] and not media else ""
         return f"{target.already}{pictures}: {target.told(before['where'], folder)}"
     # only a training logs as it goes
@@ -171,7 +172,7 @@ def _publish_run(run: Run, target: Target, *, media: bool) -> str:
         _replay(run, wandb_run)
         _log_result(run, wandb_run, media=media, changed=bool(before))
         _send(run_artifact(run, wandb_run.id, media=media), wandb_run, target)
-    remember(folder, address, {"digest": digest, "media": media, "where": where})
+    remember(folder, address, {"digest": content, "media": media, "where": where})
     return target.told(where, folder) + _superseded(folder, run_id(run))
 
 
@@ -255,9 +256,9 @@ def _publish_comparison(experiment: Path, runs: list[Run], target: Target) -> st
     config, folder = runs[0].config, wandb_folder(Run(experiment))
     project = target.project or config["logger"]["project"]
     address = target.address(project)
-    digest = _digest(run.result_path for run in runs)
+    content = _digest(run.result_path for run in runs)
     before = published(folder).get(address, {})
-    if target.has(before, digest, folder):
+    if target.has(before, content, folder):
         return f"the comparison {target.already}: {target.told(before['where'], folder)}"
     try:
         comparison = compare(runs)
@@ -269,7 +270,7 @@ def _publish_comparison(experiment: Path, runs: list[Run], target: Target) -> st
         where = target.place(wandb_run)
         tables = {key: TIDY[key](comparison) for key in COMPARISON_TABLES}
         _log_tables(tables, wandb_run, target)
-    remember(folder, address, {"digest": digest, "where": where})
+    remember(folder, address, {"digest": content, "where": where})
     return f"comparison: {target.told(where, folder)}"
 
 
