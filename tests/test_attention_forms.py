@@ -1,13 +1,14 @@
 """The forms of each equation: exact, whatever the layout and dtype, and sparing of memory."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
-from segattn import attention, recompute
+from segattn import attention, fused, recompute
 from segattn.attention import (
     channel_attention,
     choose_form,
@@ -59,7 +60,7 @@ def result_and_gradients(call: Callable[..., Tensor], tensors: list[Tensor]) -> 
     leaves = [x.detach().requires_grad_() for x in tensors]
     result = call(*leaves)
     g = torch.randn(result.shape, generator=torch.Generator().manual_seed(1))
-    g = g.bfloat16().to(result.dtype)  # the same number in every dtype
+    g = g.bfloat16().to(result)  # the same number in every dtype, on every device
     return [result.detach(), *torch.autograd.grad(result, leaves, g)]
 
 
@@ -74,8 +75,9 @@ def largest_relative_error(actual: list[Tensor], expected: list[Tensor]) -> floa
 @pytest.fixture(autouse=True)
 def several_parts(monkeypatch):
     """Small parts, so that small maps are worked off in several of them, the last one short."""
-    monkeypatch.setattr(recompute, "_POSITIONS", 5)
-    monkeypatch.setattr(recompute, "_SLICE_BYTES", 4000)
+    monkeypatch.setattr(fused, "_CHUNK", 5)
+    monkeypatch.setattr(recompute, "_CPU_POSITIONS", 5)
+    monkeypatch.setattr(recompute, "_CPU_SLICE_NUMBERS", 1000)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -106,7 +108,7 @@ def test_both_sparing_forms_give_the_same_numbers(case, shape, form, monkeypatch
     """Whatever a device chooses, here on the CPU."""
     tensors = inputs(case, shape)
     expected = result_and_gradients(function(case, "reference"), tensors)
-    monkeypatch.setattr(attention, "choose_form", lambda *_: form)
+    monkeypatch.setattr(attention, "choose_form", lambda *_, **__: form)
     assert largest_relative_error(result_and_gradients(function(case), tensors), expected) < 1e-12
 
 
@@ -210,54 +212,87 @@ def kept_numbers(call: Callable[..., Tensor], tensors: list[Tensor]) -> int:
 @pytest.mark.parametrize("form", ["recompute", "fused", "reference"])
 @pytest.mark.parametrize("case", ["spatial", "full", "full mixing"])
 def test_no_map_is_kept_for_the_backward_pass(case, form, monkeypatch):
-    if (case, form) == ("spatial", "fused"):
-        pytest.skip("no kernel of a CPU takes its unequal sizes; test_gpu measures it on CUDA")
-    batch, channels, height, width = shape = (2, 96, 20, 24)
+    batch, channels, height, width = shape = (2, 96, 24, 28)
     one_map = {"spatial": (height * width) ** 2, "full": (height + width) * channels**2}
     all_maps = batch * one_map[case.split()[0]]
     leaves = [x.float().requires_grad_() for x in inputs(case, shape)]
-    monkeypatch.setattr(attention, "choose_form", lambda *_: form)
+    monkeypatch.setattr(attention, "choose_form", lambda *_, **__: form)
+    monkeypatch.setattr(fused, "_CHUNK", 128)
     kept = kept_numbers(function(case), leaves)
     # values, queries and keys; or rows and columns, and from the fused kernel results and row sums
-    few = (2 if case == "spatial" else 6) * batch * channels * height * width
+    few = (2 if (case, form) == ("spatial", "recompute") else 6) * batch * channels * height * width
     assert few < all_maps
     assert kept > all_maps if form == "reference" else kept < few
 
 
-def on(device: str, *sizes: int) -> tuple[SimpleNamespace, ...]:
-    """Query, key and value of the sizes, as far as the rule looks at them."""
-    return tuple(
-        SimpleNamespace(
-            is_cpu=device == "cpu",
-            is_cuda=device == "cuda",
-            shape=(1, 1, 9, size),
-            dtype=torch.float32,
-            stride=lambda _: 1,
-        )
-        for size in sizes
+def on(device: str, dtype: torch.dtype) -> SimpleNamespace:
+    """What the rule looks at of a tensor."""
+    return SimpleNamespace(
+        is_cpu=device == "cpu",
+        is_cuda=device == "cuda",
+        device=torch.device(device),
+        dtype=dtype,
+        requires_grad=True,
     )
 
 
-@pytest.mark.parametrize(("flash", "efficient"), [(True, False), (False, True), (False, False)])
-def test_rule_takes_the_fused_kernel_that_torch_offers_on_cuda(monkeypatch, flash, efficient):
-    monkeypatch.setattr(attention, "SDPAParams", lambda *_: None)
-    monkeypatch.setattr(attention, "can_use_flash_attention", lambda _: flash)
-    monkeypatch.setattr(attention, "can_use_efficient_attention", lambda _: efficient)
-    heads = on("cuda", 8, 8, 64)
-    assert choose_form("auto", heads) == ("fused" if flash or efficient else "recompute")
-    assert choose_form("reference", heads) == "reference"
+@pytest.mark.parametrize("kernel", [True, False])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rule_takes_the_fused_kernel_that_torch_offers_on_cuda(dtype, kernel, monkeypatch):
+    monkeypatch.setattr(attention, "has_kernel", lambda *_: kernel)
+    x, heads = on("cuda", dtype), {"size": 128, "equal": False}
+    assert choose_form("auto", x, **heads) == ("fused" if kernel else "recompute")
+    assert choose_form("reference", x, **heads) == "reference"
+    assert choose_form("auto", on("cuda", torch.float32), **heads) == "recompute"
     monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
-    assert choose_form("auto", heads) == "recompute"
+    assert choose_form("auto", x, **heads) == "recompute"
 
 
-def test_rule_on_a_cpu_and_without_a_kernel():
-    assert choose_form("auto", on("cpu", 12, 12, 12)) == "fused"
-    assert choose_form("auto", on("cpu", 8, 8, 64)) == "recompute"
-    assert choose_form("auto", on("meta", 12, 12, 12)) == "recompute"
-    assert choose_form("auto") == "recompute"  # channel attention
+@pytest.mark.parametrize("fits", ["cudnn", "flash", "efficient", ""])
+def test_kernel_is_there_where_one_of_torchs_takes_the_size(fits, monkeypatch):
+    monkeypatch.setattr(fused, "SDPAParams", lambda query, *_: query)
+    for name in ("cudnn", "flash", "efficient"):
+        monkeypatch.setattr(fused, f"can_use_{name}_attention", lambda _, n=name: n == fits)
+    fused._ask_torch.cache_clear()
+    on_cpu = torch.device("cpu"), torch.bfloat16
+    assert fused.has_kernel(*on_cpu, 128, True) == bool(fits)
+    assert not fused.has_kernel(*on_cpu, 264, True)
+    fused._ask_torch.cache_clear()
+
+
+def test_rule_on_a_cpu():
+    for dtype in (torch.float32, torch.float64):
+        assert choose_form("auto", on("cpu", dtype), size=12, equal=True) == "fused"
+        assert choose_form("auto", on("cpu", dtype), size=64, equal=False) == "recompute"
+    assert choose_form("auto", on("cpu", torch.bfloat16), size=12, equal=True) == "recompute"
+    assert choose_form("auto", on("meta", torch.float32), size=12, equal=True) == "recompute"
 
 
 def test_unknown_implementation_lists_the_choices():
     x = torch.zeros(1, 8, 2, 2)
     with pytest.raises(ValueError, match=r"implementation 'fast'.*auto.*reference"):
         channel_attention(x, implementation="fast")
+
+
+def test_compiled_code_asks_for_the_kernel_once_and_keeps_the_answer(monkeypatch):
+    torch.compiler.reset()
+    asked = []
+    monkeypatch.setattr(fused, "_ask_torch", lambda *given: asked.append(given) or True)
+
+    def double_with_a_kernel(x: Tensor) -> Tensor:
+        return 2 * x if fused.has_kernel(x.device, x.dtype, 64, x.requires_grad) else x
+
+    compiled = torch.compile(double_with_a_kernel, backend="eager", fullgraph=True)
+    results = [float(compiled(torch.ones(1))) for _ in range(2)]
+    assert results == [2.0, 2.0]
+    assert asked == [(torch.device("cpu"), torch.float32, 64, False)]
+
+
+def test_kernels_are_taken_by_speed_on_cuda(monkeypatch):
+    given = []
+    monkeypatch.setattr(fused, "sdpa_kernel", lambda *a, **k: given.append((a, k)) or nullcontext())
+    monkeypatch.setattr(fused, "scaled_dot_product_attention", lambda *_, scale: scale)
+    assert fused.attend(*[SimpleNamespace(is_cpu=False)] * 3) == 1.0
+    ((kernels,), options), *_ = given
+    assert [kernel.name.split("_")[0] for kernel in kernels] == ["CUDNN", "FLASH", "EFFICIENT"]
+    assert options == {"set_priority": True}

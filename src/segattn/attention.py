@@ -14,46 +14,45 @@ back. Nothing is divided by a square root.
 
 DANet: Fu et al., CVPR 2019, arXiv 1809.02983. FLA: Song et al., AAAI 2022, arXiv 2112.04108.
 
-All forms of an equation are exact. `implementation="reference"` is the equation as one reads it;
-"auto" gives the same numbers without keeping an N x N or (H + W) x C x C map, see `choose_form`.
+All forms of an equation are exact. `implementation="reference"` is the equation as one reads it, in
+the dtype of its tensors; "auto" gives the same numbers without keeping an N x N or (H + W) x C x C
+map, see `choose_form`, with energies and sums in float32 at least, inside kernels too. Under
+autocast on CUDA, tensors become bf16 or fp16 first; elsewhere autocast changes nothing.
 """
 
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.backends.cuda import SDPAParams, can_use_efficient_attention, can_use_flash_attention
-from torch.nn.functional import pad, scaled_dot_product_attention
 
 from segattn.arguments import check_choice
-from segattn.recompute import (
-    ChannelAttention,
-    SliceAttention,
-    SpatialAttention,
-    without_autocast,
-)
+from segattn.fused import attend, attend_in_chunks, chunks, has_kernel, padded
+from segattn.precision import HALF, in_precision_of_run
+from segattn.recompute import ChannelAttention, SliceAttention, SpatialAttention
 
 Energy = Literal["published", "paper"]
 Implementation = Literal["auto", "reference"]
 Form = Literal["reference", "fused", "recompute"]
-Heads = tuple[Tensor, Tensor, Tensor]
 
 
-def choose_form(implementation: Implementation, heads: Heads | None = None) -> Form:
+def choose_form(implementation: Implementation, x: Tensor, *, size: int, equal: bool) -> Form:
     """The one rule that picks a form.
 
-    "fused", torch's scaled_dot_product_attention, where a kernel that keeps no map takes the
-    tensors: on CUDA torch itself is asked, since the rules on dtypes, sizes and strides change; on
-    a CPU the kernel wants equal sizes and a contiguous last axis, and is taken for float32 and
-    float64 only, since it rounds the map to a dtype below these. Else "recompute"
-    (`segattn.recompute`), also where a run on CUDA asks for deterministic algorithms, which fused
-    backward passes are not. On a CPU, fused measured fastest for rows and columns, and recomputing
-    for spatial attention, whose sizes are unequal; CUDA has not been measured.
+    | form      | where                                                                        |
+    |-----------|------------------------------------------------------------------------------|
+    | reference | where it is asked for                                                        |
+    | fused     | torch's scaled_dot_product_attention, which keeps no map: on CUDA in bf16 and|
+    |           | fp16, if torch has a kernel for heads of `size` and the run need not be      |
+    |           | deterministic; on a CPU in float32 and float64 (kernels round the map to     |
+    |           | dtypes below these), where queries are as wide as values                     |
+    | recompute | all else, `segattn.recompute`: on CUDA, float32, whose fused kernels take    |
+    |           | longer than plain products                                                   |
 
     Args:
         implementation: "reference" is always granted.
-        heads: Query, key and value as kernels see them, [batch, heads, sequence, size]; None if
-            the attention has no fused form.
+        x: What is attended to, for its device, dtype, and whether it needs a gradient.
+        size: Numbers of a query, a key and a value as kernels see them.
+        equal: Whether queries are as wide as values before any padding.
 
     Raises:
         ValueError: Unknown `implementation`.
@@ -61,21 +60,14 @@ def choose_form(implementation: Implementation, heads: Heads | None = None) -> F
     check_choice("implementation", implementation, get_args(Implementation))
     if implementation == "reference":
         return "reference"
-    return "fused" if heads is not None and _fuses(*heads) else "recompute"
+    if x.is_cpu:
+        return "fused" if equal and x.dtype in (torch.float32, torch.float64) else "recompute"
+    if not x.is_cuda or x.dtype not in HALF or torch.are_deterministic_algorithms_enabled():
+        return "recompute"
+    return "fused" if has_kernel(x.device, x.dtype, size, x.requires_grad) else "recompute"
 
 
-def _fuses(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    if query.is_cpu:
-        contiguous = all(x.stride(-1) == 1 for x in (query, key, value))
-        exact = query.dtype in (torch.float32, torch.float64)
-        return exact and contiguous and query.shape[-1] == value.shape[-1]
-    if not query.is_cuda or torch.are_deterministic_algorithms_enabled():
-        return False
-    parameters = SDPAParams(query, key, value, None, 0.0, False, False)
-    return can_use_flash_attention(parameters) or can_use_efficient_attention(parameters)
-
-
-@without_autocast
+@in_precision_of_run
 def channel_attention(
     x: Tensor,
     *,
@@ -98,7 +90,7 @@ def channel_attention(
         implementation: "auto" or "reference".
 
     Returns:
-        [B, C, H, W], the dtype of `x`; without autocast, whatever is around the call.
+        [B, C, H, W], the wider dtype of `x` and `gamma`.
 
     Raises:
         ValueError: Unknown `energy` or `implementation`.
@@ -106,7 +98,8 @@ def channel_attention(
     check_choice("energy", energy, get_args(Energy))
     sign = 1 if energy == "paper" else -1
     flat = x.flatten(2)
-    if choose_form(implementation) == "reference":
+    check_choice("implementation", implementation, get_args(Implementation))
+    if implementation == "reference":
         energies = flat @ flat.mT
         attention = torch.softmax(sign * energies, dim=-1)
         return _combine((attention @ flat).view_as(x), gamma, residual)
@@ -115,7 +108,7 @@ def channel_attention(
     return result.view_as(x)
 
 
-@without_autocast
+@in_precision_of_run
 def spatial_attention(
     query: Tensor,
     key: Tensor,
@@ -142,21 +135,21 @@ def spatial_attention(
         ValueError: Unknown `implementation`.
     """
     q, k, v = query.flatten(2), key.flatten(2), value.flatten(2)
-    heads = _heads(*(x.mT.unsqueeze(1) for x in (q, k, v)))  # [B, 1, N, D or C]
-    form = choose_form(implementation, heads)
+    heads, size = chunks(values=v.shape[1], queries=q.shape[1])
+    form = choose_form(implementation, v, size=size, equal=q.shape[1] == v.shape[1])
     if form == "reference":
         attention = torch.softmax(q.mT @ k, dim=-1)
         return _combine((v @ attention.mT).view_as(value), gamma, residual)
     if form == "fused":
-        fused = scaled_dot_product_attention(*heads, scale=1.0)[:, 0, :, : v.shape[1]]
-        return _combine(fused.mT.view_as(value), gamma, residual)
+        attended = attend_in_chunks(q, k, v, heads=heads, size=size)
+        return _combine(attended.unflatten(2, value.shape[2:]), gamma, residual)
     added = (
         torch.zeros_like(v[:1, :1, :1]).expand_as(v) if residual is None else residual.flatten(2)
     )
     return SpatialAttention.apply(q, k, v, _scale(gamma, value), added).view_as(value)
 
 
-@without_autocast
+@in_precision_of_run
 def full_attention(
     x: Tensor,
     column_context: Tensor,
@@ -203,14 +196,15 @@ def _attend_rows(
     x: Tensor, context: Tensor, gamma: Tensor, *, mixing: bool, implementation: Implementation
 ) -> Tensor:
     """Gamma * softmax(F G^T) F for every row F of x [B, C, H, W]; the context G is [B, C, W]."""
-    rows = _split_rows(x, mixing=mixing)
-    keys = context.to(rows.dtype).unsqueeze(1).expand_as(rows)
-    heads = _heads(rows, keys, rows)
-    form = choose_form(implementation, heads)
+    rows, length = _split_rows(x, mixing=mixing), x.shape[3]
+    size = length if x.is_cpu else length + -length % 8
+    form = choose_form(implementation, x, size=size, equal=True)
     if form == "reference":
-        result = gamma * (torch.softmax(rows @ keys.mT, dim=-1) @ rows)
+        result = gamma * (torch.softmax(rows @ context.unsqueeze(1).mT, dim=-1) @ rows)
     elif form == "fused":
-        result = gamma * scaled_dot_product_attention(*heads, scale=1.0)[..., : x.shape[3]]
+        values = padded(rows, size)
+        keys = padded(context.contiguous(), size).unsqueeze(1).expand_as(values)
+        result = gamma * attend(values, keys, values)[..., :length]
     else:
         result = SliceAttention.apply(rows, context, gamma)
     return _merge_rows(result, mixing=mixing)
@@ -232,18 +226,10 @@ def _merge_rows(rows: Tensor, *, mixing: bool) -> Tensor:
 
 
 def _combine(attention: Tensor, gamma: Tensor | None, residual: Tensor | None) -> Tensor:
-    scaled = attention if gamma is None else gamma * attention
-    return scaled if residual is None else scaled + residual
+    if residual is None:
+        return attention if gamma is None else gamma * attention
+    return residual + attention if gamma is None else torch.addcmul(residual, gamma, attention)
 
 
 def _scale(gamma: Tensor | None, like: Tensor) -> Tensor:
     return like.new_ones(1) if gamma is None else gamma
-
-
-def _heads(query: Tensor, key: Tensor, value: Tensor) -> Heads:
-    """Padded for CUDA kernels, which take sizes in steps of 8; zeros add nothing to a product."""
-
-    def padded(x: Tensor) -> Tensor:
-        return pad(x, (0, -x.shape[-1] % 8)) if x.is_cuda else x
-
-    return padded(query), padded(key), padded(value)

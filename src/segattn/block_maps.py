@@ -14,7 +14,7 @@ from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from segattn.heads.blocks import ChannelBlock, FullBlock, SpatialBlock
-from segattn.recompute import autocast_off
+from segattn.precision import autocast_off
 
 MAX_CHANNELS = 64
 """More channels are more than a picture shows; the strongest are kept."""

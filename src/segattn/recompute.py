@@ -7,51 +7,27 @@ gradient of the result,
 
     dA = g V^T,  S = A * dA,  dE = S - A * (row sums of S),  dV = A^T g,  dgamma = sum of S;
 
-dE and dV times gamma are the gradients of E and V. All is computed in float32 (float64 stays):
+dE and dV times gamma are the gradients of E and V. Energies and maps are float32 (float64 stays):
 energies are not divided by a square root, and at a few hundred bfloat16 is off by a whole unit in
-the exponent of the softmax.
+the exponent of the softmax. The factors of a product are widened too, but for channel attention on
+CUDA, which multiplies bf16 and fp16 as they are, with sums in float32.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-# positions whose energies exist at a time; fewer make thin and slow matrix products
-_POSITIONS = 512
-# of the maps of rows or columns that exist at a time
-_SLICE_BYTES = 8 * 2**20
+from segattn.precision import exact, keeps_half, wide_product, without_autocast
 
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
-
-
-def exact(x: Tensor) -> Tensor:
-    """`x` in the dtype that is computed in."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def autocast_off(device: torch.device) -> AbstractContextManager[object]:
-    """A context without autocast; the meta device has none to switch off."""
-    if device.type == "meta":
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
-
-
-def without_autocast(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Run `function` with autocast off on the device of its first tensor."""
-
-    @wraps(function)
-    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        with autocast_off(next(arg.device for arg in args if isinstance(arg, Tensor))):
-            return function(*args, **kwargs)
-
-    return run
+# Energies that exist at a time: large enough for fast products, and no larger. A CPU wants some
+# hundred positions; fewer make thin products. On a GPU, 8 million are 512 tiles of 128 x 128.
+_CPU_POSITIONS = 512
+_CPU_SLICE_NUMBERS = 2 * 2**20
+_GPU_NUMBERS = 8 * 2**20
 
 
 class ChannelAttention(Function):
@@ -65,7 +41,7 @@ class ChannelAttention(Function):
         ctx: Any, x: Tensor, gamma: Tensor, residual: Tensor | None, sign: int, merged: bool
     ) -> Tensor:
         """x, residual: [B, C, N]. merged: the residual is x; then it is not given."""
-        flat = exact(x)
+        flat = _factor(x)
         attention = _gram(flat)
         if sign < 0:
             attention.neg_()
@@ -73,8 +49,9 @@ class ChannelAttention(Function):
         ctx.save_for_backward(x, attention, gamma)
         ctx.sign, ctx.merged = sign, merged
         result = _add_product(flat if merged else residual, gamma * attention, flat)
+        dtype = torch.promote_types(x.dtype, gamma.dtype)
         # compiled by torch 2.11, a result that ends in an empty .to() gets wrong gradients
-        return result if result.dtype == x.dtype else result.to(x.dtype)
+        return result if result.dtype == dtype else result.to(dtype)
 
     @staticmethod
     @once_differentiable
@@ -82,38 +59,55 @@ class ChannelAttention(Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x, gamma and residual."""
         x, attention, gamma = ctx.saved_tensors
-        flat, gradient = exact(x), exact(g)
-        s = torch.bmm(gradient, flat.mT).mul_(attention)
+        flat = _factor(x)
+        gradient = g.to(flat.dtype)
+        s = wide_product(gradient, flat.mT).mul_(attention)
         sums = s.sum(dim=-1, keepdim=True)
         s.addcmul_(attention, sums, value=-1).mul_(ctx.sign * gamma)
-        scaled = (gamma * attention).mT
-        dx = _add_product(gradient if ctx.merged else None, scaled, gradient)
-        dx.baddbmm_(s + s.mT, flat)
+        dx = _add_product(g if ctx.merged else None, (gamma * attention).mT, gradient)
+        dx = _add_product_(dx, s + s.mT, flat)
         return dx.to(x.dtype), _total(sums, gamma), None if ctx.merged else g, None, None
 
 
+def _factor(x: Tensor) -> Tensor:
+    """`x` in the dtype of the factors of products."""
+    return x if keeps_half(x) else exact(x)
+
+
 def _gram(x: Tensor) -> Tensor:
-    """X X^T, [B, C, C]; it is symmetric, so a quarter of it is a copy."""
+    """X X^T, [B, C, C]; it is symmetric, so on a CPU a quarter of it is a copy."""
+    if not x.is_cpu:
+        return wide_product(x, x.mT)
     channels = x.shape[1]
     half = channels // 2
-    gram = x.new_empty(len(x), channels, channels)
-    gram[:, :half, :half] = torch.bmm(x[:, :half], x[:, :half].mT)
-    gram[:, half:] = torch.bmm(x[:, half:], x.mT)
+    gram = exact(x[:0]).new_empty(len(x), channels, channels)
+    gram[:, :half, :half] = wide_product(x[:, :half], x[:, :half].mT)
+    gram[:, half:] = wide_product(x[:, half:], x.mT)
     gram[:, :half, half:] = gram[:, half:, :half].mT
     return gram
 
 
 def _add_product(added: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    """Added + left @ right; of a left factor in float32, what the right one holds."""
     if added is None:
-        return torch.bmm(left, right)
-    return torch.baddbmm(exact(added), left, right)
+        return wide_product(left.to(right.dtype), right)
+    if left.dtype == right.dtype:
+        return torch.baddbmm(exact(added), left, right)
+    return wide_product(left.to(right.dtype), right).add_(added)
+
+
+def _add_product_(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """As `_add_product`, in place."""
+    if left.dtype == right.dtype:
+        return total.baddbmm_(left, right)
+    return total.add_(wide_product(left.to(right.dtype), right))
 
 
 class SpatialAttention(Function):
     """residual + gamma * V softmax(Q^T K)^T; keeps Q, K and V.
 
     Only Q^T K is computed a second time, 1 / 8 of the work of A V where Q has C / 8 channels. A
-    part holds whole rows of A, so no running maximum is needed.
+    block holds whole rows of A, so no running maximum is needed.
     """
 
     @staticmethod
@@ -122,11 +116,10 @@ class SpatialAttention(Function):
     ) -> Tensor:
         """query, key: [B, D, N]; value, residual: [B, C, N]."""
         ctx.save_for_backward(query, key, value, gamma)
-        result = torch.empty_like(residual)
-        for q, k, v, added, out in zip(query, key, value, residual, result, strict=True):
-            k, v = exact(k), exact(v)
-            for part, attention in _row_parts(q, k):
-                out[:, part] = torch.addcmul(added[:, part], gamma, v @ attention.T)
+        result = torch.empty_like(residual, dtype=torch.promote_types(residual.dtype, gamma.dtype))
+        for images, part, attention in _position_blocks(query, key):
+            attended = torch.bmm(exact(value[images]), attention.mT)
+            result[images, :, part] = torch.addcmul(residual[images, :, part], gamma, attended)
         return result
 
     @staticmethod
@@ -135,46 +128,33 @@ class SpatialAttention(Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of query, key, value, gamma and residual."""
         query, key, value, gamma = ctx.saved_tensors
-        inputs = (query, key, value)
-        gradients = tuple(torch.empty_like(x, dtype=exact(x[:0]).dtype) for x in inputs)
-        sums = [
-            _spatial_gradients(*map(exact, tensors[:4]), *tensors[4:])
-            for tensors in zip(*inputs, g, *gradients, strict=True)
-        ]
-        scaled = (d.mul_(gamma).to(x.dtype) for d, x in zip(gradients, inputs, strict=True))
-        return *scaled, _total(torch.stack(sums), gamma), g
+        dq, dk, dv = (torch.zeros_like(x, dtype=exact(x[:0]).dtype) for x in (query, key, value))
+        dgamma = exact(g[:0]).new_zeros(())
+        for images, part, attention in _position_blocks(query, key):
+            gradient = exact(g[images, :, part])
+            dv[images].baddbmm_(gradient, attention)
+            s = torch.bmm(gradient.mT, exact(value[images])).mul_(attention)
+            sums = s.sum(dim=-1, keepdim=True)
+            dgamma += sums.sum()
+            s.addcmul_(attention, sums, value=-1)
+            dq[images, :, part] = torch.bmm(exact(key[images]), s.mT)
+            dk[images].baddbmm_(exact(query[images, :, part]), s)
+        gradients = [d.mul_(gamma).to(value.dtype) for d in (dq, dk, dv)]
+        return *gradients, _total(dgamma, gamma), g
 
 
-def _row_parts(query: Tensor, key: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Rows of softmax(Q^T K) for a part of the positions at a time, in one reused buffer."""
-    positions = query.shape[1]
-    buffer = key.new_empty(min(_POSITIONS, positions), positions)
-    for start in range(0, positions, _POSITIONS):
-        part = slice(start, start + _POSITIONS)
-        rows = exact(query[:, part]).T
-        attention = buffer[: len(rows)]
-        torch.mm(rows, key, out=attention)
-        torch.softmax(attention, dim=-1, out=attention)
-        yield part, attention
-
-
-def _spatial_gradients(
-    query: Tensor, key: Tensor, value: Tensor, g: Tensor, dq: Tensor, dk: Tensor, dv: Tensor
-) -> Tensor:
-    """Fill dq, dk and dv of one image, all without gamma; returns dgamma."""
-    dk.zero_()
-    dv.zero_()
-    dgamma = g.new_zeros(())
-    for part, attention in _row_parts(query, key):
-        gradient = g[:, part]
-        dv.addmm_(gradient, attention)
-        s = (gradient.T @ value).mul_(attention)
-        sums = s.sum(dim=-1, keepdim=True)
-        dgamma += sums.sum()
-        s.addcmul_(attention, sums, value=-1)
-        dq[:, part] = key @ s.T
-        dk.addmm_(query[:, part], s)
-    return dgamma
+def _position_blocks(query: Tensor, key: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Images, some of their positions, and these rows of softmax(Q^T K), [images, part, N]."""
+    batch, _, positions = query.shape
+    most = _CPU_POSITIONS * positions if query.is_cpu else _GPU_NUMBERS
+    # one buffer: pages that are there cost a CPU no fault
+    size = min(batch * positions**2, max(most, positions))
+    buffer = exact(query[:0]).new_empty(size)
+    for images, part in _blocks(batch, positions, positions, most):
+        q, k = exact(query[images, :, part]).mT, exact(key[images])
+        energies = buffer[: len(q) * q.shape[1] * positions].view(len(q), -1, positions)
+        torch.bmm(q, k, out=energies)
+        yield images, part, torch.softmax(energies, dim=-1, out=energies)
 
 
 class SliceAttention(Function):
@@ -185,9 +165,9 @@ class SliceAttention(Function):
         """slices: [B, S, C, L]; context: [B, C, L]."""
         ctx.save_for_backward(slices, context, gamma)
         result = torch.empty_like(slices)
-        for f, keys, out in zip(slices, context, result, strict=True):
-            for part, chunk, attention in _map_parts(f, exact(keys)):
-                out[part] = torch.bmm(attention, chunk) * gamma
+        for images, part, chunk, attention in _slice_blocks(slices, context):
+            attended = torch.bmm(attention, chunk).mul_(gamma)
+            result[images, part] = attended.view_as(result[images, part])
         return result
 
     @staticmethod
@@ -196,41 +176,43 @@ class SliceAttention(Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, ...]:
         """Gradients of slices, context and gamma."""
         slices, context, gamma = ctx.saved_tensors
-        inputs = (slices, context)
-        gradients = tuple(torch.zeros_like(x, dtype=exact(x[:0]).dtype) for x in inputs)
-        sums = [
-            _slice_gradients(f, exact(keys), *tensors)
-            for f, keys, *tensors in zip(*inputs, g, *gradients, strict=True)
-        ]
-        scaled = (d.mul_(gamma).to(x.dtype) for d, x in zip(gradients, inputs, strict=True))
-        return *scaled, _total(torch.stack(sums), gamma)
+        dslices = torch.empty_like(slices)
+        dkeys = torch.zeros_like(context, dtype=exact(context[:0]).dtype)
+        dgamma = exact(g[:0]).new_zeros(())
+        for images, part, chunk, attention in _slice_blocks(slices, context):
+            gradient = exact(g[images, part]).reshape(chunk.shape)
+            keys = exact(context[images])
+            s = torch.bmm(gradient, chunk.mT).mul_(attention)
+            sums = s.sum(dim=-1, keepdim=True)
+            dgamma += sums.sum()
+            s.addcmul_(attention, sums, value=-1)
+            # all slices of an image under each other, since they share its keys
+            stacked = s.view(len(keys), -1, s.shape[-1])
+            dchunk = torch.bmm(attention.mT, gradient).view(len(keys), -1, chunk.shape[-1])
+            dchunk.baddbmm_(stacked, keys).mul_(gamma)
+            dslices[images, part] = dchunk.view_as(dslices[images, part])
+            dkeys[images].baddbmm_(stacked.mT, chunk.view_as(dchunk))
+        return dslices, dkeys.mul_(gamma).to(context.dtype), _total(dgamma, gamma)
 
 
-def _map_parts(slices: Tensor, keys: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """softmax(F G^T) for some of the slices F [S, C, L] at a time, with these slices."""
-    step = max(1, _SLICE_BYTES // (keys.element_size() * len(keys) ** 2))
-    for start in range(0, len(slices), step):
-        part = slice(start, start + step)
-        chunk = exact(slices[part])
-        energies = chunk @ keys.T
-        yield part, chunk, torch.softmax(energies, dim=-1, out=energies)
+def _slice_blocks(slices: Tensor, context: Tensor) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
+    """Images, some of their slices, these, [n, C, L], and softmax(F G^T) of each, [n, C, C]."""
+    batch, number, channels, _ = slices.shape
+    most = _CPU_SLICE_NUMBERS if slices.is_cpu else _GPU_NUMBERS
+    for images, part in _blocks(batch, number, channels**2, most):
+        keys, chunk = exact(context[images]), exact(slices[images, part]).contiguous()
+        energies = torch.bmm(chunk.flatten(1, 2), keys.mT).view(-1, channels, channels)
+        attention = torch.softmax(energies, dim=-1, out=energies)
+        yield images, part, chunk.flatten(0, 1), attention
 
 
-def _slice_gradients(
-    slices: Tensor, keys: Tensor, g: Tensor, dslices: Tensor, dkeys: Tensor
-) -> Tensor:
-    """Fill dslices and add to dkeys, both of one image and without gamma; returns dgamma."""
-    dgamma = keys.new_zeros(())
-    for part, chunk, attention in _map_parts(slices, keys):
-        gradient = exact(g[part])
-        dchunk = torch.bmm(attention.mT, gradient)
-        s = torch.bmm(gradient, chunk.mT).mul_(attention)
-        sums = s.sum(dim=-1, keepdim=True)
-        dgamma += sums.sum()
-        s.addcmul_(attention, sums, value=-1)
-        dslices[part] = dchunk.baddbmm_(s, keys.expand(len(chunk), -1, -1))
-        dkeys.addmm_(s.flatten(0, 1).T, chunk.flatten(0, 1))
-    return dgamma
+def _blocks(images: int, rows: int, row: int, most: int) -> Iterator[tuple[slice, slice]]:
+    """Images and rows of each with at most `most` numbers; several images only as a whole."""
+    step = max(1, min(rows, most // row))
+    group = max(1, most // (rows * row)) if step == rows else 1
+    for image in range(0, images, group):
+        for row in range(0, rows, step):
+            yield slice(image, image + group), slice(row, row + step)
 
 
 def _total(sums: Tensor, gamma: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
 """Attention blocks: the parameters around the equations of `segattn.attention`.
 
 Every block is built from its number of channels and maps [B, C, H, W] to the same shape as
-gamma * attention(x) + x, with gamma = 0 at the start: a fresh block is the identity. Attention runs
-in the dtype of the block's weights, so in float32 under autocast: energies are not divided by a
-square root and reach the hundreds, where bfloat16 is off by a whole unit in the exponent of the
-softmax.
+gamma * attention(x) + x, with gamma = 0 at the start: a fresh block is the identity. Under autocast
+on CUDA its products are in the dtype of autocast; elsewhere in that of its weights. Energies and
+maps are never less than float32: energies are not divided by a square root and reach the hundreds,
+where bfloat16 is off by a whole unit in the exponent of the softmax.
 """
 
 import torch
@@ -17,7 +17,7 @@ from segattn.attention import (
     full_attention,
     spatial_attention,
 )
-from segattn.recompute import autocast_off
+from segattn.precision import autocast_off, keeps_half
 
 
 class AttentionBlock(nn.Module):
@@ -29,6 +29,8 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to [B, C, H, W] in the dtype of the weights."""
+        if keeps_half(x):
+            return self.attend(x, residual=x)
         with autocast_off(x.device):
             x = x.to(next(self.parameters()).dtype)
             return self.attend(x, residual=x)

@@ -1,0 +1,67 @@
+"""The dtype that attention is computed in."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+HALF = (torch.bfloat16, torch.float16)
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def exact(x: Tensor) -> Tensor:
+    """`x` in float32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def keeps_half(x: Tensor) -> bool:
+    """Whether bf16 and fp16 stay what they are as factors: CUDA adds their products in float32."""
+    return x.is_cuda
+
+
+def wide_product(left: Tensor, right: Tensor) -> Tensor:
+    """Product of [B, ., .] tensors of one dtype, in float32 at least."""
+    if left.is_cuda and left.dtype in HALF:
+        return torch.bmm(left, right, out_dtype=torch.float32)
+    return torch.bmm(exact(left), exact(right))
+
+
+def in_dtype_of_run(x: Tensor) -> Tensor:
+    """`x` as a product inside autocast would take it, where bf16 and fp16 are kept."""
+    if keeps_half(x) and torch.is_autocast_enabled(x.device.type):
+        return x.to(torch.get_autocast_dtype(x.device.type))
+    return x
+
+
+def autocast_off(device: torch.device) -> AbstractContextManager[object]:
+    """A context without autocast; the meta device has none to switch off."""
+    if device.type == "meta":
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
+def without_autocast(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Run `function` with autocast off on the device of its first tensor."""
+
+    @wraps(function)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        with autocast_off(next(arg.device for arg in args if isinstance(arg, Tensor))):
+            return function(*args, **kwargs)
+
+    return run
+
+
+def in_precision_of_run(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Run `function` with autocast off, its tensors by position in the dtype of the run."""
+    inner = without_autocast(function)
+
+    @wraps(function)
+    def run(*args: Tensor, **kwargs: object) -> Result:
+        return inner(*map(in_dtype_of_run, args), **kwargs)
+
+    return run
