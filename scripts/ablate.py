@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from segattn.analysis.report import write_report
 from segattn.gallery import collect
 from segattn.grid import Cell, expand, run_grid
 from segattn.grid.slurm import requests
@@ -88,6 +87,11 @@ def main() -> int:
 
 def write_reports(cells: list[Cell]) -> None:
     """One report per experiment folder that has a finished run."""
+    try:
+        from segattn.analysis.report import write_report
+    except ModuleNotFoundError as error:  # a machine that only trains
+        print(f"no report: {error.name} is not installed; scripts/report.py writes it elsewhere")
+        return
     for folder in dict.fromkeys(cell.run.path.parent for cell in cells):
         if any(cell.state == "done" for cell in cells if cell.run.path.parent == folder):
             collect(folder)

@@ -29,7 +29,6 @@ from segattn.benchmark import display
 from segattn.benchmark.frame import frame_cost
 from segattn.benchmark.images import image_cost
 from segattn.benchmark.metric import metric_cost
-from segattn.benchmark.records import comparison_cost, table_cost
 from segattn.benchmark.suite import SHAPES, SIDES, compare, limit_memory, memory_curves
 from segattn.benchmark.training import training_steps
 from segattn.hardware import device_name
@@ -44,7 +43,7 @@ CHANNELS = 512  # of the memory curve
 PARTS = ("blocks", "heads", "memory", "steps", "metric", "frame", "scale")
 ON_DEMAND = ("scale",)  # minutes, and of no interest on a GPU
 ONE_THREAD = ("metric", "scale_images", "scale_tables", "scale_comparison")
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def shape(text: str) -> tuple[int, int, int, int]:
@@ -71,7 +70,10 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
-        "--dtype", default="fp32", choices=DTYPES, help="of blocks, heads and memory"
+        "--precision",
+        default="fp32",
+        choices=DTYPES,
+        help="of blocks, heads and memory: float32, or autocast as in training",
     )
     parser.add_argument("--batch-size", type=int, default=4, help="of part steps")
     parser.add_argument("--encoder", default="resnet18", help="of steps and frame")
@@ -90,7 +92,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
-    device, dtype = torch.device(arguments.device), DTYPES[arguments.dtype]
+    device, dtype = torch.device(arguments.device), DTYPES[arguments.precision]
     limit_memory(arguments.limit, device)
     arguments.out.mkdir(parents=True, exist_ok=True)
     for part in arguments.parts:
@@ -135,6 +137,8 @@ def measure(
         for row in metric_cost(seconds=4 * arguments.seconds):  # five phases
             yield {part: [row]}
     elif part == "scale":
+        from segattn.benchmark.records import comparison_cost, table_cost  # reads a report's parts
+
         for row in image_cost(seconds=4 * arguments.seconds):  # six stages
             yield {"scale_images": [row]}
         for row in table_cost(load_runs(arguments.runs)[:1], seconds=arguments.seconds):
@@ -166,7 +170,7 @@ def how_made(name: str, arguments: argparse.Namespace, device: torch.device) -> 
         hardware, dtype = f"{device_name(gpu=False)}, one thread", ""
     else:
         hardware = f"{device_name(gpu=device.type == 'cuda')}, {torch.get_num_threads()} threads"
-        dtype = f", {arguments.dtype}"
+        dtype = f", {arguments.precision}"
     what = display.MEASURED.get(name, "medians, ratios ours / published")
     return f"`{command}`: {hardware}, torch {torch.__version__}{dtype}; {what}."
 

@@ -51,7 +51,11 @@ def _ratio(row: dict[Any, Any], quantity: str) -> str:
 
 def _amounts(row: dict[Any, Any], side: str) -> str:
     seconds, size = row[f"{side}seconds"], row[f"{side}bytes"]
-    return _NOT_THERE if math.isnan(size) else f"{seconds:.3g} s, {_megabytes(size)}"
+    return _NOT_THERE if math.isnan(size) else f"{_time(seconds)}, {_megabytes(size)}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 0.1 else f"{1000 * seconds:.3g} ms"
 
 
 def _megabytes(size: float, *, digits: int = 0) -> str:

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from segattn.precision import HALF
+
 Call = Callable[[], object]
 
 _FEW_ROUNDS, _PATIENCE = 3, 4
@@ -29,19 +31,32 @@ def step(module: nn.Module, x: Tensor, *, training: bool) -> Call:
     """
 
     def forward() -> None:
-        with torch.no_grad():
+        with torch.no_grad(), autocast_of(x):
             module(x)
 
     if not training:
         return forward
-    outputs = tensors(_shadow(module)(x.to("meta")))
+    outputs = tensors(_shadow(module)(_on_meta(x)))
     gradients = [torch.ones_like(output, device=x.device) for output in outputs]
 
     def forward_backward() -> None:
         module.zero_grad(set_to_none=True)
-        torch.autograd.backward(tensors(module(x.detach().requires_grad_())), gradients)
+        with autocast_of(x):
+            outputs = tensors(module(x.detach().requires_grad_()))
+        given = [g.to(y.dtype) for g, y in zip(gradients, outputs, strict=True)]
+        torch.autograd.backward(outputs, given)
 
     return forward_backward
+
+
+def autocast_of(x: Tensor) -> torch.autocast:
+    """Autocast to the dtype of `x` where that is a half one, as around a training step."""
+    half = x.dtype in HALF
+    return torch.autocast(x.device.type, x.dtype if half else torch.bfloat16, enabled=half)
+
+
+def _on_meta(x: Tensor) -> Tensor:
+    return torch.empty_like(x, device="meta", dtype=torch.float32)
 
 
 def _shadow(module: nn.Module) -> nn.Module:
@@ -155,7 +170,7 @@ def forward_flops(module: nn.Module, x: Tensor) -> int:
     """FLOPs of a forward pass in matrix products and convolutions; multiply and add count as 2."""
     shadow = _shadow(module)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow(x.to("meta"))
+        shadow(_on_meta(x))
     return int(counter.get_total_flops())
 
 

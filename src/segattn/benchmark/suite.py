@@ -17,6 +17,7 @@ from torch import Tensor
 from segattn.benchmark.measure import (
     Call,
     alternate,
+    autocast_of,
     forward_flops,
     median_ratio,
     out_of_memory,
@@ -79,7 +80,8 @@ def compare(
         kind: "blocks" or "heads".
         shapes: [B, C, H, W] of the input.
         device: Where to run.
-        dtype: Of weights and input.
+        dtype: Of the input; bf16 and fp16 as a batch norm leaves them inside autocast, which is
+            then around every call. Weights are float32.
         seconds: Time for each comparison, warm-up not counted; one round takes as long as it needs.
 
     Yields:
@@ -93,7 +95,7 @@ def compare(
         for name in names:
             pair = build(name, shape[1])
             for module in (pair.ours, pair.published):
-                module.to(device, dtype)
+                module.to(device)
             yield from _compare_pair(name, pair, x, seconds=seconds)
 
 
@@ -144,8 +146,8 @@ def _error(pair: Pair, x: Tensor) -> float:
     for module in (pair.ours, pair.published):
         module.eval()
     try:
-        with torch.no_grad():
-            ours, published = (tensors(m(x[:1]))[0] for m in (pair.ours, pair.published))
+        with torch.no_grad(), autocast_of(x):
+            ours, published = (tensors(m(x[:1]))[0].float() for m in (pair.ours, pair.published))
     except Exception as error:
         if not out_of_memory(error):
             raise
@@ -163,7 +165,7 @@ def memory_curves(
     for name in CURVES:
         pair = block_pair(name, channels)
         for form, module in (("ours", pair.ours), ("published", pair.published)):
-            module.to(device, dtype)
+            module.to(device)
             for side in sides:
                 x = features((1, channels, side, side), device=device, dtype=dtype)
                 size, _ = _bytes_and_seconds(step(module, x, training=True), device)
