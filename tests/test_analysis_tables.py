@@ -42,6 +42,24 @@ def test_heads_are_ordered_with_fcn_as_reference(comparison):
     assert [run.path.name for run in comparison.runs["fla"]] == ["fla-0", "fla-1", "fla-2"]
 
 
+def test_share_of_the_attention_stands_beside_the_head_and_less_than_a_percent_is_told(tmp_path):
+    simulate(tmp_path, heads={"fcn": {}, "fla": {}, "danet": {}}, seeds=(0, 1))
+    for seed, share in ((0, 0.002), (1, 0.004)):
+        danet = {"block.spatial": 0.1, "block.channel": share}
+        edit_result(tmp_path / f"danet-{seed}", scores={"block_share": danet})
+        edit_result(tmp_path / f"fla-{seed}", scores={"block_share": {"block": 0.25}})
+    comparison = compare(load_runs(tmp_path))
+    shown = display.heads(comparison).set_index("head")["block share"]
+    assert shown["danet"] == "block.spatial 10.0%, block.channel 0.3%"
+    assert shown["fla"] == "25.0%"
+    assert shown["fcn"] == "n/a"
+    (sentence,) = [line for line in text.findings(comparison) if "switched off" in line]
+    assert sentence == (
+        "Training has switched off attention of danet: block.channel adds 0.3% to its input "
+        "(norms, mean over the test images)."
+    )
+
+
 def test_planted_effects_are_read(comparison):
     frame = tables.differences(comparison)
     readings = frame.set_index(["head", "measure"])["reading"]

@@ -5,7 +5,14 @@ import torch
 from torch import nn
 
 from segattn.heads import HEADS, build_head, check_head
-from segattn.heads.blocks import ChannelBlock, DualBlock, FullBlock, SeriesBlock, SpatialBlock
+from segattn.heads.blocks import (
+    ChannelBlock,
+    DualBlock,
+    FullBlock,
+    SeriesBlock,
+    SpatialBlock,
+    learned_blocks,
+)
 from segattn.heads.scaffold import scaffold
 from segattn.losses import segmentation_loss
 from segattn.model import Segmenter
@@ -64,6 +71,28 @@ def test_fresh_block_is_the_identity_and_an_open_one_is_not(block):
     assert torch.equal(fresh(x), x)
     open_gammas(fresh)
     assert not torch.allclose(fresh(x), x)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("name", ["channel_nl", "spatial_nl", "danet", "cs_nl", "fla"])
+def test_block_says_how_much_its_attention_adds_to_each_image(name, autocast):
+    head = build_head(name, 8, 3, channels=16).eval()
+    open_gammas(head)
+    blocks = learned_blocks(head)
+    assert {f"{block}.gamma" for block in blocks} == {
+        key for key, _ in head.named_parameters() if key.endswith("gamma")
+    }
+    x = torch.randn(2, 8, 6, 7, generator=torch.Generator().manual_seed(0))
+    for block in blocks.values():
+        block.shares = []
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        reduced = head.reduce(x).float()
+        whole = head.block(reduced)
+    shares = [torch.cat(block.shares) for block in blocks.values()]
+    assert all(share.shape == (2,) and (share > 0).all() for share in shares)
+    if len(blocks) == 1:  # of several, each counts against what it is given
+        added = (whole - reduced).flatten(1).norm(dim=1) / reduced.flatten(1).norm(dim=1)
+        torch.testing.assert_close(shares[0], added)
 
 
 def test_attention_is_float32_under_autocast():

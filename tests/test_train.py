@@ -50,6 +50,10 @@ def test_run_folder_is_complete_and_consistent(finished):
         metrics
     )
     assert metrics["test/miou"].dropna().item() == pytest.approx(result["scores"]["miou"])
+    # gamma is 0 at the start, and four steps open it a little
+    (share,) = result["scores"]["block_share"].values()
+    assert 0 < share < 0.1
+    assert metrics["test/block_share/block"].dropna().item() == pytest.approx(share)
     options = run.config["optimizer"]
     schedule = {"name": options["schedule"], "warmup": options["warmup"], "total_steps": 4}
     # an epoch of two steps logs what its last step went by

@@ -39,9 +39,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segattn.analysis.attention_figures import attention_figure, block_names
-from segattn.block_maps import Part, block_maps
+from segattn.block_maps import block_maps
 from segattn.files import atomic_path
-from segattn.heads.blocks import AttentionBlock, DualBlock
+from segattn.heads.blocks import AttentionBlock, DualBlock, learned_blocks
 from segattn.metrics import find_objects
 from segattn.pictures import figure_pixels
 from segattn.runs import Run
@@ -119,7 +119,7 @@ def collect_attention(
     """
     _check_pixels(pixels, images)
     head, stride = task.model.head, task.model.stride
-    blocks = _blocks(head)
+    blocks = learned_blocks(head)
     if not blocks:
         return {}
     found = []
@@ -179,11 +179,6 @@ def _check_pixels(pixels: NDArray[np.int64], images: Tensor) -> None:
                 f"pixel ({row}, {column}) lies outside the image of {size[0]} x {size[1]} px; "
                 "give row and column, counted from 0"
             )
-
-
-def _blocks(head: nn.Module) -> dict[str, Part]:
-    """The blocks with a gamma by name."""
-    return {name: block for name, block in head.named_modules() if isinstance(block, Part)}
 
 
 def _block_inputs(task: SegmentationTask, image: Tensor) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from segattn.heads.blocks import ChannelBlock, FullBlock, SpatialBlock
+from segattn.heads.blocks import ChannelBlock, FullBlock, Learned, SpatialBlock
 from segattn.precision import autocast_off
 
 MAX_CHANNELS = 64
@@ -22,10 +22,9 @@ MAX_CHANNELS = 64
 _NUM_SHOWN = 3
 
 Arrays = dict[str, NDArray[Any]]
-Part = ChannelBlock | SpatialBlock | FullBlock
 
 
-def block_maps(block: Part, x: Tensor, cells: Tensor) -> Arrays:
+def block_maps(block: Learned, x: Tensor, cells: Tensor) -> Arrays:
     """The maps of one block by key.
 
     Args:

@@ -7,15 +7,16 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import Metric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from segattn.data.datamodule import SegmentationData
 from segattn.data.source import IGNORE_INDEX
 from segattn.faults import not_finite
 from segattn.heads import HeadOutput
+from segattn.heads.blocks import Learned, learned_blocks
 from segattn.inference import build_protocol, predict
 from segattn.losses import segmentation_loss
 from segattn.metrics import (
@@ -50,6 +51,8 @@ class SegmentationTask(pl.LightningModule):
             the time before, gives the image as a whole. Validation always does: it is for watching.
     """
 
+    blocks: dict[str, Learned]
+    block_shares: Any  # a ModuleList of metrics, in the order of the blocks
     class_weights: Tensor | None
     val_metric: SizeStratifiedIoU
     test_metric: SizeStratifiedIoU
@@ -110,6 +113,8 @@ class SegmentationTask(pl.LightningModule):
             for others in ([], other_radii(radius))
         )
         self.test_confusion = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORE_INDEX)
+        self.blocks = learned_blocks(self.model.head)
+        self.block_shares = nn.ModuleList(MeanMetric() for _ in self.blocks)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimizer with a schedule that is stepped every batch."""
@@ -170,9 +175,7 @@ class SegmentationTask(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Log the head's learning rate in the last step, and how much each of its blocks counts."""
         gammas = {
-            f"gamma/{name.removesuffix('.gamma')}": float(parameter.detach())
-            for name, parameter in self.model.head.named_parameters()
-            if name.endswith(".gamma")
+            f"gamma/{name}": float(block.gamma.detach()) for name, block in self.blocks.items()
         }
         # equal in all processes
         self.log_dict({"lr": self._lr, **gammas}, rank_zero_only=True)
@@ -191,6 +194,7 @@ class SegmentationTask(pl.LightningModule):
         The rows of the objects are the metric's: `test_metric.rows`.
         """
         logits = self.by_protocol(batch["image"])
+        self._update_block_shares()
         predictions, found = self._update(self.test_metric, logits, batch)
         self.test_confusion.update(predictions, batch["label"])
         return {"predictions": predictions, "predicted_objects": found}
@@ -204,16 +208,31 @@ class SegmentationTask(pl.LightningModule):
         """Log test/..., and keep what result.json says, of all processes, in `tested`."""
         with synced(self.test_metric):
             num_images = int(self.test_metric.n_images)
+        shares = [float(share.compute()) for share in self.block_shares]
+        for block in self.blocks.values():
+            block.shares = None
         self.tested = {
             "num_images": num_images,
-            "scores": self._log_scores("test", self.test_metric),
+            "scores": self._log_scores(
+                "test",
+                self.test_metric,
+                block_share=dict(zip(self.blocks, shares, strict=True)),
+            ),
             "confusion": self.test_confusion.compute().tolist(),
         }
 
     def on_test_epoch_start(self) -> None:
         """Start anew."""
-        self.test_metric.reset()
-        self.test_confusion.reset()
+        for metric in (self.test_metric, self.test_confusion, *self.block_shares):
+            metric.reset()
+        for block in self.blocks.values():
+            block.shares = []
+
+    def _update_block_shares(self) -> None:
+        """Of every image that a block has seen: of several windows or scales, each counts."""
+        for block, share in zip(self.blocks.values(), self.block_shares, strict=True):
+            seen, block.shares = block.shares or [], []
+            share.update(torch.cat(seen))
 
     def _losses(self, output: HeadOutput, target: Tensor) -> dict[str, Tensor]:
         return segmentation_loss(
@@ -241,8 +260,8 @@ class SegmentationTask(pl.LightningModule):
         )
         return predictions, found
 
-    def _log_scores(self, stage: str, metric: SizeStratifiedIoU) -> dict[str, Any]:
-        summary = summarise(metric, classes=self.hparams["classes"])
+    def _log_scores(self, stage: str, metric: SizeStratifiedIoU, **others: Any) -> dict[str, Any]:
+        summary = summarise(metric, classes=self.hparams["classes"]) | others
         scores = {f"{stage}/{key}": value for key, value in flat_scores(summary).items()}
         self.log_dict(scores, rank_zero_only=True)  # equal in all processes
         return summary

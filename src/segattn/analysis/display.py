@@ -16,14 +16,24 @@ POINTS = "{:+z.2f}"
 
 
 def heads(comparison: Comparison) -> pd.DataFrame:
-    """One row per head: scores in percent with 95% intervals, and costs; images/s by seed."""
+    """One row per head: scores in percent with 95% intervals, share of its attention, costs."""
     table = sizes(comparison)
+    shares = tables.block_shares(comparison)
+    table["block share"] = [_shares(shares[shares["head"] == head]) for head in table["head"]]
     cost = tables.costs(comparison).set_index("head").reindex(table["head"])  # none when perfect
     table["parameters"] = [_short(value) for value in cost["parameters"]]
     table["FLOPs"] = [_short(value) for value in cost["flops"]]
     table["images/s (seeds)"] = [_mean_and_range(row) for row in cost.to_dict("records")]
     table["seeds"] = [number(value, "{:.0f}") for value in cost["seeds"]]
     return table
+
+
+def _shares(frame: pd.DataFrame) -> str:
+    """Percent, with the names of the blocks where a head has several."""
+    texts = [f"{share:.1f}%" for share in frame["share"]]
+    if len(texts) > 1:
+        texts = [f"{block} {t}" for block, t in zip(frame["block"], texts, strict=True)]
+    return ", ".join(texts) or MISSING
 
 
 def _mean_and_range(cost: dict[Hashable, Any]) -> str:

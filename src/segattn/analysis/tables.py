@@ -63,6 +63,22 @@ def costs(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def block_shares(comparison: Comparison) -> pd.DataFrame:
+    """Share of each block's attention, mean over the runs of a head: head, block, share [%].
+
+    The norm of gamma * attention over that of the block's input, mean over the test images; runs of
+    older versions have none.
+    """
+    rows = [
+        {"head": head, "block": block, "share": 100 * share}
+        for head, runs in comparison.runs.items()
+        for run in runs
+        for block, share in (run.result or {})["scores"].get("block_share", {}).items()
+    ]
+    frame = pd.DataFrame(rows, columns=["head", "block", "share"])
+    return frame.groupby(["head", "block"], sort=False, as_index=False).mean()
+
+
 def differences(comparison: Comparison) -> pd.DataFrame:
     """Each head minus its reference, per measure, with a reading in words.
 

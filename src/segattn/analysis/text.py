@@ -11,6 +11,9 @@ from segattn.analysis import tables
 from segattn.analysis.comparison import MIN_IMAGES, MIN_OBJECTS, Comparison
 from segattn.runs import Run
 
+SWITCHED_OFF = 1.0
+"""Percent: a block whose attention adds less than that to its input does as good as nothing."""
+
 
 def subject(comparison: Comparison) -> str:
     """What is compared, in one sentence."""
@@ -43,8 +46,23 @@ def findings(comparison: Comparison) -> list[str]:
     if frame.empty:
         return [f"Only one head ({comparison.heads[0]}) is finished: nothing to compare."]
     return [
-        f"{name} against {reference}: {_by_reading(rows)}."
-        for (name, reference), rows in frame.groupby(["measure", "reference"], sort=False)
+        *(
+            f"{name} against {reference}: {_by_reading(rows)}."
+            for (name, reference), rows in frame.groupby(["measure", "reference"], sort=False)
+        ),
+        *switched_off(comparison),
+    ]
+
+
+def switched_off(comparison: Comparison) -> list[str]:
+    """One sentence per head with a block whose attention has nothing left to say."""
+    frame = tables.block_shares(comparison)
+    off = frame[frame["share"] < SWITCHED_OFF]
+    return [
+        f"Training has switched off attention of {head}: "
+        + ", ".join(f"{b} adds {s:.1f}%" for b, s in zip(rows["block"], rows["share"], strict=True))
+        + " to its input (norms, mean over the test images)."
+        for head, rows in off.groupby("head", sort=False)
     ]
 
 

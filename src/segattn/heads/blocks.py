@@ -21,11 +21,27 @@ from segattn.precision import autocast_off, keeps_half
 
 
 class AttentionBlock(nn.Module):
-    """x + gamma * attention(x); subclasses say what the attention is."""
+    """x + gamma * attention(x); subclasses say what the attention is.
+
+    Attributes:
+        shares: None, or a list to which every pass adds, for each of its images, the norm of
+            gamma * attention over the norm of x, [B]: how much the attention has to say. 0 for a
+            block that training has switched off.
+    """
+
+    shares: list[Tensor] | None = None
+
+    def attention(self, x: Tensor, residual: Tensor) -> Tensor:
+        """What the block is: the residual and gamma times the attention of x, [B, C, H, W]."""
+        raise NotImplementedError
 
     def attend(self, x: Tensor, residual: Tensor) -> Tensor:
-        """Residual + gamma * attention(x); all [B, C, H, W]."""
-        raise NotImplementedError
+        """As `attention`; measured where somebody wants its share."""
+        result = self.attention(x, residual)
+        if self.shares is not None:
+            added, given = (y.float().flatten(1).norm(dim=1) for y in (result - residual, x))
+            self.shares.append(added / given.clamp_min(1e-12))
+        return result
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to [B, C, H, W] in the dtype of the weights."""
@@ -56,7 +72,7 @@ class ChannelBlock(AttentionBlock):
         self.energy, self.implementation = energy, implementation
         self.gamma = nn.Parameter(torch.zeros(1))
 
-    def attend(self, x: Tensor, residual: Tensor) -> Tensor:
+    def attention(self, x: Tensor, residual: Tensor) -> Tensor:
         """See the base class."""
         return channel_attention(
             x,
@@ -83,7 +99,7 @@ class SpatialBlock(AttentionBlock):
         self.value = nn.Conv2d(channels, channels, kernel_size=1)
         self.gamma = nn.Parameter(torch.zeros(1))
 
-    def attend(self, x: Tensor, residual: Tensor) -> Tensor:
+    def attention(self, x: Tensor, residual: Tensor) -> Tensor:
         """See the base class."""
         return spatial_attention(
             self.query(x),
@@ -109,7 +125,7 @@ class DualBlock(AttentionBlock):
         self.spatial = SpatialBlock(channels, implementation=implementation)
         self.channel = ChannelBlock(channels, energy=energy, implementation=implementation)
 
-    def attend(self, x: Tensor, residual: Tensor) -> Tensor:
+    def attention(self, x: Tensor, residual: Tensor) -> Tensor:
         """See the base class."""
         return self.channel.attend(x, residual=self.spatial.attend(x, residual))
 
@@ -158,7 +174,7 @@ class FullBlock(AttentionBlock):
         self.row_context = nn.Conv1d(channels, channels, kernel_size=1)
         self.gamma = nn.Parameter(torch.zeros(1))
 
-    def attend(self, x: Tensor, residual: Tensor) -> Tensor:
+    def attention(self, x: Tensor, residual: Tensor) -> Tensor:
         """See the base class."""
         return full_attention(
             x,
@@ -169,3 +185,12 @@ class FullBlock(AttentionBlock):
             published_batch_mixing=self.published_batch_mixing,
             implementation=self.implementation,
         )
+
+
+Learned = ChannelBlock | SpatialBlock | FullBlock
+"""Blocks with a gamma of their own."""
+
+
+def learned_blocks(head: nn.Module) -> dict[str, Learned]:
+    """The blocks of a head that have a gamma of their own, by their names in it."""
+    return {name: block for name, block in head.named_modules() if isinstance(block, Learned)}
