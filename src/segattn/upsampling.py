@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from segattn.precision import autocast_off
+
 
 def upsample(
     logits: Tensor, *, stride: int, size: Sequence[int], align_corners: bool = False
@@ -29,7 +31,7 @@ def upsample(
         _bilinear_weights(length, stride, like=logits, align_corners=align_corners)[:end]
         for length, end in zip(logits.shape[2:], size, strict=True)
     )
-    with torch.autocast(logits.device.type, enabled=False):
+    with autocast_off(logits.device):
         return rows @ (logits.float().contiguous() @ columns.T)
 
 
