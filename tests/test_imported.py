@@ -9,6 +9,7 @@ from tiny import EXPERIMENTS
 
 from segattn.checkpoint import load_task
 from segattn.config import compose_config
+from segattn.encoders import architecture
 from segattn.imported import import_published, read_record
 from segattn.model import Segmenter
 from segattn.published import RENAMES
@@ -26,7 +27,7 @@ def config(folder, *overrides):
 def published(tmp_path_factory):
     """A DANet of ours under the names of the published code, in the wrapping of its files."""
     values = config(tmp_path_factory.mktemp("model"))
-    encoder = {k: v for k, v in values["encoder"].items() if k != "weights"}
+    encoder = architecture(values["encoder"])
     model = Segmenter(num_classes=19, head=values["head"], encoder=encoder).eval()
     ours = model.state_dict()
     weights = {theirs: ours[name] for theirs, name in RENAMES["danet_resnet50"].items()}

@@ -16,7 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from segattn.arguments import check_choice
 from segattn.data import check_data
-from segattn.encoders import check_encoder
+from segattn.encoder_weights import weights_file
+from segattn.encoders import architecture, check_encoder
+from segattn.files import digest
 from segattn.hardware import resolve_accelerator, resolve_precision
 from segattn.heads import check_head
 from segattn.inference import build_protocol
@@ -59,7 +61,20 @@ def compose_config(overrides: Sequence[str], *, folder: Path, here: bool = True)
             raise ValueError(f"{error}\n{error.__cause__ or ''}".strip()) from error
     config = resolve_config(composed, here=here)
     _check_batch(config)
+    _note_weights(config["encoder"])
     return config
+
+
+def _note_weights(encoder: dict[str, Any]) -> None:
+    """Keep the digest of a weights file: under the same path, another file is another experiment.
+
+    Here and not in `check_config`, since a trained run needs its file no more.
+    """
+    file = weights_file(encoder["name"], encoder["weights"])
+    found = digest(file) if file else None
+    if encoder["weights_sha256"] not in (None, found):
+        raise ValueError(f"encoder.weights={encoder['weights']} has the SHA-256 {found}")
+    encoder["weights_sha256"] = found
 
 
 def resolve_config(composed: DictConfig, *, here: bool = True) -> dict[str, Any]:
@@ -114,7 +129,7 @@ def check_config(config: dict[str, Any]) -> None:
         _check_range(config, path, low=0, high=0.99)
     _check_augment(**config["augment"])
     _check_mixing(config)
-    check_encoder(**{k: v for k, v in config["encoder"].items() if k != "weights"})
+    check_encoder(**architecture(config["encoder"]))
     SizeBins(**{k: config["metric"][k] for k in ("stride", "size_edges", "elongation")})
     for key in ("experiment", "name"):
         if "/" in config[key] or config[key].startswith("."):

@@ -29,6 +29,11 @@ _RESIDUAL_BLOCKS = (
 )
 
 
+def architecture(options: dict[str, Any]) -> dict[str, Any]:
+    """What of a config's section is the network, and not where its first weights come from."""
+    return {key: value for key, value in options.items() if not key.startswith("weights")}
+
+
 def check_encoder(
     *, name: str, depth: int, output_stride: int, multi_grid: Sequence[int] | None = None
 ) -> None:

@@ -1,15 +1,14 @@
 """A run folder made of published weights, so that every script takes them like our own."""
 
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 
 from segattn.callbacks import CostMeter
 from segattn.data import DATASETS
+from segattn.encoder_weights import read_weights
 from segattn.files import digest
 from segattn.published import convert
 from segattn.runs import Run, write_json
@@ -33,7 +32,7 @@ def import_published(name: str, weights: Path, config: dict[str, Any]) -> Run:
     """
     classes: tuple[str, ...] = getattr(DATASETS[config["data"]["name"]], "classes")  # noqa: B009
     task = new_task(config, classes=classes, class_weights=None)
-    renamed = convert(name, _read(weights))
+    renamed = convert(name, read_weights(weights))
     try:
         task.model.load_state_dict(renamed, strict=True)
     except RuntimeError as error:
@@ -60,16 +59,3 @@ def read_record(run: Run) -> dict[str, Any] | None:
     """Where the weights of an imported run came from: name, file, sha256; None for other runs."""
     path = run.path / _RECORD
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, LookupError, pickle.UnpicklingError) as error:
-        raise ValueError(
-            f"cannot read weights from {path} ({str(error).splitlines()[0]}); a file that holds "
-            f"more than tensors and plain values is not opened, since it could run code"
-        ) from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not weights by name")
-    return content

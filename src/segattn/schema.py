@@ -16,6 +16,7 @@ class EncoderConfig:
     output_stride: int = MISSING
     multi_grid: list[int] | None = None
     weights: str | None = None
+    weights_sha256: str | None = None  # of the file, if `weights` is one
 
 
 @dataclass

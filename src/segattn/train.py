@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from pytorch_lightning.loggers import Logger
+from torch import nn
 
 from segattn.callbacks import CostMeter, StatusWriter, ValidationScenes
 from segattn.checkpoint import check_checkpoint
@@ -17,7 +18,8 @@ from segattn.commandline import own_message
 from segattn.config import differences
 from segattn.data.datamodule import SegmentationData
 from segattn.distributed import is_main
-from segattn.encoders import build_encoder
+from segattn.encoder_weights import load_encoder, weights_file
+from segattn.encoders import architecture, build_encoder
 from segattn.evidence import Evidence
 from segattn.faults import Fault, expect_workers_to_end, explained
 from segattn.files import atomic_path, remove_drafts
@@ -203,7 +205,7 @@ def build_task(
         config: Of the run.
         data: Its data.
         pretrained: Whether the encoder gets the weights that the config names, if any; one that a
-            checkpoint follows needs no download.
+            checkpoint follows needs neither download nor file.
     """
     balanced = config["loss"]["class_weights"] == "inverse_sqrt"
     task = new_task(
@@ -212,9 +214,16 @@ def build_task(
         class_weights=inverse_sqrt_weights(data.class_frequencies()) if balanced else None,
     )
     if pretrained and config["encoder"]["weights"] is not None:
-        encoder = build_encoder(**config["encoder"])
-        task.model.encoder.load_state_dict(encoder.state_dict())
+        _load_pretrained(task.model.encoder, config["encoder"])
     return task
+
+
+def _load_pretrained(encoder: nn.Module, options: dict[str, Any]) -> None:
+    if file := weights_file(options["name"], options["weights"]):
+        load_encoder(encoder, file, name=options["name"])
+    else:
+        pretrained = build_encoder(**architecture(options), weights=options["weights"])
+        encoder.load_state_dict(pretrained.state_dict())
 
 
 def new_task(
@@ -227,7 +236,7 @@ def new_task(
     return SegmentationTask(
         classes=list(classes),
         head=config["head"],
-        encoder={key: value for key, value in config["encoder"].items() if key != "weights"},
+        encoder=architecture(config["encoder"]),
         optimizer=config["optimizer"],
         loss=config["loss"] | {"class_weights": class_weights},
         metric=metric_options(config),
