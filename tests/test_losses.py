@@ -27,18 +27,20 @@ def test_main_and_auxiliary_losses_add_up():
     torch.testing.assert_close(losses["loss_branch"], branch)
 
 
-def test_batch_without_a_labelled_pixel_gives_zero_not_nan():
-    logits = torch.randn(1, 3, 2, 2, requires_grad=True)
+@pytest.mark.parametrize("class_weights", [None, torch.tensor([1.0, 2.0, 3.0])])
+def test_batch_without_a_labelled_pixel_gives_zero_not_nan(class_weights):
+    logits, aux = (torch.randn(1, 3, 2, 2, requires_grad=True) for _ in range(2))
     losses = segmentation_loss(
-        HeadOutput(logits),
+        HeadOutput(logits, {"branch": aux}),
         torch.full((1, 2, 2), 255),
         aux_weight=1.0,
-        class_weights=None,
+        class_weights=class_weights,
         ignore_index=255,
     )
     losses["loss"].backward()
-    assert losses["loss"].item() == 0.0
-    assert torch.equal(logits.grad, torch.zeros_like(logits))
+    assert losses["loss"].item() == losses["loss_branch"].item() == 0.0
+    for x in (logits, aux):
+        assert torch.equal(x.grad, torch.zeros_like(x))
 
 
 def test_inverse_sqrt_weights():

@@ -125,8 +125,9 @@ class EpochRow(Callback):
 class CostMeter(Callback):
     """Seconds of training, testing and pictures, and peak memory.
 
-    The checkpoint carries what training took over to a resumed run. On several devices the images
-    are those of all, seconds and memory those of the first.
+    Training is steps and loading, from end to end, without validation and pictures. The checkpoint
+    carries what it took over to a resumed run. On several devices the images are those of all,
+    seconds and memory those of the first.
     """
 
     def __init__(self) -> None:
@@ -150,26 +151,25 @@ class CostMeter(Callback):
         self.media_seconds = state_dict.get("media_seconds", 0.0)  # older checkpoints have none
         self.peak_memory = state_dict["peak_memory"]
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
-    ) -> None:
-        """The clock runs over the step alone; loading shows up as the rest of the wall time."""
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock: one of steps would have to wait for the device twice in each."""
         self._mark = _now(pl_module.device)
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        *_: Any,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Stop the clock."""
-        self.train_seconds += _now(pl_module.device) - self._mark
+        """Count the images."""
         self.train_images += len(batch["name"]) * trainer.world_size
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock."""
+        self.train_seconds += _now(pl_module.device) - self._mark
+
+    on_validation_end = on_train_epoch_start  # it may be in the midst of an epoch
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the memory before the checkpoint of the epoch is written."""
+        """Stop the clock, and look at the memory before the checkpoint is written."""
+        self.train_seconds += _now(pl_module.device) - self._mark
         self.peak_memory = max(self.peak_memory, process_peak_memory(pl_module.device))
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -188,10 +188,12 @@ class CostMeter(Callback):
         try:
             yield
         finally:
-            self.media_seconds += _now(device) - started
+            taken = _now(device) - started
+            self.media_seconds += taken
+            self._mark += taken
 
     def summary(self) -> dict[str, float]:
-        """Images per second of the training step, seconds, and peak memory in bytes."""
+        """Images per second of training, seconds, and peak memory in bytes."""
         return {
             "images_per_second": self.train_images / max(self.train_seconds, 1e-9),
             "train_seconds": self.train_seconds,

@@ -1,12 +1,50 @@
-"""Main and auxiliary cross-entropy."""
+"""Main and auxiliary cross-entropy, and a watch over the sum."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from segattn.faults import not_finite
 from segattn.heads import HeadOutput
+
+
+class LossWatch:
+    """Stops a training whose loss is not finite, without waiting for the device at every step.
+
+    Args:
+        every: Steps from one look to the next. Some follow a bad one; no checkpoint is among them,
+            since the last step of an epoch has a look too.
+    """
+
+    def __init__(self, every: int = 50) -> None:
+        self.every = every
+        self._unseen: list[tuple[Tensor, dict[str, Any]]] = []
+
+    def add(self, loss: Tensor, *, last: bool, **where: Any) -> None:
+        """Take the loss of a step, and look if it is time.
+
+        Args:
+            loss: Of the step, [].
+            last: Whether the epoch ends with it.
+            **where: What `not_finite` tells: epoch, step, names.
+
+        Raises:
+            Fault: A loss since the last look is not finite; the message tells the first one.
+        """
+        self._unseen.append((loss.detach(), where))
+        if last or len(self._unseen) >= self.every:
+            self._look()
+
+    def _look(self) -> None:
+        losses, wheres = zip(*self._unseen, strict=True)
+        self._unseen = []
+        for loss, where in zip(torch.stack(losses).tolist(), wheres, strict=True):
+            if not math.isfinite(loss):
+                raise not_finite(loss, **where)
 
 
 def inverse_sqrt_weights(frequencies: Sequence[float]) -> list[float]:
@@ -40,16 +78,17 @@ def segmentation_loss(
     Returns:
         "loss", the sum; "loss_main"; "loss_<name>" per auxiliary classifier, unweighted.
     """
+    labelled = (target != ignore_index).any()
 
     def cross_entropy(logits: Tensor) -> Tensor:
-        # a batch without one labelled pixel has no mean: it gives 0, with a gradient of 0
-        if not torch.any(target != ignore_index):
-            return logits.sum() * 0.0
-        return functional.cross_entropy(
+        loss = functional.cross_entropy(
             logits, target, weight=class_weights, ignore_index=ignore_index
         )
+        # a batch without one labelled pixel has no mean: it gives 0, and gradients of 0. An `if`
+        # would wait for the device in every step
+        return torch.where(labelled, loss, 0.0)
 
     losses = {"loss_main": cross_entropy(output.logits)}
     losses |= {f"loss_{name}": cross_entropy(logits) for name, logits in output.aux.items()}
-    auxiliary = sum((losses[f"loss_{name}"] for name in output.aux), start=torch.tensor(0.0))
-    return {"loss": losses["loss_main"] + aux_weight * auxiliary.to(target.device), **losses}
+    auxiliary = sum(losses[f"loss_{name}"] for name in output.aux)
+    return {"loss": losses["loss_main"] + aux_weight * auxiliary, **losses}

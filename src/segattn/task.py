@@ -14,11 +14,10 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from segattn.data.datamodule import SegmentationData
 from segattn.data.source import IGNORE_INDEX
-from segattn.faults import not_finite
 from segattn.heads import HeadOutput
 from segattn.heads.blocks import Learned, learned_blocks
 from segattn.inference import build_protocol, predict
-from segattn.losses import segmentation_loss
+from segattn.losses import LossWatch, segmentation_loss
 from segattn.metrics import (
     GROUPS,
     BatchObjects,
@@ -92,6 +91,7 @@ class SegmentationTask(pl.LightningModule):
     def configure_losses(self) -> None:
         """Class weights as a buffer, so that they follow the device; hparams hold their values."""
         weights = self.hparams["loss"]["class_weights"]
+        self._watch = LossWatch()
         buffer = None if weights is None else torch.tensor(weights)
         self.register_buffer("class_weights", buffer, persistent=False)
 
@@ -158,10 +158,9 @@ class SegmentationTask(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The loss of one batch."""
-        losses = self._losses(self(batch["image"]), batch["label"])
-        if not torch.isfinite(losses["loss"]):
-            loss, at = float(losses["loss"]), self.trainer
-            raise not_finite(loss, epoch=at.current_epoch, step=at.global_step, names=batch["name"])
+        losses, at = self._losses(self(batch["image"]), batch["label"]), self.trainer
+        where = {"epoch": at.current_epoch, "step": at.global_step, "names": batch["name"]}
+        self._watch.add(losses["loss"], last=at.is_last_batch, **where)
         size = len(batch["name"])
         self.log_dict(
             {f"train/{name}": value.detach() for name, value in losses.items()},
