@@ -37,6 +37,8 @@ def test_auto_is_resolved(tmp_path):
         ("encodr.depth=4", "encodr"),
         ("trainer.max_epochs=0", r"trainer\.max_epochs must be in \[1"),
         ("trainer.max_epochs=soon", "soon.*could not be converted to Integer"),
+        ("loader.num_workers=-1", r"loader\.num_workers must be auto, 0 or more, got -1"),
+        ("loader.num_workers=some", r"num_workers must be auto, 0 or more, got 'some'"),
         ("seed=-1", r"seed must be in \[0"),
         ("augment.flip=2", r"augment\.flip must be in \[0, 1\], got 2"),
         ("augment.scale=[2,1]", r"0 < low <= high, got \[2\.0, 1\.0\]"),

@@ -1,16 +1,21 @@
 """Order, augmentation and collation: all from (seed, epoch, index)."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from camvid_files import write_camvid
 from tiny import tiny_config
 
+from segattn import hardware
 from segattn.data.datamodule import SegmentationData, collate
 from segattn.data.samplers import EpochSampler
 from segattn.data.transforms import augment
+from segattn.grid import local
+from segattn.hardware import CORES, resolve_workers
 from segattn.task import SegmentationTask
-from segattn.train import train
+from segattn.train import build_data, train
 
 PLAIN = {"crop": None, "scale": [1.0, 1.0], "flip": 0.0, "jitter": 0.0}
 
@@ -58,6 +63,34 @@ def test_workers_and_cache_change_no_pixel(tmp_path, options):
     assert same(epoch(build(root, **options), 1), reference)
     assert not same(epoch(build(root), 2), reference)
     assert not same(epoch(build(root, seed=1), 1), reference)
+
+
+def test_cached_images_are_read_before_workers_start(tmp_path):
+    module = build(write_camvid(tmp_path), num_workers=1, cache=True)
+    samples = module.train_dataloader().dataset
+    samples.source.load = None  # nothing is read again
+    assert [samples.load(i).name for i in range(len(samples))] == samples.source.names
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "workers"),
+    [(1, 1, 0), (2, 1, 0), (3, 1, 2), (8, 1, 7), (64, 1, 8), (8, 2, 3), (8, 4, 0), (16, 16, 0)],
+)
+def test_auto_takes_the_workers_that_the_cores_bear(cores, processes, workers, monkeypatch):
+    monkeypatch.setattr(hardware, "num_cores", lambda: cores)
+    assert resolve_workers("auto", processes=processes) == workers
+    assert resolve_workers(5, processes=processes) == 5
+
+
+def test_a_grid_gives_each_of_its_cells_a_share_of_the_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "num_cores", lambda: 24)
+    cell = SimpleNamespace(config={"trainer": {"devices": 2}})
+    share = local._share(cell, slot=0, jobs=4, each=2)
+    assert (share[CORES], share["OMP_NUM_THREADS"]) == ("3", "3")
+    monkeypatch.setenv(CORES, share[CORES])
+    auto = tiny_config(tmp_path, "loader.num_workers=auto", "trainer.devices=1")
+    assert auto["loader"]["num_workers"] == "auto"  # of this machine, so decided by the run
+    assert build_data(auto).num_workers == 2
 
 
 def test_evaluation_is_unchanged_pixels_with_objects(tmp_path):

@@ -169,9 +169,9 @@ def test_a_job_leaves_the_signal_of_the_timeout_to_submitit(tmp_path):
 def test_a_job_has_the_threads_of_its_cores(tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
-    call = job(tmp_path, "print(os.environ['OMP_NUM_THREADS'])")
+    call = job(tmp_path, "print(os.environ['OMP_NUM_THREADS'], os.environ['SEGATTN_CORES'])")
     call()
-    assert call.run.log_path.read_text() == "3\n"
+    assert call.run.log_path.read_text() == "3 3\n"
 
 
 def test_a_job_whose_process_fails_says_so(tmp_path):

@@ -23,6 +23,7 @@ def tiny_overrides(folder: Path, *overrides: str) -> list[str]:
         "data.num_val=2",
         "data.num_test=4",
         "loader.batch_size=4",
+        "loader.num_workers=0",
         "num_examples=2",
         "trainer.max_epochs=2",
         "trainer.precision=fp32",

@@ -122,13 +122,14 @@ def check_config(config: dict[str, Any]) -> None:
         _check_range(config, path, low=1)
     for path in ("max_epochs", "val_every", "devices", "num_nodes"):
         _check_range(config, f"trainer.{path}", low=1)
-    for path in ("seed", "num_examples", "loader.num_workers", "loss.aux_weight"):
+    for path in ("seed", "num_examples", "loss.aux_weight"):
         _check_range(config, path, low=0)
     _check_range(config, "augment.flip", low=0, high=1)
     for path in ("augment.jitter", "optimizer.warmup"):
         _check_range(config, path, low=0, high=0.99)
     _check_augment(**config["augment"])
     _check_mixing(config)
+    _check_workers(config["loader"]["num_workers"])
     check_encoder(**architecture(config["encoder"]))
     SizeBins(**{k: config["metric"][k] for k in ("stride", "size_edges", "elongation")})
     for key in ("experiment", "name"):
@@ -151,6 +152,12 @@ def _check_augment(*, crop: list[int] | None, scale: list[float], **_: float) ->
         raise ValueError(f"augment.scale must be [low, high] with 0 < low <= high, got {scale}")
     if crop is not None and (len(crop) != 2 or min(crop) < 1):
         raise ValueError(f"augment.crop must be null or [height, width], got {crop}")
+
+
+def _check_workers(workers: object) -> None:
+    number = isinstance(workers, int) and not isinstance(workers, bool) and workers >= 0
+    if not number and workers != "auto":
+        raise ValueError(f"loader.num_workers must be auto, 0 or more, got {workers!r}")
 
 
 def _check_batch(config: dict[str, Any]) -> None:

@@ -65,8 +65,27 @@ def process_peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+CORES = "SEGATTN_CORES"
+"""Environment variable: how many cores a grid gives to each process of a run."""
+
+_MOST_WORKERS = 8  # feed a GPU; more hold memory
+
+
 def num_cores() -> int:
     """Cores of the processor that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Linux: what this process may use
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def resolve_workers(workers: int | str, *, processes: int) -> int:
+    """Loader processes that "auto" takes: on few cores none, else a core each beside the training.
+
+    Args:
+        workers: A number or "auto".
+        processes: Of the run on this machine, which share its cores.
+    """
+    cores = int(os.environ.get(CORES, num_cores() // processes))
+    if workers == "auto":
+        return 0 if cores <= 2 else min(cores - 1, _MOST_WORKERS)
+    return int(workers)

@@ -25,7 +25,7 @@ class LoaderConfig:
 
     batch_size: int = MISSING
     eval_batch_size: int = MISSING
-    num_workers: int = MISSING
+    num_workers: Any = MISSING  # an int or auto
     cache: bool = MISSING
 
 

@@ -23,6 +23,7 @@ from segattn.encoders import architecture, build_encoder
 from segattn.evidence import Evidence
 from segattn.faults import Fault, expect_workers_to_end, explained
 from segattn.files import atomic_path, remove_drafts
+from segattn.hardware import resolve_workers
 from segattn.lock import Busy, hold, is_held
 from segattn.logging import build_loggers, close_loggers
 from segattn.losses import inverse_sqrt_weights
@@ -191,8 +192,10 @@ def _log_finished(
 
 def build_data(config: dict[str, Any]) -> SegmentationData:
     """The data module of a config."""
+    loader, processes = dict(config["loader"]), config["trainer"]["devices"]
+    loader["num_workers"] = resolve_workers(loader["num_workers"], processes=processes)
     return SegmentationData(
-        data=config["data"], augment=config["augment"], seed=config["seed"], **config["loader"]
+        data=config["data"], augment=config["augment"], seed=config["seed"], **loader
     )
 
 

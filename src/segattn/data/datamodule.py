@@ -174,6 +174,9 @@ class SegmentationData(pl.LightningDataModule):
             rank=rank,
             world=world,
         )
+        if self.cache and self.num_workers:  # before they are forked, so that workers share them
+            for index in range(len(samples)):
+                samples.load(index)
         return self._loader(samples, self.batch_size // world, sampler=sampler)
 
     @property

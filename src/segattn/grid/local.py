@@ -17,7 +17,7 @@ from segattn.grid.cells import Cell
 from segattn.grid.failures import describe_exit, failure
 from segattn.grid.signals import signals_later
 from segattn.grid.table import Show
-from segattn.hardware import num_cores
+from segattn.hardware import CORES, num_cores
 from segattn.lock import BUSY_EXIT
 from segattn.train import KNOWN
 
@@ -115,12 +115,12 @@ def _start(cell: Cell, script: Path, *, slot: int, jobs: int, each: int) -> _Pro
 def _share(cell: Cell, *, slot: int, jobs: int, each: int) -> dict[str, str]:
     """Environment that gives a slot its cores, and GPUs of its own as far as there are enough."""
     devices = cell.config["trainer"]["devices"]
-    threads = {"OMP_NUM_THREADS": str(max(1, num_cores() // (jobs * devices)))}
+    share = dict.fromkeys((CORES, "OMP_NUM_THREADS"), str(max(1, num_cores() // (jobs * devices))))
     if not torch.cuda.is_available():
-        return threads
+        return share
     gpus = visible_gpus()
     mine = [gpus[(slot * each + offset) % len(gpus)] for offset in range(devices)]
-    return {"CUDA_VISIBLE_DEVICES": ",".join(mine), **threads}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(mine), **share}
 
 
 def visible_gpus() -> list[str]:

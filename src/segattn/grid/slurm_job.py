@@ -10,6 +10,7 @@ from typing import Any
 
 from segattn.grid.failures import describe_exit, failure, write_failure
 from segattn.grid.slurm_options import import_submitit
+from segattn.hardware import CORES
 from segattn.lock import BUSY_EXIT
 from segattn.runs import Run
 
@@ -59,14 +60,15 @@ class CellJob:
         return import_submitit().core.utils.DelayedSubmission(self)
 
     def _run(self) -> int:
-        threads = os.environ.get("SLURM_CPUS_PER_TASK", "1")
+        cores = os.environ.get("SLURM_CPUS_PER_TASK", "1")
+        share = dict.fromkeys((CORES, "OMP_NUM_THREADS"), cores)
         with self.run.log_path.open("ab") as log:
             process = subprocess.Popen(
                 [*_DEAF, *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={"OMP_NUM_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**share, **os.environ, "PYTHONUNBUFFERED": "1"},
             )
         try:
             return process.wait()
