@@ -5,7 +5,8 @@ python scripts/benchmark.py blocks --shapes 1,512,96,96
 python scripts/benchmark.py heads steps --device cpu
 
 Parts: blocks and heads (against the published formulation), memory (of a training step against the
-size of the map), steps (a whole training step, choice by choice, and where its time goes), metric
+size of the map), steps (a whole training step, choice by choice, where its time
+goes, and a training against a bare loop), metric
 (the object-size metric against a forward pass, on the CPU), frame (1024 x 2048 px through each
 protocol), and only when named, scale (what an image, a record and a comparison of --runs cost, for
 docs/scaling.md). Each leaves a CSV file and a Markdown table under --out, memory a figure too.
@@ -26,6 +27,7 @@ from rich.progress import track
 
 from segattn.analysis.display import to_markdown
 from segattn.benchmark import display
+from segattn.benchmark.end_to_end import end_to_end
 from segattn.benchmark.frame import frame_cost
 from segattn.benchmark.images import image_cost
 from segattn.benchmark.metric import metric_cost
@@ -130,6 +132,13 @@ def measure(
             seconds=4 * arguments.seconds,  # four or five choices
         ):
             yield {"steps": steps, "phases": phases}
+        for row in end_to_end(
+            arguments.heads,
+            device=device,
+            batch_size=arguments.batch_size,
+            experiments=ROOT / "experiments",
+        ):
+            yield {"end_to_end": [row]}
     elif part == "frame":
         for row in frame_cost(arguments.heads, encoder=arguments.encoder, device=device):
             yield {part: [row]}

@@ -36,7 +36,7 @@ case $part in
       benchmark "$precision" blocks --seconds 0.25 \
         --shapes 1,512,96,96 2,512,97,97 8,64,45,60 1,512,128,256
     done
-    benchmark bf16 steps --seconds 1 --heads fcn spatial_nl fla
+    benchmark bf16 steps --batch-size 8 --seconds 1 --heads fcn danet fla
     ;;
   camvid)
     "${python[@]}" scripts/ablate.py ablation=heads data=camvid "data.root=$1" logger=none \

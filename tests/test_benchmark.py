@@ -11,7 +11,7 @@ import torch
 from tiny import EXPERIMENTS
 from torch import nn
 
-from segattn.benchmark import display, training
+from segattn.benchmark import display, end_to_end, training
 from segattn.benchmark.frame import frame_cost
 from segattn.benchmark.measure import (
     alternate,
@@ -206,6 +206,20 @@ def small_images(monkeypatch):
     monkeypatch.setattr(training, "_HEIGHT", 64)
     monkeypatch.setattr(training, "_WIDTH", 96)
     monkeypatch.setattr(training, "_CHANNELS", 16)
+
+
+def test_training_and_bare_loop_take_turns(tmp_path, monkeypatch):
+    monkeypatch.setattr(end_to_end, "_CPU", (8, 64, 96))
+    monkeypatch.chdir(tmp_path)  # scenes are drawn into the working folder
+    (row,) = end_to_end.end_to_end(
+        ["fla"], device=CPU, batch_size=4, experiments=EXPERIMENTS, epochs=2
+    )
+    assert row["images_per_second"] > 0
+    assert row["bare_images_per_second"] > 0
+    assert row["ratio"] > 0
+    (shown,) = display.end_to_end(pd.DataFrame([row])).to_dict("records")
+    assert shown["images"] == "8 of 64 x 96"
+    assert list(tmp_path.iterdir()) == [tmp_path / "data"]
 
 
 def test_steps_have_every_choice_that_the_hardware_has(monkeypatch, small_images):

@@ -233,12 +233,28 @@ def _ranged(row: dict[Any, Any], factor: float, unit: str) -> str:
 
 
 # the table of each part of the benchmark, by the name of its CSV file
+def end_to_end(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per head: images per second of a training and of the bare loop, and their ratio."""
+    return pd.DataFrame(
+        {
+            "head": frame["head"],
+            "images": frame["images"].astype(str) + " of " + frame["size"],
+            "workers": frame["num_workers"].astype(str),
+            "precision": frame["precision"],
+            "train.py, images/s": frame["images_per_second"].map("{:.1f}".format),
+            "bare loop, images/s": frame["bare_images_per_second"].map("{:.1f}".format),
+            "ratio": frame["ratio"].map("{:.2f}".format),
+        }
+    )
+
+
 TABLES = {
     "blocks": comparison,
     "heads": comparison,
     "memory": memory,
     "steps": steps,
     "phases": phases,
+    "end_to_end": end_to_end,
     "metric": metric,
     "frame": frame,
     "scale_images": scale_images,
@@ -250,6 +266,7 @@ _SPREAD = "processor time, median (fastest to slowest)"
 
 # what the numbers of a table are, where they are not ratios of us to the published form
 MEASURED = {
+    "end_to_end": "medians over epochs in turn, loading, steps and log included",
     "metric": (
         "medians of processor time; share of validation = (components + update) / "
         "(components + update + forward pass)"
