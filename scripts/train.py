@@ -31,7 +31,7 @@ def main() -> None:
             print(yaml.safe_dump(config, sort_keys=False), end="")
             return
         run = train(config)
-    if is_main():
+    if is_main() and run.path.exists():  # trainer.fast_dev_run leaves none
         print(f"run folder: {run.path}")
 
 

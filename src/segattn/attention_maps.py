@@ -186,7 +186,9 @@ def _block_inputs(task: SegmentationTask, image: Tensor) -> dict[str, Tensor]:
     training = task.training
     task.eval()
     try:
-        with torch.no_grad(), _listening(task.model.head) as inputs:
+        # compiled code does not hear of hooks that came after it
+        eager = torch.compiler.set_stance("force_eager")
+        with eager, torch.no_grad(), _listening(task.model.head) as inputs:
             task(image)
     finally:
         task.train(training)

@@ -33,11 +33,17 @@ class StepSeed(Callback):
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Seed."""
-        # the processes of a run drop out different things
+        # batches of one step and processes of a run drop out different things
+        part = batch_idx % trainer.accumulate_grad_batches
         torch.manual_seed(
-            self._seed * 1_000_003 + trainer.global_step + trainer.global_rank * 2**48
+            self._seed * 1_000_003
+            + trainer.global_step
+            + part * 2**40
+            + trainer.global_rank * 2**48
         )
 
 

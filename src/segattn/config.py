@@ -4,8 +4,10 @@ Hydra composes and types what `segattn.schema` names. The knobs of a head or a d
 checked against their signatures, the one place that states them.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from segattn import schema
 from segattn.arguments import check_choice
 from segattn.data import check_data
 from segattn.encoder_weights import weights_file
@@ -24,11 +27,11 @@ from segattn.heads import check_head
 from segattn.inference import build_protocol
 from segattn.metrics import SizeBins
 from segattn.optimizers import OPTIMIZERS, SCHEDULES
-from segattn.schema import Config
+from segattn.schema import LIGHTNING, NOT_OPEN, Config
 
 CLASS_WEIGHTS = ("none", "inverse_sqrt")
-PRECISIONS = ("auto", "fp32", "bf16")
-ACCELERATORS = ("auto", "cpu", "gpu")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+ACCELERATORS = ("auto", "cpu", "gpu", "mps")
 LOGGERS = ("wandb", "tensorboard", "csv", "none")
 LOGGER_MODES = ("auto", "online", "offline", "disabled")
 
@@ -41,6 +44,9 @@ _NOT_THE_EXPERIMENT = (
     "loader.eval_batch_size",
     "loader.cache",
 )
+
+# keys that runs of the time before lack, with what they did
+_SINCE = {"trainer.tf32": None, "trainer.compile": False}
 
 
 def compose_config(overrides: Sequence[str], *, folder: Path, here: bool = True) -> dict[str, Any]:
@@ -58,11 +64,26 @@ def compose_config(overrides: Sequence[str], *, folder: Path, here: bool = True)
         try:
             composed = compose("train", overrides=list(overrides))
         except (HydraException, OmegaConfBaseException) as error:
-            raise ValueError(f"{error}\n{error.__cause__ or ''}".strip()) from error
+            raise ValueError(_told(error)) from error
     config = resolve_config(composed, here=here)
     _check_batch(config)
     _note_weights(config["encoder"])
     return config
+
+
+def _told(error: Exception) -> str:
+    """What Hydra says; of a key that is none in one line, with what may have been meant."""
+    text = f"{error}\n{error.__cause__ or ''}".strip()
+    found = re.search(r"Key '(\w+)' not in '(\w+)'\s+full_key: (\S+)", text)
+    if found is None:
+        return text
+    key, section, path = found.groups()
+    if section == "TrainerConfig" and key in NOT_OPEN:
+        return f"{path} cannot be set: {NOT_OPEN[key]}"
+    known = [known.name for known in fields(getattr(schema, section))]
+    near = get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    return f"unknown key {path}; {hint}"
 
 
 def _note_weights(encoder: dict[str, Any]) -> None:
@@ -92,6 +113,8 @@ def resolve_config(composed: DictConfig, *, here: bool = True) -> dict[str, Any]
     config = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(config, dict)
     checked: dict[str, Any] = {str(key): value for key, value in config.items()}
+    given = checked["trainer"].items()
+    checked["trainer"] = {k: v for k, v in given if v is not None or k not in LIGHTNING}
     check_config(checked)
     trainer = checked["trainer"]
     if not here:
@@ -183,7 +206,7 @@ def _check_mixing(config: dict[str, Any]) -> None:
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     """Lines "key: first -> second" for what makes two configs different experiments."""
-    a, b = _flatten(first), _flatten(second)
+    a, b = ({**_SINCE, **_flatten(config)} for config in (first, second))
     keys = sorted(a.keys() | b.keys())
     changed = [key for key in keys if a.get(key) != b.get(key)]
     return [

@@ -34,6 +34,7 @@ _SECTIONS = ("data", "protocol", "metric")
 _KNOBS = (
     *("loader.eval_batch_size", "loader.num_workers", "loader.cache"),
     *("trainer.accelerator", "trainer.precision", "trainer.devices", "trainer.num_nodes"),
+    *("trainer.tf32", "trainer.compile", "trainer.limit_test_batches", "trainer.profiler"),
     "num_examples",
 )
 _ADVICE = "name another folder with out="

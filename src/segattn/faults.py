@@ -64,6 +64,8 @@ def explain(error: BaseException, run: Run, config: dict[str, Any]) -> str | Non
             f"a process of the loader was killed ({first}): the machine is out of memory, or its "
             f"shared memory (/dev/shm) is full. Lower loader.num_workers, or set loader.cache=false"
         )
+    if "No working C++ compiler" in str(error):
+        return "trainer.compile=true needs a C++ compiler on a CPU: install g++, or set it to false"
     if full := _full_disk(error):
         return (
             f"no space left for {full.filename or run.path} ({full.strerror}). The last checkpoint "

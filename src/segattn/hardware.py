@@ -11,25 +11,41 @@ import torch
 
 
 def resolve_accelerator(accelerator: str) -> str:
-    """What "auto" takes: a GPU where there is one.
+    """What "auto" takes: "gpu" where CUDA is, "mps" on a Mac that has it, else "cpu".
 
     Raises:
-        ValueError: "gpu" without one.
+        ValueError: One that is not there was asked for.
     """
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise ValueError("trainer.accelerator=gpu, but torch sees no CUDA device; use auto or cpu")
+    there = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if accelerator == "auto":
-        return "gpu" if torch.cuda.is_available() else "cpu"
+        return next((name for name, found in there.items() if found), "cpu")
+    if not there.get(accelerator, True):
+        kind = "CUDA" if accelerator == "gpu" else "MPS"
+        raise ValueError(
+            f"trainer.accelerator={accelerator}, but torch sees no {kind} device; use auto or cpu"
+        )
     return accelerator
 
 
 def resolve_precision(precision: str, accelerator: str) -> str:
-    """bf16 where the hardware multiplies it; elsewhere it is emulated and slower than fp32."""
+    """bf16 where the hardware multiplies it; elsewhere it is emulated and slower than fp32.
+
+    Raises:
+        ValueError: fp16 on a CPU, which does not train in it.
+    """
+    if precision == "fp16" and accelerator == "cpu":
+        raise ValueError("trainer.precision=fp16 needs a GPU; on a CPU use auto, bf16 or fp32")
     if precision != "auto":
         return precision
     if accelerator == "gpu":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if _cpu_multiplies_bf16() else "fp32"
+    return "bf16" if accelerator == "cpu" and _cpu_multiplies_bf16() else "fp32"
+
+
+def set_tf32(tf32: bool | None) -> None:
+    """Whether CUDA computes float32 in TF32; None, as torch comes, convolutions but no products."""
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32 is not False
 
 
 def _cpu_multiplies_bf16() -> bool:
@@ -41,14 +57,14 @@ def _cpu_multiplies_bf16() -> bool:
     return any(bool(check()) for check in supports)
 
 
-def device_name(*, gpu: bool) -> str:
-    """The GPU's or the processor's own name."""
+def device_name(*, gpu: bool, kind: str = "CPU") -> str:
+    """The GPU's or the processor's own name; of what is part of a processor, with its kind."""
     if gpu:
         return torch.cuda.get_device_name()
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()} (CPU)"
+    return f"{names[0] if names else platform.processor() or platform.machine()} ({kind})"
 
 
 def process_peak_memory(device: torch.device) -> int:

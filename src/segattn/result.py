@@ -56,7 +56,7 @@ def build_result(
         "num_images": task.tested["num_images"],
         "official_images": source.official.get("test", (None, None))[1],
         "images": evidence.names,
-        "blocks": source.blocks(),
+        "blocks": source.blocks()[: len(evidence.names)],
         "head": config["head"],
         "encoder": _encoder(config["encoder"]),
         "data": {
@@ -120,14 +120,14 @@ def _model_cost(task: SegmentationTask, data: SegmentationData) -> dict[str, int
 
 def environment(config: dict[str, Any]) -> dict[str, Any]:
     """What ran: versions, the state of the checkout, and the hardware."""
-    gpu = config["trainer"]["accelerator"] == "gpu"
+    accelerator = config["trainer"]["accelerator"]
     return {
         "segattn": segattn.__version__,
         **_git_state(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "pytorch_lightning": version("pytorch-lightning"),
-        "device": device_name(gpu=gpu),
+        "device": device_name(gpu=accelerator == "gpu", kind=accelerator.upper()),
         "threads": torch.get_num_threads(),
         "precision": config["trainer"]["precision"],
     }

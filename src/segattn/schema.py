@@ -1,8 +1,10 @@
 """The schema of one run's config: what Hydra composes and types."""
 
-from dataclasses import dataclass, field
+import inspect
+from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any
 
+import pytorch_lightning as pl
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
@@ -84,10 +86,11 @@ class ProtocolConfig:
 
 
 @dataclass
-class TrainerConfig:
-    """`precision` is auto, fp32 or bf16; `accelerator` auto, cpu or gpu.
+class OwnTrainerConfig:
+    """What segattn knows of a trainer, see `segattn.trainer` and `segattn.hardware`.
 
-    `devices` counts the processes of a node. Configs of the time before have one of one node.
+    `precision` is auto, fp32, bf16 or fp16; `accelerator` auto, cpu, gpu or mps. `devices` counts
+    the processes of a node. Configs of the time before have one of one node.
     """
 
     max_epochs: int = MISSING
@@ -97,6 +100,33 @@ class TrainerConfig:
     devices: int = 1
     num_nodes: int = 1
     sync_batchnorm: bool = True
+    tf32: bool | None = None
+    compile: bool = False
+
+
+_OWN = {own.name for own in fields(OwnTrainerConfig)}
+NOT_OPEN = {
+    "logger": "choose logger=wandb, tensorboard, csv or none",
+    "default_root_dir": "set runs_dir",
+    "check_val_every_n_epoch": "set trainer.val_every",
+    "overfit_batches": "set data.num_train, or trainer.limit_train_batches: each epoch is shuffled",
+    **dict.fromkeys(
+        ("callbacks", "plugins", "use_distributed_sampler", "enable_checkpointing", "barebones"),
+        "a run needs its own to be resumed and tested",
+    ),
+}
+"""Arguments of Lightning's Trainer that a config cannot set, and what to do instead."""
+
+LIGHTNING = tuple(
+    name
+    for name in inspect.signature(pl.Trainer).parameters
+    if name not in _OWN and name not in NOT_OPEN
+)
+"""Those that go to it as they are; None, not given, is Lightning's own default."""
+
+TrainerConfig = make_dataclass(
+    "TrainerConfig", [(name, Any, None) for name in LIGHTNING], bases=(OwnTrainerConfig,)
+)
 
 
 @dataclass
@@ -130,7 +160,7 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     metric: MetricConfig = field(default_factory=MetricConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)  # type: ignore[valid-type]
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
 

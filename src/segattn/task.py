@@ -1,5 +1,6 @@
 """SegmentationTask: model, losses, metric and optimizer under Lightning."""
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
@@ -88,6 +89,11 @@ class SegmentationTask(pl.LightningModule):
             encoder=self.hparams["encoder"],
         ).to(memory_format=torch.channels_last)
 
+    def compile_models(self) -> None:
+        """Compile encoder and head in place: the names of weights and checkpoints stay."""
+        self.model.encoder.compile()
+        self.model.head.compile()
+
     def configure_losses(self) -> None:
         """Class weights as a buffer, so that they follow the device; hparams hold their values."""
         weights = self.hparams["loss"]["class_weights"]
@@ -138,7 +144,11 @@ class SegmentationTask(pl.LightningModule):
             return int(self.trainer.estimated_stepping_batches)
         # that property starts the loader's workers: after a resume, before it is known at which
         # epoch, so that the first epoch would have the order of epoch 0
-        steps = data.steps_per_epoch * (self.trainer.max_epochs or 1)
+        limit = self.trainer.limit_train_batches
+        batches = data.batches_per_epoch
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        steps = math.ceil(batches / self.trainer.accumulate_grad_batches)
+        steps *= self.trainer.max_epochs or 1
         return steps if self.trainer.max_steps == -1 else min(steps, self.trainer.max_steps)
 
     def forward(self, images: Tensor) -> HeadOutput:

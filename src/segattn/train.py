@@ -1,6 +1,7 @@
 """One run from a checked config: train, test, and leave the run folder. Idempotent."""
 
 import os
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -55,6 +56,8 @@ def train(config: dict[str, Any]) -> Run:
         Fault: The run cannot go on as it is: a loss that is not finite, no memory, a full disk.
         ValueError: The folder holds a run with another config, or the data is missing or damaged.
     """
+    if config["trainer"].get("fast_dev_run"):
+        return _try_out(config)
     run = run_folder(config)
     status = StatusWriter(run, max_epochs=config["trainer"]["max_epochs"])
     if not is_main():
@@ -68,6 +71,17 @@ def train(config: dict[str, Any]) -> Run:
         remove_drafts(*run.written)
         _finish(run, config, status)
     return run
+
+
+def _try_out(config: dict[str, Any]) -> Run:
+    """A batch of everything, in a folder that goes again: its scores are no result."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = run_folder({**config, "runs_dir": folder})
+        with explained(run, config):
+            silent = {**config, "logger": {**config["logger"], "name": "none"}}
+            _fit_and_test(run, silent, StatusWriter(run, max_epochs=1))
+    print("fast_dev_run: training, validation and test went through; nothing is kept")
+    return run_folder(config)
 
 
 def _leave_what_just_failed(run: Run, known: str) -> None:
@@ -143,6 +157,8 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
     data.warn_unless_official()
     checkpoint = str(run.checkpoint_path) if run.checkpoint_path.exists() else None
     task = build_task(config, data, pretrained=checkpoint is None)
+    if config["trainer"]["compile"]:
+        task.compile_models()
     loggers = build_loggers(config, run) if is_main() else []
     num_examples, meter = config["num_examples"], CostMeter()
     evidence = Evidence(run, num_examples=num_examples, meter=meter)
@@ -157,7 +173,7 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
             trainer = build_trainer(run, config, loggers=loggers, callbacks=callbacks)
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
             trainer.test(task, datamodule=data, verbose=False)
-        if not is_main():
+        if not is_main() or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         result = build_result(
             config,

@@ -5,22 +5,34 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from logging import WARNING, getLogger
 from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 
 from segattn.callbacks import EpochRow, StatusWriter, StepSeed
 from segattn.checkpoint import AtomicCheckpointIO
 from segattn.distributed import is_main
 from segattn.faults import expect_workers_to_end
+from segattn.hardware import set_tf32
 from segattn.runs import Run
+from segattn.schema import LIGHTNING
 
-_LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
+_LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+_PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
+
+_NOT_EXACT = {
+    "max_time": "the clock decides where training ends",
+    "benchmark": "cuDNN may choose other kernels",
+}
+"""With these a resumed run is not the same as one that was never cut off."""
 
 
 class WorldSize(Callback):
@@ -106,25 +118,45 @@ def build_trainer(
         *callbacks,
         *([RichProgressBar()] if bar else []),
     ]
-    return pl.Trainer(
-        default_root_dir=run.path,
-        max_epochs=options["max_epochs"],
-        accelerator=options["accelerator"],
-        devices=options["devices"],
-        num_nodes=options["num_nodes"],
-        strategy="ddp" if world > 1 else "auto",
-        sync_batchnorm=world > 1 and syncs_batchnorm(config),
-        use_distributed_sampler=False,  # Lightning's would test some images twice
-        precision=_LIGHTNING_PRECISION[options["precision"]],  # type: ignore[arg-type]
-        plugins=[AtomicCheckpointIO(), *_slurm()],
-        logger=loggers or False,
-        callbacks=callbacks,
-        num_sanity_val_steps=0,
-        enable_progress_bar=bar,
-        enable_model_summary=False,
-        check_val_every_n_epoch=options["val_every"],
-        log_every_n_steps=10,
-    )
+    set_tf32(options["tf32"])
+    given = {name: options[name] for name in LIGHTNING if name in options}
+    if given.get("profiler") in _PROFILERS:  # Lightning's own would print what is muted here
+        given["profiler"] = _PROFILERS[given["profiler"]](dirpath=run.path, filename="profile")
+    _warn_of_resume(given)
+    ours: dict[str, Any] = {
+        "default_root_dir": run.path,
+        "max_epochs": options["max_epochs"],
+        "accelerator": options["accelerator"],
+        "devices": options["devices"],
+        "num_nodes": options["num_nodes"],
+        "strategy": "ddp" if world > 1 else "auto",
+        "sync_batchnorm": world > 1 and syncs_batchnorm(config),
+        "use_distributed_sampler": False,  # Lightning's would test some images twice
+        "precision": _LIGHTNING_PRECISION[options["precision"]],
+        "plugins": [AtomicCheckpointIO(), *_slurm()],
+        "logger": loggers or False,
+        "callbacks": callbacks,
+        "num_sanity_val_steps": 0,
+        "enable_progress_bar": bar,
+        "enable_model_summary": False,
+        "check_val_every_n_epoch": options["val_every"],
+        "log_every_n_steps": 10,
+    }
+    try:
+        return pl.Trainer(**ours | given)
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        if not given:
+            raise
+        raise ValueError(f"Lightning does not take trainer.{given}: {error}") from error
+
+
+def _warn_of_resume(given: Mapping[str, Any]) -> None:
+    for name in _NOT_EXACT.keys() & given.keys():
+        warnings.warn(
+            f"trainer.{name}={given[name]}: resumed, this run will not be the same as one that was "
+            f"never cut off, since {_NOT_EXACT[name]}",
+            stacklevel=2,
+        )
 
 
 def _slurm() -> list[SLURMEnvironment]:

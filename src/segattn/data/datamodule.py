@@ -180,8 +180,8 @@ class SegmentationData(pl.LightningDataModule):
         return self._loader(samples, self.batch_size // world, sampler=sampler)
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps; images that do not fill a batch are left out."""
+    def batches_per_epoch(self) -> int:
+        """Of the training; images that do not fill a batch are left out."""
         return len(self.source("train").names) // self.batch_size
 
     def epoch(self) -> int:
