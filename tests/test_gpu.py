@@ -112,8 +112,10 @@ def test_head_on_cuda_equals_head_on_cpu(name):
     torch.testing.assert_close(got, expected, atol=1e-2, rtol=1e-2)  # TF32 convolutions
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_run_trains_and_tests_on_cuda(tmp_path, precision):
-    run = train(tiny_config(tmp_path, "trainer.accelerator=gpu", f"trainer.precision={precision}"))
+    words = ("trainer.accelerator=gpu", f"trainer.precision={precision}", "loader.num_workers=2")
+    run = train(tiny_config(tmp_path, "head=danet", *words))
     assert run.result["num_images"] == 4
     assert run.result["environment"]["device"] == torch.cuda.get_device_name()
+    assert all(share > 0 for share in run.result["scores"]["block_share"].values())

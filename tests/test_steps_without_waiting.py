@@ -14,7 +14,7 @@ import segattn
 from segattn import callbacks
 from segattn.faults import Fault
 from segattn.losses import LossWatch
-from segattn.train import train
+from segattn.train import run_folder, train
 
 PACKAGE = str(Path(segattn.__file__).parent)
 
@@ -90,6 +90,14 @@ def test_last_step_of_an_epoch_looks():
     watch.add(torch.tensor(float("inf")), last=False, **at(0))
     with pytest.raises(Fault, match=r"the loss is inf at epoch 0, step 0"):
         watch.add(torch.tensor(1.0), last=True, **at(1))
+
+
+def test_training_that_ends_amid_an_epoch_looks_before_its_checkpoint(tmp_path):
+    wild = ("optimizer.name=sgd", "optimizer.lr=1e30", "optimizer.warmup=0", "data.num_train=16")
+    config = tiny_config(tmp_path, *wild, "trainer.max_steps=3", "trainer.max_epochs=1")
+    with pytest.raises(Fault, match=r"the loss is (nan|inf) at epoch 0, step 1, on"):
+        train(config)
+    assert not run_folder(config).checkpoint_path.exists()
 
 
 def test_clock_of_training_stands_still_during_validation_and_pictures(monkeypatch):

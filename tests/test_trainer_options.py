@@ -13,7 +13,8 @@ from segattn.evaluate import evaluate
 from segattn.faults import Fault
 from segattn.hardware import resolve_accelerator, resolve_precision, set_tf32
 from segattn.task import SegmentationTask
-from segattn.train import train
+from segattn.train import run_folder, train
+from segattn.trainer import build_trainer
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,9 @@ def test_config_holds_what_was_given_alone(tmp_path):
 
 def test_value_that_lightning_refuses_is_told_with_its_reason(tmp_path):
     config = tiny_config(tmp_path, "trainer.gradient_clip_algorithm=nonsense")
-    with pytest.raises(ValueError, match=r"nonsense.*Allowed algorithms"):
+    with pytest.raises(
+        ValueError, match=r"take trainer\.gradient_clip_algorithm=nonsense: .*Allowed algorithms"
+    ):
         train(config)
 
 
@@ -117,6 +120,13 @@ def test_part_of_the_test_is_scored_as_such(tmp_path):
     words = ("trainer.limit_test_batches=1", "loader.eval_batch_size=3", "trainer.max_epochs=1")
     result = train(tiny_config(tmp_path, *words)).result
     assert result["num_images"] == len(result["images"]) == len(result["blocks"]) == 3
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_progress_bar_is_shown_on_a_terminal_or_where_it_is_asked_for(tmp_path, shown):
+    config = tiny_config(tmp_path, f"trainer.enable_progress_bar={str(shown).lower()}")
+    trainer = build_trainer(run_folder(config), config, loggers=[], callbacks=[])
+    assert (trainer.progress_bar_callback is not None) == shown
 
 
 def test_profile_is_left_in_the_run_folder(tmp_path):

@@ -37,12 +37,13 @@ class LossWatch:
         """
         self._unseen.append((loss.detach(), where))
         if last or len(self._unseen) >= self.every:
-            self._look()
+            self.look()
 
-    def _look(self) -> None:
-        losses, wheres = zip(*self._unseen, strict=True)
-        self._unseen = []
-        for loss, where in zip(torch.stack(losses).tolist(), wheres, strict=True):
+    def look(self) -> None:
+        """Look at the losses since the last look; raises as `add`."""
+        unseen, self._unseen = self._unseen, []
+        losses = torch.stack([loss for loss, _ in unseen]).tolist() if unseen else []
+        for loss, (_, where) in zip(losses, unseen, strict=True):
             if not math.isfinite(loss):
                 raise not_finite(loss, **where)
 

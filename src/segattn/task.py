@@ -183,6 +183,7 @@ class SegmentationTask(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the head's learning rate in the last step, and how much each of its blocks counts."""
+        self._watch.look()  # trainer.max_steps may end an epoch before its last batch
         gammas = {
             f"gamma/{name}": float(block.gamma.detach()) for name, block in self.blocks.items()
         }

@@ -80,7 +80,8 @@ def _try_out(config: dict[str, Any]) -> Run:
         with explained(run, config):
             silent = {**config, "logger": {**config["logger"], "name": "none"}}
             _fit_and_test(run, silent, StatusWriter(run, max_epochs=1))
-    print("fast_dev_run: training, validation and test went through; nothing is kept")
+    if is_main():
+        print("fast_dev_run: training, validation and test went through; nothing is kept")
     return run_folder(config)
 
 

@@ -106,7 +106,8 @@ def build_trainer(
     run: Run, config: dict[str, Any], *, loggers: list[Any], callbacks: list[Callback]
 ) -> pl.Trainer:
     """The Trainer of a config; with a progress bar on a terminal."""
-    options, bar = config["trainer"], sys.stdout.isatty() and is_main()
+    options = config["trainer"]
+    bar = is_main() and options.get("enable_progress_bar", sys.stdout.isatty())
     world = options["devices"] * options["num_nodes"]
     if options["num_nodes"] > 1 and not {"SLURM_PROCID", "RANK"} & set(os.environ):
         raise ValueError(
@@ -147,7 +148,8 @@ def build_trainer(
     except (MisconfigurationException, TypeError, ValueError) as error:
         if not given:
             raise
-        raise ValueError(f"Lightning does not take trainer.{given}: {error}") from error
+        words = " ".join(f"trainer.{name}={value}" for name, value in given.items())
+        raise ValueError(f"Lightning does not take {words}: {error}") from error
 
 
 def _warn_of_resume(given: Mapping[str, Any]) -> None:
