@@ -39,16 +39,16 @@ case $part in
     benchmark bf16 steps --batch-size 8 --seconds 1 --heads fcn danet fla
     ;;
   camvid)
-    "${python[@]}" scripts/ablate.py ablation=heads data=camvid "data.root=$1" logger=none \
-      experiment=camvid-360x480 --jobs "$(nproc)" "${@:2}" &
+    "${python[@]}" scripts/ablate.py ablation=paper_camvid "data.root=$1" logger=none \
+      --jobs "$(nproc)" "${@:2}" &
     trap 'kill $! 2>/dev/null' INT TERM
     while kill -0 $! 2>/dev/null; do
       sleep 2
-      pack camvid-360x480
+      pack paper_camvid
     done
     code=0
     wait $! || code=$?
-    pack camvid-360x480
+    pack paper_camvid
     exit $code
     ;;
   *)

@@ -5,14 +5,24 @@ import inspect
 import pytest
 import torch
 import yaml
+from ade20k_files import write_ade20k
 from camvid_files import write_camvid
+from cityscapes_files import write_cityscapes
 from tiny import EXPERIMENTS, tiny_config
+from voc_files import write_voc
 
 from segattn.config import compose_config
 from segattn.data import DATASETS
 from segattn.grid import expand
 from segattn.heads import GIVEN, HEADS
-from segattn.train import build_data, build_task
+from segattn.train import build_data, build_task, train
+
+PAPER_DATA = {
+    "cityscapes": write_cityscapes,
+    "ade20k": write_ade20k,
+    "voc": write_voc,
+    "camvid": write_camvid,
+}
 
 
 def names(group: str) -> list[str]:
@@ -66,7 +76,33 @@ def test_logger_file_composes(tmp_path, logger):
     assert tiny_config(tmp_path, f"logger={logger}")["logger"]["project"] == "segattn"
 
 
-@pytest.mark.parametrize("ablation", names("ablation"))
+@pytest.mark.filterwarnings("ignore:.* images here and .* officially")
+@pytest.mark.parametrize(("data", "write"), PAPER_DATA.items())
+def test_comparison_of_the_paper_is_one_file_a_data_set(tmp_path, data, write):
+    root = f"data.root={write(tmp_path / data)}"
+    cells = expand([f"ablation=paper_{data}", root], folder=EXPERIMENTS)
+    assert len(cells) == 3 * len(HEADS)
+    assert {cell.run.path.parent.name for cell in cells} == {f"paper_{data}"}
+    config = cells[0].config
+    assert config["data"]["name"] == data
+    assert config["encoder"]["weights"] == "imagenet"
+    small = ["head=danet,fla", "head.channels=8", "seed=0", "encoder=resnet18", "encoder.depth=3"]
+    small += ["encoder.weights=null", "augment.crop=[32,48]", "loader.batch_size=2", "logger=none"]
+    small += ["trainer.max_epochs=1", "trainer.precision=fp32", f"runs_dir={tmp_path}"]
+    small += ["protocol.crop=[32,48]", "protocol.stride=[16,24]"] if data == "cityscapes" else []
+    for cell in expand([f"ablation=paper_{data}", root, *small], folder=EXPERIMENTS):
+        assert train(cell.config).result["scores"]["miou"] >= 0
+
+
+def test_word_of_the_command_line_replaces_that_of_the_ablation():
+    words = ["ablation=paper_camvid", "data.root=x", "protocol=sliding", "seed=0", "head=fcn"]
+    (cell,) = expand(words, folder=EXPERIMENTS)
+    assert cell.config["protocol"]["name"] == "sliding"
+    first, second = expand([*words, "encoder=resnet34,resnet50"], folder=EXPERIMENTS)
+    assert [c.config["encoder"]["name"] for c in (first, second)] == ["resnet34", "resnet50"]
+
+
+@pytest.mark.parametrize("ablation", [n for n in names("ablation") if "paper" not in n])
 def test_ablation_expands_to_distinct_runs(ablation):
     cells = expand([f"ablation={ablation}", "data=scenes"], folder=EXPERIMENTS)
     axes = yaml.safe_load((EXPERIMENTS / "ablation" / f"{ablation}.yaml").read_text())["axes"]

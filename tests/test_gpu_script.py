@@ -13,12 +13,12 @@ ROOT = Path(__file__).resolve().parents[1]
 # writes one finished run and one that is under way, then trains on until it is stopped
 STAND_IN = """#!/usr/bin/env bash
 for name in fcn-s0 fla-s0; do
-  mkdir -p runs/camvid-360x480/$name/checkpoints
-  echo weights > runs/camvid-360x480/$name/checkpoints/last.ckpt
-  echo '{"state": "running"}' > runs/camvid-360x480/$name/status.json
+  mkdir -p runs/paper_camvid/$name/checkpoints
+  echo weights > runs/paper_camvid/$name/checkpoints/last.ckpt
+  echo '{"state": "running"}' > runs/paper_camvid/$name/status.json
 done
 echo "$@" > words.txt
-echo '{"state": "done"}' > runs/camvid-360x480/fcn-s0/status.json
+echo '{"state": "done"}' > runs/paper_camvid/fcn-s0/status.json
 exec sleep 60
 """
 

@@ -88,6 +88,7 @@ def expand(overrides: Sequence[str], *, folder: Path, here: bool = True) -> list
     fixed = [str(override) for override in ablation.get("overrides", [])]
     for override in rest:
         key, _, value = override.partition("=")
+        fixed = [own for own in fixed if own.partition("=")[0] != key]
         if "," in value and value[0] not in "[{('\"":
             axes[key] = value.split(",")
         else:
