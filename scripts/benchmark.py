@@ -5,11 +5,10 @@ python scripts/benchmark.py blocks --shapes 1,512,96,96
 python scripts/benchmark.py heads steps --device cpu
 
 Parts: blocks and heads (against the published formulation), memory (of a training step against the
-size of the map), steps (a whole training step, choice by choice, where its time
-goes, and a training against a bare loop), metric
-(the object-size metric against a forward pass, on the CPU), frame (1024 x 2048 px through each
-protocol), and only when named, scale (what an image, a record and a comparison of --runs cost, for
-docs/scaling.md). Each leaves a CSV file and a Markdown table under --out, memory a figure too.
+size of the map), steps (a whole training step, choice by choice, where its time goes, and a whole
+training against a bare loop), metric (the object-size metric against a forward pass, on the CPU),
+and frame (1024 x 2048 px through each protocol). Each leaves a CSV file and a Markdown table under
+--out, memory a figure too.
 """
 
 import argparse
@@ -29,22 +28,17 @@ from segattn.analysis.display import to_markdown
 from segattn.benchmark import display
 from segattn.benchmark.end_to_end import end_to_end
 from segattn.benchmark.frame import frame_cost
-from segattn.benchmark.images import image_cost
 from segattn.benchmark.metric import metric_cost
 from segattn.benchmark.suite import SHAPES, SIDES, compare, limit_memory, memory_curves
 from segattn.benchmark.training import training_steps
 from segattn.hardware import device_name
 from segattn.heads import HEADS
-from segattn.runs import load_runs
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNS = ROOT / "results" / "heads-scenes-layout_free"
 Tables = dict[str, list[dict[str, object]]]  # rows by name of the table
 
 CHANNELS = 512  # of the memory curve
-PARTS = ("blocks", "heads", "memory", "steps", "metric", "frame", "scale")
-ON_DEMAND = ("scale",)  # minutes, and of no interest on a GPU
-ONE_THREAD = ("metric", "scale_images", "scale_tables", "scale_comparison")
+PARTS = ("blocks", "heads", "memory", "steps", "metric", "frame")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -63,7 +57,7 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; default all but the last"
+        "parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; default all"
     )
     parser.add_argument("--shapes", type=shape, nargs="+", default=SHAPES, metavar="B,C,H,W")
     parser.add_argument("--sides", type=int, nargs="+", default=SIDES, help="maps of part memory")
@@ -81,12 +75,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--encoder", default="resnet18", help="of steps and frame")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each comparison")
     parser.add_argument("--limit", type=float, default=16.0, help="GiB beyond which nothing fits")
-    parser.add_argument(
-        "--runs", type=Path, default=RUNS, help="of one experiment, finished, for part scale"
-    )
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmark")
     arguments = parser.parse_args()
-    arguments.parts = arguments.parts or [part for part in PARTS if part not in ON_DEMAND]
+    arguments.parts = arguments.parts or list(PARTS)
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"unknown part {sorted(unknown)}; choose of {', '.join(PARTS)}")
     return arguments
@@ -145,15 +136,6 @@ def measure(
     elif part == "metric":
         for row in metric_cost(seconds=4 * arguments.seconds):  # five phases
             yield {part: [row]}
-    elif part == "scale":
-        from segattn.benchmark.records import comparison_cost, table_cost  # reads a report's parts
-
-        for row in image_cost(seconds=4 * arguments.seconds):  # six stages
-            yield {"scale_images": [row]}
-        for row in table_cost(load_runs(arguments.runs)[:1], seconds=arguments.seconds):
-            yield {"scale_tables": [row]}
-        for row in comparison_cost(arguments.runs):
-            yield {"scale_comparison": [row]}
     elif part == "memory":
         for row in memory_curves(CHANNELS, arguments.sides, device=device, dtype=dtype):
             yield {part: [row]}
@@ -175,7 +157,7 @@ def write(tables: Tables, arguments: argparse.Namespace, device: torch.device) -
 
 def how_made(name: str, arguments: argparse.Namespace, device: torch.device) -> str:
     command = " ".join(["python scripts/benchmark.py", *sys.argv[1:]])
-    if name in ONE_THREAD:
+    if name == "metric":
         hardware, dtype = f"{device_name(gpu=False)}, one thread", ""
     else:
         hardware = f"{device_name(gpu=device.type == 'cuda')}, {torch.get_num_threads()} threads"

@@ -14,7 +14,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-def exact(x: Tensor) -> Tensor:
+def widened(x: Tensor) -> Tensor:
     """`x` in float32 at least."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
@@ -28,7 +28,7 @@ def wide_product(left: Tensor, right: Tensor) -> Tensor:
     """Product of [B, ., .] tensors of one dtype, in float32 at least."""
     if left.is_cuda and left.dtype in HALF:
         return torch.bmm(left, right, out_dtype=torch.float32)
-    return torch.bmm(exact(left), exact(right))
+    return torch.bmm(widened(left), widened(right))
 
 
 def in_dtype_of_run(x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from segattn.precision import exact, keeps_half, wide_product, without_autocast
+from segattn.precision import keeps_half, wide_product, widened, without_autocast
 
 # Energies that exist at a time: large enough for fast products, and no larger. A CPU wants some
 # hundred positions; fewer make thin products. On a GPU, 8 million are 512 tiles of 128 x 128.
@@ -71,7 +71,7 @@ class ChannelAttention(Function):
 
 def _factor(x: Tensor) -> Tensor:
     """`x` in the dtype of the factors of products."""
-    return x if keeps_half(x) else exact(x)
+    return x if keeps_half(x) else widened(x)
 
 
 def _gram(x: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def _gram(x: Tensor) -> Tensor:
         return wide_product(x, x.mT)
     channels = x.shape[1]
     half = channels // 2
-    gram = exact(x[:0]).new_empty(len(x), channels, channels)
+    gram = widened(x[:0]).new_empty(len(x), channels, channels)
     gram[:, :half, :half] = wide_product(x[:, :half], x[:, :half].mT)
     gram[:, half:] = wide_product(x[:, half:], x.mT)
     gram[:, :half, half:] = gram[:, half:, :half].mT
@@ -92,7 +92,7 @@ def _add_product(added: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
     if added is None:
         return wide_product(left.to(right.dtype), right)
     if left.dtype == right.dtype:
-        return torch.baddbmm(exact(added), left, right)
+        return torch.baddbmm(widened(added), left, right)
     return wide_product(left.to(right.dtype), right).add_(added)
 
 
@@ -118,7 +118,7 @@ class SpatialAttention(Function):
         ctx.save_for_backward(query, key, value, gamma)
         result = torch.empty_like(residual, dtype=torch.promote_types(residual.dtype, gamma.dtype))
         for images, part, attention in _position_blocks(query, key):
-            attended = torch.bmm(exact(value[images]), attention.mT)
+            attended = torch.bmm(widened(value[images]), attention.mT)
             result[images, :, part] = torch.addcmul(residual[images, :, part], gamma, attended)
         return result
 
@@ -128,17 +128,17 @@ class SpatialAttention(Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of query, key, value, gamma and residual."""
         query, key, value, gamma = ctx.saved_tensors
-        dq, dk, dv = (torch.zeros_like(x, dtype=exact(x[:0]).dtype) for x in (query, key, value))
-        dgamma = exact(g[:0]).new_zeros(())
+        dq, dk, dv = (torch.zeros_like(x, dtype=widened(x[:0]).dtype) for x in (query, key, value))
+        dgamma = widened(g[:0]).new_zeros(())
         for images, part, attention in _position_blocks(query, key):
-            gradient = exact(g[images, :, part])
+            gradient = widened(g[images, :, part])
             dv[images].baddbmm_(gradient, attention)
-            s = torch.bmm(gradient.mT, exact(value[images])).mul_(attention)
+            s = torch.bmm(gradient.mT, widened(value[images])).mul_(attention)
             sums = s.sum(dim=-1, keepdim=True)
             dgamma += sums.sum()
             s.addcmul_(attention, sums, value=-1)
-            dq[images, :, part] = torch.bmm(exact(key[images]), s.mT)
-            dk[images].baddbmm_(exact(query[images, :, part]), s)
+            dq[images, :, part] = torch.bmm(widened(key[images]), s.mT)
+            dk[images].baddbmm_(widened(query[images, :, part]), s)
         gradients = [d.mul_(gamma).to(value.dtype) for d in (dq, dk, dv)]
         return *gradients, _total(dgamma, gamma), g
 
@@ -149,9 +149,9 @@ def _position_blocks(query: Tensor, key: Tensor) -> Iterator[tuple[slice, slice,
     most = _CPU_POSITIONS * positions if query.is_cpu else _GPU_NUMBERS
     # one buffer: pages that are there cost a CPU no fault
     size = min(batch * positions**2, max(most, positions))
-    buffer = exact(query[:0]).new_empty(size)
+    buffer = widened(query[:0]).new_empty(size)
     for images, part in _blocks(batch, positions, positions, most):
-        q, k = exact(query[images, :, part]).mT, exact(key[images])
+        q, k = widened(query[images, :, part]).mT, widened(key[images])
         energies = buffer[: len(q) * q.shape[1] * positions].view(len(q), -1, positions)
         torch.bmm(q, k, out=energies)
         yield images, part, torch.softmax(energies, dim=-1, out=energies)
@@ -177,11 +177,11 @@ class SliceAttention(Function):
         """Gradients of slices, context and gamma."""
         slices, context, gamma = ctx.saved_tensors
         dslices = torch.empty_like(slices)
-        dkeys = torch.zeros_like(context, dtype=exact(context[:0]).dtype)
-        dgamma = exact(g[:0]).new_zeros(())
+        dkeys = torch.zeros_like(context, dtype=widened(context[:0]).dtype)
+        dgamma = widened(g[:0]).new_zeros(())
         for images, part, chunk, attention in _slice_blocks(slices, context):
-            gradient = exact(g[images, part]).reshape(chunk.shape)
-            keys = exact(context[images])
+            gradient = widened(g[images, part]).reshape(chunk.shape)
+            keys = widened(context[images])
             s = torch.bmm(gradient, chunk.mT).mul_(attention)
             sums = s.sum(dim=-1, keepdim=True)
             dgamma += sums.sum()
@@ -200,7 +200,7 @@ def _slice_blocks(slices: Tensor, context: Tensor) -> Iterator[tuple[slice, slic
     batch, number, channels, _ = slices.shape
     most = _CPU_SLICE_NUMBERS if slices.is_cpu else _GPU_NUMBERS
     for images, part in _blocks(batch, number, channels**2, most):
-        keys, chunk = exact(context[images]), exact(slices[images, part]).contiguous()
+        keys, chunk = widened(context[images]), widened(slices[images, part]).contiguous()
         energies = torch.bmm(chunk.flatten(1, 2), keys.mT).view(-1, channels, channels)
         attention = torch.softmax(energies, dim=-1, out=energies)
         yield images, part, chunk.flatten(0, 1), attention

@@ -179,60 +179,6 @@ def memory_figure(frame: pd.DataFrame, *, channels: int, limit: float) -> Figure
     return figure
 
 
-def scale_images(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per stage, one column per frame: milliseconds of one image, and what is in it."""
-    shown = {}
-    for (layout, size), group in frame.groupby(["layout", "input"], sort=False):
-        facts = group.iloc[0]
-        cells = {row["stage"]: _ranged(row, 1000, "ms") for row in group.to_dict("records")}
-        cells["objects, records"] = f"{facts['objects']}, {facts['records']}"
-        cells["size of the files"] = _megabytes(facts["file_bytes"], digits=2)
-        shown[f"{layout}, {size}"] = cells
-    return pd.DataFrame(shown).rename_axis("one image").reset_index()
-
-
-def scale_tables(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per table: seconds of each stage for a million records, bytes of a record."""
-    rows = []
-    for (run, _), group in frame.groupby(["run", "records"], sort=False):
-        facts = group.iloc[0].to_dict()
-        records = facts["records"]
-        cells = {row["stage"]: _ranged(row, 1e6 / records, "s") for row in group.to_dict("records")}
-        repeated = (frame.loc[frame["run"] == run, "records"] < records).any()
-        rows.append(
-            {
-                "run": run,
-                "images": f"{facts['images']:,}",
-                "records": f"{records:,}",
-                **cells,
-                "file": "" if repeated else f"{facts['file_bytes'] / records:.1f} B a record",
-                "pandas": f"{facts['memory_bytes'] / records:.0f} B a record",
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def scale_comparison(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per comparison, one column per stage: seconds and peak memory."""
-    rows = []
-    for (runs, images), group in frame.groupby(["runs", "images"], sort=False):
-        stages = {
-            row["stage"]: f"{_ranged(row, 1, 's')}, {_megabytes(row['memory_bytes'])}"
-            for row in group.to_dict("records")
-        }
-        records = f"{group['records'].iloc[0]:,}"
-        known = {"runs": runs, "images": f"{images:,}", "records, all runs": records}
-        rows.append(known | stages)
-    return pd.DataFrame(rows).fillna("")
-
-
-def _ranged(row: dict[Any, Any], factor: float, unit: str) -> str:
-    median, low, high = (factor * row[key] for key in ("seconds", "fastest", "slowest"))
-    alone = "" if low == high else f" ({low:,.3g} to {high:,.3g})"
-    return f"{median:,.3g} {unit}{alone}"
-
-
-# the table of each part of the benchmark, by the name of its CSV file
 def end_to_end(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per head: images per second of a training and of the bare loop, and their ratio."""
     return pd.DataFrame(
@@ -248,6 +194,7 @@ def end_to_end(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+# the table of each part of the benchmark, by the name of its CSV file
 TABLES = {
     "blocks": comparison,
     "heads": comparison,
@@ -257,12 +204,7 @@ TABLES = {
     "end_to_end": end_to_end,
     "metric": metric,
     "frame": frame,
-    "scale_images": scale_images,
-    "scale_tables": scale_tables,
-    "scale_comparison": scale_comparison,
 }
-
-_SPREAD = "processor time, median (fastest to slowest)"
 
 # what the numbers of a table are, where they are not ratios of us to the published form
 MEASURED = {
@@ -271,8 +213,5 @@ MEASURED = {
         "medians of processor time; share of validation = (components + update) / "
         "(components + update + forward pass)"
     ),
-    "scale_images": _SPREAD,
-    "scale_tables": f"{_SPREAD}, for a million records; rows beyond the first of a run repeat it",
-    "scale_comparison": f"{_SPREAD}; memory at the peak, beyond what the process held before",
     "frame": "one pass each, in a process of its own; memory of the whole process at its peak",
 }

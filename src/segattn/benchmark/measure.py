@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -123,16 +122,6 @@ def processor_seconds(calls: Mapping[str, Call], *, seconds: float) -> dict[str,
         call()
     alternate(wrapped, seconds=seconds, device=torch.device("cpu"))
     return {name: taken[1:] for name, taken in times.items()}
-
-
-def spread(taken: Sequence[float]) -> dict[str, Any]:
-    """Median, fastest and slowest of some seconds, and their number."""
-    return {
-        "seconds": statistics.median(taken),
-        "fastest": min(taken),
-        "slowest": max(taken),
-        "rounds": len(taken),
-    }
 
 
 def median_ratio(times: Sequence[float], baseline: Sequence[float]) -> float:
