@@ -3,6 +3,7 @@
 import errno
 import runpy
 import signal
+import sys
 import threading
 
 import pytest
@@ -11,6 +12,7 @@ from driven_grid import DrivenGrid
 from processes import alive, wait_for
 from tiny import EXPERIMENTS
 
+from segattn.analysis import report
 from segattn.grid import default_jobs, local, run_grid
 from segattn.grid.failures import write_failure
 from segattn.lock import is_held
@@ -200,18 +202,24 @@ def test_folder_of_another_experiment_is_refused(grid):
         grid.run("optimizer.lr=0.1")
 
 
-def test_each_folder_with_a_finished_cell_is_collected_before_its_report(grid, tmp_path):
+def test_each_folder_with_a_finished_cell_is_collected_before_its_report(
+    grid, tmp_path, monkeypatch, capsys
+):
     cells, _ = grid.run()
     calls = []
     write_reports = runpy.run_path(str(EXPERIMENTS.parent / "scripts/ablate.py"))["write_reports"]
     write_reports.__globals__["collect"] = lambda folder: calls.append(("collect", folder))
-    write_reports.__globals__["write_report"] = lambda folder, out: calls.append(("report", folder))
+    monkeypatch.setattr(report, "write_report", lambda folder, _: calls.append(("report", folder)))
     write_reports(cells)
     assert calls == [("collect", tmp_path / "grid"), ("report", tmp_path / "grid")]
     for cell in cells:
         cell.state = "failed"
     write_reports(cells)
     assert len(calls) == 2
+    capsys.readouterr()
+    monkeypatch.setitem(sys.modules, report.__name__, None)  # as where Jupyter is not installed
+    write_reports(cells)
+    assert "scripts/report.py writes it elsewhere" in capsys.readouterr().out
 
 
 def test_every_slot_has_gpus_of_its_own(grid, monkeypatch):
