@@ -22,11 +22,11 @@
 # %%
 from IPython.display import HTML
 
-from segattn.analysis import attention_explorer, html, report, text
+from segattn.analysis import attention_explorer, html, remote
 
-FOLDER = report.find_runs_folder(example="tests/fixture/runs")
+FOLDER = remote.find_runs_folder(example="tests/fixture/runs")
 RUNS = attention_explorer.attention_runs(FOLDER)
-HTML(html.paragraph(text.source(FOLDER)) + html.table(attention_explorer.overview(RUNS)))
+HTML(html.paragraph(f"Runs: {FOLDER.name}") + html.table(attention_explorer.overview(RUNS)))
 
 # %% [markdown]
 # Every block returns its input plus gamma times the attention. Gamma starts at 0 and is learned, so

@@ -95,7 +95,8 @@ def write_reports(cells: list[Cell]) -> None:
     for folder in dict.fromkeys(cell.run.path.parent for cell in cells):
         if any(cell.state == "done" for cell in cells if cell.run.path.parent == folder):
             collect(folder)
-            print(f"report: {write_report(folder, folder / 'report')}")
+            for path in write_report(folder, folder / "report"):
+                print(f"report: {path}")
 
 
 if __name__ == "__main__":

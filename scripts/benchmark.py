@@ -1,14 +1,13 @@
-"""Attention against its published form, and the metric: time, memory, FLOPs, alternating in a run.
+"""Attention against its published form: time, memory, FLOPs, alternating in one run.
 
 python scripts/benchmark.py                    # everything, on a GPU if there is one
 python scripts/benchmark.py blocks --shapes 1,512,96,96
 python scripts/benchmark.py heads steps --device cpu
 
 Parts: blocks and heads (against the published formulation), memory (of a training step against the
-size of the map), steps (a whole training step, choice by choice, where its time goes, and a whole
-training against a bare loop), metric (the object-size metric against a forward pass, on the CPU),
-and frame (1024 x 2048 px through each protocol). Each leaves a CSV file and a Markdown table under
---out, memory a figure too.
+size of the map), and steps (a whole training step, choice by choice, where its time goes, and a
+whole training against a bare loop). Each leaves a CSV file and a Markdown table under --out, memory
+a figure too.
 """
 
 import argparse
@@ -24,11 +23,8 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from segattn.analysis.display import to_markdown
 from segattn.benchmark import display
 from segattn.benchmark.end_to_end import end_to_end
-from segattn.benchmark.frame import frame_cost
-from segattn.benchmark.metric import metric_cost
 from segattn.benchmark.suite import SHAPES, SIDES, compare, limit_memory, memory_curves
 from segattn.benchmark.training import training_steps
 from segattn.hardware import device_name
@@ -38,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 Tables = dict[str, list[dict[str, object]]]  # rows by name of the table
 
 CHANNELS = 512  # of the memory curve
-PARTS = ("blocks", "heads", "memory", "steps", "metric", "frame")
+PARTS = ("blocks", "heads", "memory", "steps")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -61,9 +57,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--shapes", type=shape, nargs="+", default=SHAPES, metavar="B,C,H,W")
     parser.add_argument("--sides", type=int, nargs="+", default=SIDES, help="maps of part memory")
-    parser.add_argument(
-        "--heads", nargs="+", default=list(HEADS), choices=HEADS, help="of steps and frame"
-    )
+    parser.add_argument("--heads", nargs="+", default=list(HEADS), choices=HEADS, help="of steps")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--precision",
@@ -72,7 +66,7 @@ def parse() -> argparse.Namespace:
         help="of blocks, heads and memory: float32, or autocast as in training",
     )
     parser.add_argument("--batch-size", type=int, default=4, help="of part steps")
-    parser.add_argument("--encoder", default="resnet18", help="of steps and frame")
+    parser.add_argument("--encoder", default="resnet18", help="of steps")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each comparison")
     parser.add_argument("--limit", type=float, default=16.0, help="GiB beyond which nothing fits")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmark")
@@ -130,12 +124,6 @@ def measure(
             experiments=ROOT / "experiments",
         ):
             yield {"end_to_end": [row]}
-    elif part == "frame":
-        for row in frame_cost(arguments.heads, encoder=arguments.encoder, device=device):
-            yield {part: [row]}
-    elif part == "metric":
-        for row in metric_cost(seconds=4 * arguments.seconds):  # five phases
-            yield {part: [row]}
     elif part == "memory":
         for row in memory_curves(CHANNELS, arguments.sides, device=device, dtype=dtype):
             yield {part: [row]}
@@ -151,17 +139,14 @@ def write(tables: Tables, arguments: argparse.Namespace, device: torch.device) -
         frame = pd.DataFrame(rows)
         frame.to_csv(arguments.out / f"{name}.csv", index=False)
         made = how_made(name, arguments, device)
-        text = f"{to_markdown(display.TABLES[name](frame))}\n{made}\n"
+        text = f"{display.to_markdown(display.TABLES[name](frame))}\n{made}\n"
         (arguments.out / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 def how_made(name: str, arguments: argparse.Namespace, device: torch.device) -> str:
     command = " ".join(["python scripts/benchmark.py", *sys.argv[1:]])
-    if name == "metric":
-        hardware, dtype = f"{device_name(gpu=False)}, one thread", ""
-    else:
-        hardware = f"{device_name(gpu=device.type == 'cuda')}, {torch.get_num_threads()} threads"
-        dtype = f", {arguments.precision}"
+    hardware = f"{device_name(gpu=device.type == 'cuda')}, {torch.get_num_threads()} threads"
+    dtype = f", {arguments.precision}"
     what = display.MEASURED.get(name, "medians, ratios ours / published")
     return f"`{command}`: {hardware}, torch {torch.__version__}{dtype}; {what}."
 

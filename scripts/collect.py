@@ -1,4 +1,4 @@
-"""Add what a report needs from data and checkpoints: the oracle, crops of objects won and lost.
+"""Add what a report needs from data and checkpoints: crops of objects won and lost.
 
 Example: python scripts/collect.py runs/heads-scenes
 """

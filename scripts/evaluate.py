@@ -1,10 +1,13 @@
-"""Test a checkpoint again: python scripts/evaluate.py checkpoint=RUN/checkpoints/last.ckpt.
+"""Test a checkpoint again, or score predictions that any other code has made.
 
-    python scripts/evaluate.py checkpoint=... protocol=multiscale
+    python scripts/evaluate.py checkpoint=RUN/checkpoints/last.ckpt protocol=multiscale
     python scripts/evaluate.py checkpoint=... data=cityscapes data.root=PATH out=FOLDER
+    python scripts/evaluate.py predictions=FOLDER data=ade20k data.root=PATH out=runs/NAME
 
 Leaves result.json and the object table as the end of training does, in a run folder of its own
-below `out`, so that scripts/report.py compares what was evaluated alike.
+below `out`, so that scripts/report.py compares what was evaluated alike. Predictions are PNG label
+maps named after their images, with the numbers of the data set's own label files; values=classes
+says that they are indices from 0. name= and seed= say what reports call them.
 """
 
 import sys
@@ -13,13 +16,34 @@ from pathlib import Path
 from segattn.commandline import plain_errors, read_words
 from segattn.distributed import is_main
 from segattn.evaluate import evaluate
+from segattn.runs import Run
+from segattn.score import score_predictions
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN = ("checkpoint=", "out=")
+OF_PREDICTIONS = ("predictions", "out", "name", "seed", "values")
+
+
+def score(words: list[str]) -> Run:
+    own = [word for word in words if word.partition("=")[0] in OF_PREDICTIONS]
+    given = read_words(own, needed=("predictions", "out"), optional=OF_PREDICTIONS[2:])
+    return score_predictions(
+        Path(given["predictions"]),
+        [word for word in words if word not in own],
+        folder=ROOT / "experiments",
+        out=Path(given["out"]),
+        name=given.get("name"),
+        seed=int(given.get("seed", 0)),
+        values=given.get("values", "official"),
+    )
 
 
 def main() -> None:
     words = sys.argv[1:]
+    if any(word.startswith("predictions=") for word in words):
+        with plain_errors():
+            print(f"run folder: {score(words).path}")
+        return
     with plain_errors():
         own = [word for word in words if word.startswith(OWN)]
         given = read_words(own, needed=("checkpoint",), optional=("out",))

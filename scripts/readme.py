@@ -1,9 +1,9 @@
-"""Fill the result tables of README.md and docs/ from results/, so that no number is typed.
+"""Fill the results in README.md and docs/ from results/, so that no number is typed.
 
-A table stands between `<!-- table: FOLDER NAME -->` and `<!-- end -->`. FOLDER holds the runs of
-one experiment, and NAME is one of segattn.analysis.catalogue; or it holds NAME.csv of
-scripts/benchmark.py; or it holds several experiments, and NAME is `across`. Run it after adding
-results; a test checks that it changes nothing.
+They stand between `<!-- table: FOLDER NAME -->` and `<!-- end -->`. FOLDER holds the runs of one
+experiment, and NAME is findings, claims, gains or cost; or FOLDER holds NAME.csv of
+scripts/benchmark.py. `scripts/report.py results` does this too; a test checks that it changes
+nothing.
 """
 
 import re
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from segattn.analysis import Comparison, catalogue, compare, display, verdict_tables
-from segattn.analysis.report import experiment_folders
-from segattn.benchmark import display as benchmark
+from segattn.analysis import Comparison, compare, tables, text
+from segattn.analysis.claims import CLAIMS, READINGS, answers
+from segattn.benchmark import display
 from segattn.runs import load_runs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,32 +27,69 @@ def comparison(folder: Path) -> Comparison:
     return compare(load_runs(folder))
 
 
-def across(folder: Path) -> pd.DataFrame:
-    """The verdicts of every experiment below `folder` that tests a claim."""
-    found = [comparison(experiment) for experiment in experiment_folders(folder)]
-    return verdict_tables.across([one for one in found if verdict_tables.has_claims(one)])
+def bullets(lines: list[str]) -> str:
+    return "".join(f"- {line}\n" for line in lines)
+
+
+def findings(runs: Comparison) -> str:
+    return bullets(text.findings(runs)) + f"\n*{text.subject(runs)}.*\n"
+
+
+def claims(runs: Comparison) -> str:
+    """Every claim in the readings that the data set has."""
+    found = {reading: answers(runs.scores, reading) for reading in READINGS}
+    parts = []
+    for reading, title in READINGS.items():
+        if any(
+            one.word != "not tested" and one.contrast.measure != "miou" for one in found[reading]
+        ):
+            lines = [
+                f"**{claim}. {statement}.** "
+                + " ".join(one.sentence for one in found[reading] if one.claim == claim)
+                for claim, (statement, _) in CLAIMS.items()
+            ]
+            parts.append(f"Size {title}:\n\n{bullets(lines)}")
+    return "\n".join(parts)
+
+
+def gains(runs: Comparison) -> str:
+    """Values of the first head, and gains of the others with their intervals."""
+    frame = tables.gains(runs)
+    cells = [
+        f"{row.value:.1f} %"
+        if row.head == runs.reference
+        else f"{row.gain:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
+        for row in frame.itertuples()
+    ]
+    wide = frame.assign(cell=cells).pivot(index="head", columns="score", values="cell")
+    wide = wide.loc[runs.heads, tables.score_names(runs.measures)]
+    return display.to_markdown(wide.reset_index())
+
+
+def cost(runs: Comparison) -> str:
+    return display.to_markdown(tables.costs(runs).round(1).reset_index())
+
+
+RESULTS = {"findings": findings, "claims": claims, "gains": gains, "cost": cost}
 
 
 def measured(folder: Path, name: str) -> str:
     """A table of the benchmark, and the line that says how it was made."""
-    shown = benchmark.TABLES[name](pd.read_csv(folder / f"{name}.csv"))
+    shown = display.TABLES[name](pd.read_csv(folder / f"{name}.csv"))
     made = (folder / f"{name}.md").read_text(encoding="utf-8").splitlines()[-1]
     return f"{display.to_markdown(shown)}\n{made}\n"
 
 
-def fill(text: str) -> str:
-    """`text` with every table computed anew."""
+def fill(content: str) -> str:
+    """`content` with every table computed anew."""
 
     def table(match: re.Match[str]) -> str:
         start, folder, name, end = match.groups()
-        if (ROOT / folder / f"{name}.csv").exists():
-            return start + measured(ROOT / folder, name) + end
-        if name == "across":
-            return start + display.to_markdown(across(ROOT / folder)) + end
-        runs = comparison(ROOT / folder)
-        return start + display.to_markdown(catalogue.shown(runs)[name](runs)) + end
+        if name in RESULTS:
+            return start + RESULTS[name](comparison(ROOT / folder)) + end
+        return start + measured(ROOT / folder, name) + end
 
-    return TABLE.sub(table, text)
+    return TABLE.sub(table, content)
 
 
 def main() -> None:

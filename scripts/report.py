@@ -1,24 +1,29 @@
-"""Compare the finished runs of one or several experiments: tables, figures and report.html.
+"""Compare the finished runs of one or several experiments: the answer here, and report.html.
 
 Example: python scripts/report.py runs/heads-scenes
+Of results/ it also fills the numbers of README.md and docs/ anew.
 """
 
 import argparse
 from pathlib import Path
+
+import readme
 
 from segattn.analysis.report import write_report
 from segattn.commandline import plain_errors
 
 
 def main() -> None:
-    """Write the report, print its path last."""
+    """Write the reports, print their paths last."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, help="folder with runs of one or more experiments")
     parser.add_argument("--out", type=Path, help="folder for the report (default: RUNS/report)")
     arguments = parser.parse_args()
     with plain_errors():
-        path = write_report(arguments.runs, arguments.out or arguments.runs / "report")
-    print(path)
+        if arguments.runs.resolve() == readme.ROOT / "results":
+            readme.main()
+        paths = write_report(arguments.runs, arguments.out or arguments.runs / "report")
+    print(*paths, sep="\n")
 
 
 if __name__ == "__main__":

@@ -8,26 +8,21 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from segattn.metrics import REACHES, write_table
+from segattn.metrics import Measures, image_counts, iou_scores, write_table
 
 CLASSES = ["road", "bus", "lamp"]
 PALETTE = [[128, 64, 128], [0, 60, 100], [190, 153, 153]]
-# label: (area px, width px) of an object in each of two sizes; bins at stride 8 and edges (4, 12)
+# label: (area px, width px) of an object in each of two sizes; COCO's edges
 OBJECTS = {
     0: [(12000, 80.0), (12000, 80.0)],  # large, compact
     1: [(400, 18.0), (12000, 90.0)],  # small and large, compact
     2: [(300, 4.0), (600, 6.0)],  # small, thin
 }
-# what `training_objects` gives: at stride 8, road and bus are large classes, lamp small and thin
-TRAIN_OBJECTS = {
-    "images": 100,
-    "size_terciles": [18.0, 100.0],
-    "classes": {
-        "road": {"objects": 200, "pixels": 2_400_000, "size": 110.0, "elongation": 1.9},
-        "bus": {"objects": 200, "pixels": 1_240_000, "size": 109.0, "elongation": 1.5},
-        "lamp": {"objects": 200, "pixels": 90_000, "size": 24.0, "elongation": 17.0},
-    },
-}
+MEASURES = Measures(
+    CLASSES,
+    class_groups={"large": ["bus"], "thin": ["lamp"]},
+    size_classes={"small": ["bus", "lamp"], "large": ["bus"], "thin": ["lamp"]},
+)
 
 
 def simulate(
@@ -59,7 +54,7 @@ def write_run(
     """Write every file of one finished run."""
     write_unfinished(run, state="done")
     images = sorted(frame["image"].unique())
-    (run / "result.json").write_text(json.dumps(_result(head, seed, images, data)))
+    (run / "result.json").write_text(json.dumps(_result(head, seed, frame, data)))
     write_table(frame, run / "objects.parquet")
     level = 0.5 + 0.01 * seed + 0.02 * len(head)
     logged = [
@@ -103,25 +98,24 @@ def _objects(
                 recall = 0.6 + shared.normal(0, 0.05) + rng.normal(0, noise)
                 recall += effect.get(CLASSES[label], 0.0)
                 tp = int(area * np.clip(recall, 0, 1))
-                rows.append(_row(image, "object", label, area, width, tp=tp, fp=area // 10))
-        rows.append(_row(image, "false_alarm", 1, 500, 20.0, fp_far=80))
-    integers = [name for name in rows[0] if name.startswith(("fp", "tp", "area", "frame"))]
-    dtypes = {"cls": "int16", "width": "float32"} | dict.fromkeys(integers, "int32")
-    return pd.DataFrame(rows).astype(dtypes)
+                rows.append(_row(image, label, area, width, tp=tp, fp=area // 10))
+        rows.append(_row(image, 1, 500, 20.0, alarm=True, fp=80))
+    integers = dict.fromkeys(("fp", "tp", "area"), "int32")
+    return pd.DataFrame(rows).astype({"cls": "int16", "width": "float32"} | integers)
 
 
-def _row(image: int, kind: str, cls: int, area: int, width: float, **counts: int) -> dict[str, Any]:
-    where = {"image": f"image_{image:04d}", "kind": kind, "cls": cls, "area": area, "width": width}
-    flags = {"border": False, "from_instance": kind == "object", "frame_area": 200 * 300}
-    others = {
-        f"{name}{reach}": counts.get(name, 0) for name in ("fp", "fp_far") for reach in REACHES
-    }
-    return where | flags | {"tp": 0} | others | counts
+def _row(image: int, cls: int, area: int, width: float, **others: Any) -> dict[str, Any]:
+    where = {"image": f"image_{image:04d}", "cls": cls, "area": area, "width": width}
+    return where | {"crowd": False, "alarm": False, "tp": 0} | others
 
 
-def _result(head: str, seed: int, images: list[str], data: dict[str, Any]) -> dict[str, Any]:
+def _result(head: str, seed: int, frame: pd.DataFrame, data: dict[str, Any]) -> dict[str, Any]:
+    images = sorted(frame["image"].unique())
+    counts = image_counts(frame, MEASURES, images=images).sum(0)
+    scores = {name: float(value) for name, value in iou_scores(counts, MEASURES).items()}
+    share = {} if head == "fcn" else {"block_share/block": 0.3 if head != "channel_nl" else 0.002}
     return {
-        "schema": 2,
+        "schema": 3,
         "name": f"{head}-{seed}",
         "experiment": "heads",
         "seed": seed,
@@ -129,27 +123,19 @@ def _result(head: str, seed: int, images: list[str], data: dict[str, Any]) -> di
         "num_images": len(images),
         "images": images,
         "blocks": list(range(len(images))),
-        "train_objects": TRAIN_OBJECTS,
         "protocol": "whole",
         "head": {"name": head, "channels": 64},
         "encoder": {"name": "resnet18", "depth": 4, "output_stride": 8},
         "data": {
             "name": "scenes",
-            "title": "scenes (free)",
+            "title": "scenes",
             "classes": CLASSES,
             "palette": PALETTE,
             "ignore_index": 255,
-            "groups": {"vehicles": ["bus"], "poles": ["lamp"]},
         }
         | data,
-        "metric": {
-            "stride": 8,
-            "size_edges": [4, 12],
-            "elongation": 5.0,
-            "radius": 16.0,
-            "min_area": 16,
-        },
-        "scores": {"miou": 0.5},
+        "metric": MEASURES.plain(),
+        "scores": scores | share,
         "cost": {
             "parameters": 12_345_678,
             "head_parameters": 1_000_000,

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from segattn.lock import BUSY_EXIT, Busy, hold
+from segattn.runs import RESULT_SCHEMA
 
 EPOCHS = 10
 overrides = dict(word.split("=", 1) for word in sys.argv[1:])
@@ -72,7 +73,7 @@ def main():
             tell("running", epoch=epoch)
             time.sleep(float(steering("seconds") or 0) / EPOCHS)
         fail_as_told()
-        (folder / "result.json").write_text(json.dumps({"schema": 2}))
+        (folder / "result.json").write_text(json.dumps({"schema": RESULT_SCHEMA}))
         tell("done", epoch=EPOCHS)
         note("done")
     if steering(f"fault-{head}-{seed}") == "at exit":

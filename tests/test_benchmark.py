@@ -12,7 +12,6 @@ from tiny import EXPERIMENTS
 from torch import nn
 
 from segattn.benchmark import display, end_to_end, training
-from segattn.benchmark.frame import frame_cost
 from segattn.benchmark.measure import (
     alternate,
     forward_flops,
@@ -31,7 +30,6 @@ from segattn.benchmark.pairs import (
 )
 from segattn.benchmark.suite import compare, memory_curves
 from segattn.heads import HEADS, build_head
-from segattn.inference import Protocol
 
 CPU = torch.device("cpu")
 OPTIONS = {"device": CPU, "dtype": torch.float32}
@@ -278,16 +276,3 @@ def test_script_leaves_tables_and_figure(tmp_path):
         wrong = subprocess.run([*script, *words], capture_output=True, text=True)
         assert wrong.returncode == 2
         assert message in wrong.stderr
-
-
-def test_a_frame_is_measured_in_a_process_of_its_own():
-    protocols = [Protocol(name="sliding", crop=(64, 64), stride=(64, 32))]
-    options = {"encoder": "resnet18", "device": CPU, "frame": (64, 96), "protocols": protocols}
-    (row,) = frame_cost(["fcn"], **options)
-    assert row["protocol"] == "sliding 64x64, stride 64x32"
-    assert row["seconds"] > 0
-    assert row["bytes"] > 50e6
-    failed = row | {"protocol": "whole", "bytes": float("nan")}
-    table = display.frame(pd.DataFrame([row, failed]))
-    assert table.columns.tolist() == ["head", "encoder", "frame", row["protocol"], "whole"]
-    assert table.loc[0, ["frame", "whole"]].tolist() == ["64x96", "out of memory"]

@@ -46,8 +46,8 @@ def test_closes_the_gaps_of_the_labels(tmp_path):
 
 def test_facts():
     assert len(COCOStuff.classes) == len(set(COCOStuff.palette)) == 171
-    assert [len(group) for group in COCOStuff.groups.values()] == [80, 91]
-    assert COCOStuff.groups["things"][-1] == "toothbrush"
+    assert len(COCOStuff.things) == 80
+    assert COCOStuff.things[-1] == "toothbrush"
     assert [COCOStuff.official[split][1] for split in ("train", "val", "test")] == [
         9000,
         1000,

@@ -13,7 +13,7 @@ def test_facts_are_written_once_and_follow(tmp_path):
     config = tiny_config(
         tmp_path, "encoder=resnet50", "encoder.output_stride=16", "encoder.depth=5", "seed=3"
     )
-    assert config["metric"]["stride"] == 16
+    assert config["encoder"]["output_stride"] == 16
     assert config["name"] == "fcn-resnet50-scenes-s3"
     assert tiny_config(tmp_path)["encoder"]["depth"] == 3  # from recipe/scenes.yaml
     assert (
@@ -32,7 +32,6 @@ def test_auto_is_resolved(tmp_path):
     [
         ("head.chanels=4", "chanels"),
         ("+head.extra=4", "no knob 'extra'.*channels"),
-        ("data.layout=odd", "layout must be one of"),
         ("head=flaa", "flaa"),
         ("encodr.depth=4", "encodr"),
         ("trainer.max_epochs=0", r"trainer\.max_epochs must be in \[1"),
@@ -45,7 +44,7 @@ def test_auto_is_resolved(tmp_path):
         ("augment.scale=[1]", r"\[low, high\].* got \[1\.0\]"),
         ("augment.crop=[32]", r"\[height, width\], got \[32\]"),
         ("augment.jitter=1", r"augment\.jitter must be in \[0, 0\.99\]"),
-        ("metric.size_edges=[12,4]", "two increasing positive"),
+        ("metric.radius=-1", "metric.radius must be in"),
         ("encoder.name=resnet81", "unknown encoder 'resnet81'"),
         ("encoder.output_stride=16", "at most 2 .* = 8, got 16"),
         ("head.channels=-4", "channels >= 1"),
@@ -86,9 +85,9 @@ def test_differences_name_what_makes_another_experiment(tmp_path):
     second["logger"]["mode"] = "auto"
     assert differences(first, second) == []
     second["optimizer"]["lr"] = 0.5
-    second["data"]["layout"] = "aligned"
+    second["data"]["height"] = 128
     assert differences(first, second) == [
-        "data.layout: 'free' -> 'aligned'",
+        "data.height: 64 -> 128",
         "optimizer.lr: 0.002 -> 0.5",
     ]
 

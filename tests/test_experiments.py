@@ -132,7 +132,7 @@ def test_ablation_expands_to_distinct_runs(ablation):
         "head.channels=16",
         "encoder.depth=4",
         "encoder.name=resnet34",
-        "data.layout=aligned",
+        "data.num_train=7",
         "seed=1",
         "trainer.precision=bf16",
     ],

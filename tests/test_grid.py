@@ -15,11 +15,11 @@ def paths(*overrides):
 
 
 def test_seeds_share_a_folder_and_other_axes_have_their_own():
-    assert paths("seed=3,4", "data.layout=aligned,free") == [
-        "heads-scenes-layout_aligned/fla-resnet18-scenes-s3",
-        "heads-scenes-layout_free/fla-resnet18-scenes-s3",
-        "heads-scenes-layout_aligned/fla-resnet18-scenes-s4",
-        "heads-scenes-layout_free/fla-resnet18-scenes-s4",
+    assert paths("seed=3,4", "data.num_test=4,5") == [
+        "heads-scenes-num_test_4/fla-resnet18-scenes-s3",
+        "heads-scenes-num_test_5/fla-resnet18-scenes-s3",
+        "heads-scenes-num_test_4/fla-resnet18-scenes-s4",
+        "heads-scenes-num_test_5/fla-resnet18-scenes-s4",
     ]
     assert paths("seed=0", "data=scenes,camvid", "data.root=x") == [
         "heads-scenes/fla-resnet18-scenes-s0",
@@ -67,7 +67,7 @@ def test_script_lists_commands_and_reports_failure(tmp_path):
         [*script, "ablation=heads", "--dry-run"], capture_output=True, text=True, check=True
     )
     lines = dry.stdout.splitlines()
-    assert len(lines) == 12
+    assert len(lines) == 18
     assert lines[0].startswith("python scripts/train.py ")
     assert lines[0].endswith(" seed=0 head=fcn")
     wrong = subprocess.run(
@@ -98,5 +98,7 @@ def test_script_lists_commands_and_reports_failure(tmp_path):
     )
     assert failing.returncode == 1
     *_, last, _ = failing.stdout.splitlines()
-    assert last.startswith("failed runs/smoke-scenes/fcn-resnet18-scenes-s0: ValueError: loader.b")
+    assert last.startswith(
+        "failed runs/smoke-scenes/fcn-tu-test_resnet-scenes-s0: ValueError: loader.b"
+    )
     assert "--retry-failed" in failing.stdout

@@ -16,7 +16,7 @@ from tiny import tiny_config
 from segattn import callbacks, evidence, media
 from segattn.attention_maps import attention_pictures
 from segattn.media import final_numbers, log_media
-from segattn.pictures import confusion_figure, figure_pixels, size_figure
+from segattn.pictures import confusion_figure, figure_pixels, size_figure, size_scores
 from segattn.runs import Run
 from segattn.train import train
 
@@ -140,10 +140,9 @@ def test_tables_hold_the_scores_and_the_confusion(online):
     run, records = online
     (path,) = history(records)["test/iou_by_size.path"]
     table = json.loads((files(run) / path).read_text())
-    assert table["columns"] == ["head", "seed", "objects", "iou", "recall"]
-    scores = run.result["scores"]
+    assert table["columns"] == ["head", "seed", "score", "iou"]
     iou = {row[2]: row[3] for row in table["data"]}
-    assert iou == {**scores["iou_size"], **scores["iou_shape"]}
+    assert iou == size_scores(run.result)
     (path,) = history(records)["test/confusion_table.path"]
     table = json.loads((files(run) / path).read_text())
     assert sum(row[3] for row in table["data"]) == np.sum(run.result["confusion"])
@@ -248,10 +247,11 @@ def test_unfinished_run_is_named(tmp_path):
 
 def test_numbers_leave_out_what_the_test_cannot_tell(plain):
     result = plain.result
-    unknown = [key for key, value in result["scores"]["class_iou"].items() if value is None]
+    result["scores"]["iou/train"] = None
+    unknown = [key for key, value in result["scores"].items() if value is None]
     assert unknown
     numbers = final_numbers(result)
-    assert not {f"test/iou/{key}" for key in unknown} & numbers.keys()
+    assert not {f"test/{key}" for key in unknown} & numbers.keys()
     assert "media_seconds" not in numbers
     assert all(isinstance(value, int | float) for value in numbers.values())
 
@@ -268,10 +268,10 @@ def test_confusion_figure_shows_shares_of_the_true_class(plain):
 
 def test_size_figure_names_missing_groups(plain):
     result = plain.result
-    result["scores"]["iou_size"] = {"small": 0.25, "medium": 0.5, "large": None}
+    result["scores"] = {"miou": 0.3, "iou_size/small": 0.25, "iou_size/large": None}
     figure = size_figure(result)
     texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts[:3] == ["25.0", "50.0", "n/a"]
+    assert texts == ["25.0", "n/a"]
     pixels = figure_pixels(figure)
     assert pixels.dtype == np.uint8
-    assert pixels.shape == (300, 500, 3)
+    assert pixels.shape[1:] == (500, 3)

@@ -1,13 +1,9 @@
-import pickle
-
 import numpy as np
 import pytest
-import torch
 from label_maps import NUM_CLASSES, label_map
-from pytorch_lightning.utilities import move_data_to_device
 from scipy import ndimage
 
-from segattn.metrics import GROUPS, SizeBins, find_objects, stack_objects
+from segattn.metrics import find_objects
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -22,24 +18,38 @@ def test_components_are_those_of_scipy_per_class(seed):
         pairs = np.unique(np.stack([expected, objects.ids])[:, labels == cls], axis=1)
         assert pairs.shape[1] == count == len(np.unique(pairs[1]))
     assert len(objects.cls) == num_expected
-    assert not objects.from_instance.any()
+    assert not objects.has_id.any()
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_geometry_is_that_of_each_object_alone(seed):
     labels, instances = label_map(np.random.default_rng(seed))
     objects = find_objects(labels, instances)
-    assert objects.from_instance.any()
+    assert objects.has_id.any()
     for k, area in enumerate(objects.area):
         mask = np.pad(objects.ids == k, 1)
         assert area == mask.sum() > 0
         assert (labels[objects.ids == k] == objects.cls[k]).all()
         distance = ndimage.distance_transform_edt(mask)
-        assert objects.width[k] == pytest.approx(2 * distance.max() - 1, rel=1e-5)
-        rows, columns = np.nonzero(objects.ids == k)
-        at_frame = rows.min() == 0 or columns.min() == 0
-        at_frame |= rows.max() == labels.shape[0] - 1 or columns.max() == labels.shape[1] - 1
-        assert objects.border[k] == at_frame
+        blocks = ndimage.minimum_filter(distance, size=2)  # inside 2 x 2 pixels
+        assert objects.width[k] == pytest.approx(distance.max() + blocks.max(), rel=1e-5)
+
+
+@pytest.mark.parametrize("width", range(1, 10))
+@pytest.mark.parametrize("length", [12, 25, 60])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_bar_measures_its_sides(length, width, turned):
+    """No rounding of even widths: area / width^2 is a / b."""
+    label = np.full((length + 4, width + 4), 255)
+    label[2 : 2 + length, 2 : 2 + width] = 1
+    objects = find_objects(label.T if turned else label)
+    assert objects.area[0] / objects.width[0] ** 2 == pytest.approx(length / width, rel=0.03)
+
+
+def test_a_disc_is_as_wide_as_its_diameter():
+    y, x = np.mgrid[:41, :41]
+    disc = np.where((y - 20) ** 2 + (x - 20) ** 2 <= 15.5**2, 1, 255)
+    assert find_objects(disc).width[0] == pytest.approx(31, rel=0.06)
 
 
 def test_instance_ids_join_parts_and_split_neighbours():
@@ -51,13 +61,8 @@ def test_instance_ids_join_parts_and_split_neighbours():
         [first, first, same_id_other_class, component, first, -1, objects.ids[0, 6]]
     ]
     assert len(set(objects.ids.ravel()) - {-1}) == len(objects.cls) == 4
-    assert objects.from_instance[[first, same_id_other_class, component]].tolist() == [1, 1, 0]
+    assert objects.has_id[[first, same_id_other_class, component]].tolist() == [1, 1, 0]
     assert objects.area[first] == 3
-
-
-def test_every_side_of_the_frame_is_a_border():
-    objects = find_objects(np.arange(9).reshape(3, 3))
-    assert objects.cls[~objects.border].tolist() == [4]
 
 
 def test_diagonal_pole_is_one_object():
@@ -89,7 +94,7 @@ def test_label_dtype_does_not_matter():
 def test_a_map_of_void_has_no_objects():
     objects = find_objects(np.full((4, 5), 255), np.ones((4, 5), int))
     assert (objects.ids == -1).all()
-    assert len(objects.cls) == len(objects.area) == len(objects.width) == len(objects.border) == 0
+    assert len(objects.cls) == len(objects.area) == len(objects.width) == 0
 
 
 @pytest.mark.parametrize(
@@ -104,59 +109,3 @@ def test_a_map_of_void_has_no_objects():
 def test_maps_that_do_not_fit_are_refused(labels, instances, message):
     with pytest.raises(ValueError, match=message):
         find_objects(labels, instances)
-
-
-def test_bins_at_their_edges():
-    bins = SizeBins(size_edges=[4, 12])
-    assert hash(bins) == hash(SizeBins())
-    area = [1, 32**2 - 1, 32**2, 96**2 - 1, 96**2, 500, 499]
-    width = [1, 31, 32, 95, 96, 10, 10]
-    assert bins.assign(area, width).tolist() == [0, 0, 2, 2, 4, 1, 0]
-    assert SizeBins(stride=16).assign([32**2], [32]).tolist() == [0]
-    assert bins.num_bins == 6 == len({joint for group in GROUPS.values() for joint in group})
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"size_edges": (12, 4)},
-        {"size_edges": (0, 4)},
-        {"size_edges": (4,)},
-        {"stride": 0},
-        {"elongation": -1},
-    ],
-)
-def test_bins_that_make_no_sense_are_refused(settings):
-    with pytest.raises(ValueError, match="got"):
-        SizeBins(**settings)
-
-
-def test_batch_numbers_the_objects_through():
-    maps = [label_map(np.random.default_rng(seed)) for seed in range(3)]
-    images = [find_objects(labels, instances) for labels, instances in maps]
-    batch = stack_objects(images)
-    assert batch.ids.dtype == torch.int64
-    start = 0
-    for n, image in enumerate(images):
-        shifted = np.where(image.ids < 0, -1, image.ids + start)
-        assert np.array_equal(batch.ids[n].numpy(), shifted)
-        mine = batch.image == n
-        assert mine.sum() == len(image.cls)
-        for name in ("cls", "area", "width", "border", "from_instance"):
-            assert np.array_equal(getattr(batch, name)[mine].numpy(), getattr(image, name))
-        start += len(image.cls)
-    bins = SizeBins()
-    assert batch.bins(bins).tolist() == bins.assign(batch.area, batch.width).tolist()
-
-
-def test_batch_travels_by_pickle_and_by_lightning():
-    batch = stack_objects([find_objects(np.eye(4, dtype=np.uint8))])
-    copy = pickle.loads(pickle.dumps(batch))
-    assert torch.equal(copy.ids, batch.ids)
-    moved = move_data_to_device({"objects": batch}, torch.device("meta"))["objects"]
-    assert {tensor.device.type for tensor in vars(moved).values()} == {"meta"}
-
-
-def test_images_of_different_size_are_refused():
-    with pytest.raises(ValueError, match=r"\(2, 2\), \(2, 3\)"):
-        stack_objects([find_objects(np.zeros((2, w), int)) for w in (2, 3)])

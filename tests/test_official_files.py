@@ -40,8 +40,9 @@ def test_facts_about_classes_fit_together(written):
     data, root = written
     source = build_source(data, "train", root=str(root))
     assert len(set(source.classes)) == len(source.classes) == len(source.palette)
-    grouped = [name for group in source.groups.values() for name in group]
-    assert sorted(grouped) == sorted(source.classes)
+    named = [*source.things, *source.with_ids, *sum(source.class_groups.values(), ())]
+    assert set(named) <= set(source.classes)
+    assert len(source.values or source.classes) == len(source.classes)
     assert len(source.blocks()) == len(source.names)
     assert set(source.official) == {"train", "val", "test"}
 

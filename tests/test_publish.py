@@ -9,6 +9,7 @@ import wandb
 from fake_wandb import fake_wandb
 from offline_files import NAMES, copy_runs, files_of, of_kind, offline_runs, records, rows, values
 
+from segattn.analysis.tables import gains
 from segattn.publish import publish, run_id
 from segattn.runs import Run
 from segattn.wandb_folder import ARTIFACT_TYPE, PICTURE_FILES, RUN_FILES
@@ -83,11 +84,11 @@ def test_artifact_holds_what_the_notebooks_read_and_no_weights(offline):
 def test_comparison_has_scores_with_intervals(offline):
     folder = offline[0][0].path.parent
     (path,) = offline_runs(Run(folder / "wandb").path.parent)[-1:]
-    (table,) = folder.glob("wandb/offline-run-*/files/media/table/comparison/heads_*.json")
+    (table,) = folder.glob("wandb/offline-run-*/files/media/table/comparison/gains_*.json")
     content = json.loads(table.read_text())
-    assert {"head", "measure", "value", "low", "high", "seeds"} <= set(content["columns"])
+    assert {"head", "score", "value", "gain", "low", "high", "seeds"} <= set(content["columns"])
     found = [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
-    miou = {row["head"]: row["value"] for row in found if row["measure"] == "mIoU"}
+    miou = {row["head"]: row["value"] for row in found if row["score"] == "miou"}
     assert miou == {
         run.config["head"]["name"]: pytest.approx(100 * run.result["scores"]["miou"], abs=0.01)
         for run in offline[0]
@@ -98,7 +99,9 @@ def test_comparison_has_scores_with_intervals(offline):
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    monkeypatch.setattr("segattn.publish.COMPARISON_TABLES", ("costs",))  # the others take a second
+    monkeypatch.setattr(
+        "segattn.publish.COMPARISON_TABLES", {"gains": gains}
+    )  # the others take a second
     with fake_wandb(monkeypatch, tmp_path / "home") as server:
         yield server
 
@@ -143,13 +146,13 @@ def live_rows(run: Run) -> list[dict]:
     return [row | {"_step": step} for step, row in enumerate(logged)]
 
 
-@pytest.mark.parametrize("taken", [0, 1, 3, 4, 5, 6, 20, 21])
+@pytest.mark.parametrize("taken", [0, 1, 3, 4, 5, 6, 9, 10])
 def test_live_run_whose_server_went_away_is_completed(server, tmp_path, taken):
     (run,) = copy_runs(tmp_path / "runs", NAMES[0])
     published(tmp_path / "runs")
     (run.path / "wandb" / "published.json").unlink()
     there, live = server.runs[run_id(run)], live_rows(run)
-    assert len(live) == 21
+    assert len(live) == 10
     there["history"][:] = live[:taken]
     there["summary"] = dict(collections.ChainMap(*reversed(there["history"])))
     published(tmp_path / "runs")

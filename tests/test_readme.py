@@ -33,7 +33,7 @@ def commands(program: str) -> list[str]:
 
 
 def test_readme_is_short_and_its_files_exist():
-    assert len(README.splitlines()) < 200
+    assert len(README.splitlines()) < 150
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
 

@@ -12,12 +12,11 @@ import time
 import numpy as np
 import pytest
 import torch
-import yaml
 from tiny import EXPERIMENTS, tiny_config, tiny_overrides
 
 from segattn import logging
 from segattn.commandline import plain_errors
-from segattn.metrics import SizeBins, image_counts
+from segattn.metrics import Measures, image_counts, iou_scores
 from segattn.optimizers import schedule_factor
 from segattn.result import environment
 from segattn.runs import Run, load_runs
@@ -51,7 +50,7 @@ def test_run_folder_is_complete_and_consistent(finished):
     )
     assert metrics["test/miou"].dropna().item() == pytest.approx(result["scores"]["miou"])
     # gamma is 0 at the start, and four steps open it a little
-    (share,) = result["scores"]["block_share"].values()
+    share = result["scores"]["block_share/block"]
     assert 0 < share < 0.1
     assert metrics["test/block_share/block"].dropna().item() == pytest.approx(share)
     options = run.config["optimizer"]
@@ -68,17 +67,12 @@ def test_run_folder_is_complete_and_consistent(finished):
 def test_object_table_gives_the_scores_of_the_result(finished):
     _, run = finished
     result = run.result
-    counts = image_counts(
-        run.objects(),
-        images=result["images"],
-        num_classes=15,
-        bins=SizeBins(8, (4, 12), 5.0),
-    ).sum(0)
-    assert counts[..., 1].sum() == 4 * 64 * 96
-    tp, total = counts.sum(1)[:, 0], counts.sum(1)[:, 1:].sum(1)
-    for name, t, n in zip(result["data"]["classes"], tp, total, strict=True):
-        score = result["scores"]["class_iou"][name]
-        assert score is None if n == 0 else score == pytest.approx(t / n)
+    measures = Measures(**result["metric"])
+    counts = image_counts(run.objects(), measures, images=result["images"]).sum(0)
+    assert counts[:, 0, 1].sum() == 4 * 64 * 96
+    for name, value in iou_scores(counts, measures).items():
+        score = result["scores"][name]
+        assert score is None if np.isnan(value) else score == float(value), name
 
 
 def test_second_start_returns_at_once_and_another_config_is_refused(finished, capsys):
@@ -146,21 +140,12 @@ def test_an_error_in_a_process_of_the_loader_is_told_alike():
         first("numpy's")
 
 
-@pytest.mark.parametrize(
-    ("override", "key"),
-    [
-        ("metric.stride=4", "iou_size"),
-        ("metric.size_edges=[2,4]", "iou_size"),
-        ("metric.elongation=1.5", "iou_shape"),
-        ("metric.radius_cells=0", "iou_size"),
-    ],
-)
-def test_metric_knobs_change_the_scores(finished, tmp_path, override, key):
+def test_the_radius_changes_scores_by_size_and_none_of_classes(finished, tmp_path):
     _, run = finished
-    config = {**run.config, "runs_dir": str(tmp_path)}
-    section, _, value = override.partition("=")
-    config["metric"] = {**config["metric"], section.split(".")[1]: yaml.safe_load(value)}
-    assert train(config).result["scores"][key] != run.result["scores"][key]
+    other = train({**run.config, "runs_dir": str(tmp_path), "metric": {"radius": 0.0}})
+    a, b = run.result["scores"], other.result["scores"]
+    assert a["iou_size/small"] != b["iou_size/small"]
+    assert all(a[key] == b[key] for key in a if key.startswith(("miou", "iou/")))
 
 
 def test_missing_data_is_one_line_for_the_user(tmp_path):

@@ -10,6 +10,7 @@ from fake_wandb import fake_wandb
 from processes import hear_signals, wait_for
 from tiny import EXPERIMENTS, tiny_overrides
 
+from segattn.analysis.tables import gains
 from segattn.publish import publish, run_id
 from segattn.runs import Run
 
@@ -56,7 +57,9 @@ def without(tmp_path_factory):
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    monkeypatch.setattr("segattn.publish.COMPARISON_TABLES", ("costs",))  # the others take a second
+    monkeypatch.setattr(
+        "segattn.publish.COMPARISON_TABLES", {"gains": gains}
+    )  # the others take a second
     with fake_wandb(monkeypatch, tmp_path / "home") as server:
         yield server
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
+from segattn.metrics import Measures
 from segattn.task import SegmentationTask
 
 
@@ -17,7 +18,7 @@ def write_checkpoint(path: Path, *, head="fcn", classes=("a", "b", "c"), protoco
         encoder={"name": "resnet18", "depth": 3, "output_stride": 8},
         optimizer={},
         loss={"aux_weight": 0.4, "class_weights": None},
-        metric={"stride": 8, "size_edges": [1, 4], "elongation": 3.0, "radius": 8, "min_area": 4},
+        metric=Measures(classes, size_edges=(8, 32), radius=8).plain(),
         protocol=protocol,
     )
     for name, parameter in task.named_parameters():

@@ -25,7 +25,6 @@ from segattn.files import digest
 from segattn.hardware import resolve_accelerator, resolve_precision
 from segattn.heads import check_head
 from segattn.inference import build_protocol
-from segattn.metrics import SizeBins
 from segattn.optimizers import OPTIMIZERS, SCHEDULES
 from segattn.schema import LIGHTNING, NOT_OPEN, Config
 
@@ -145,7 +144,7 @@ def check_config(config: dict[str, Any]) -> None:
         _check_range(config, path, low=1)
     for path in ("max_epochs", "val_every", "devices", "num_nodes"):
         _check_range(config, f"trainer.{path}", low=1)
-    for path in ("seed", "num_examples", "loss.aux_weight"):
+    for path in ("seed", "num_examples", "loss.aux_weight", "metric.radius"):
         _check_range(config, path, low=0)
     _check_range(config, "augment.flip", low=0, high=1)
     for path in ("augment.jitter", "optimizer.warmup"):
@@ -154,7 +153,6 @@ def check_config(config: dict[str, Any]) -> None:
     _check_mixing(config)
     _check_workers(config["loader"]["num_workers"])
     check_encoder(**architecture(config["encoder"]))
-    SizeBins(**{k: config["metric"][k] for k in ("stride", "size_edges", "elongation")})
     for key in ("experiment", "name"):
         if "/" in config[key] or config[key].startswith("."):
             raise ValueError(f"{key} must be a plain folder name, got {config[key]!r}")

@@ -7,14 +7,14 @@ that bars and curves are means over its seeds, with their standard deviation.
 
 from typing import Any
 
-from segattn.task import SHAPE_GROUPS, SIZE_GROUPS
+from segattn.metrics import SIZES
 
 _GROUP = "Group"
 _STAGES = ("val", "val_whole")  # `SegmentationTask.stage_of_validation`: a run has one of them
 _MAX_RUNS = 200  # W&B would show ten
 _READING = """Bars and curves are means over the seeds of a head; the marks show the standard \
 deviation of the seeds. Intervals over seeds and test images are in the artifact \
-`comparison-EXPERIMENT`, from `python scripts/publish.py`; verdicts on the claims in report.html.
+`comparison-EXPERIMENT`, from `python scripts/publish.py`; answers to the claims in report.html.
 Compare heads within a size, not sizes within a head."""
 
 
@@ -96,11 +96,13 @@ def _section(name: str, panels: list[Any], *, columns: int = 3) -> Any:
 
 def _sizes() -> Any:
     _, wr = packages()
-    sizes = {f"{group} objects": f"test/iou_size/{group}" for group in SIZE_GROUPS}
-    shapes = {f"{group} objects": f"test/iou_shape/{group}" for group in SHAPE_GROUPS}
+    names = {"all pixels (mIoU)": "test/miou"}
+    names |= {f"{size} objects": f"test/iou_size/{size}" for size in SIZES}
+    names |= {"thin objects": "test/iou_shape/thin"}
+    names |= {f"{group} classes": f"test/iou_group/{group}" for group in ("small", "large", "thin")}
     bars = [
         wr.BarPlot(title=f"test IoU, {name}", metrics=[key], **_averaged())
-        for name, key in ({"all pixels (mIoU)": "test/miou"} | sizes | shapes).items()
+        for name, key in names.items()
     ]
     return _section("IoU by object size", [*bars, wr.MarkdownPanel(markdown=_READING)])
 

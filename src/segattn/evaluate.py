@@ -16,17 +16,19 @@ from segattn.callbacks import CostMeter, StatusWriter
 from segattn.checkpoint import load_task
 from segattn.config import resolve_config
 from segattn.data.datamodule import SegmentationData
+from segattn.data.size_classes import measures_of
 from segattn.distributed import is_main
 from segattn.evidence import Evidence
 from segattn.faults import explained
 from segattn.files import digest, remove_drafts
 from segattn.imported import read_record
 from segattn.lock import hold
-from segattn.result import build_result, objects_of_training
+from segattn.metrics import Measures
+from segattn.result import build_result
 from segattn.runs import Run, write_json
 from segattn.schema import Config
 from segattn.task import SegmentationTask
-from segattn.train import build_data, claim, metric_options
+from segattn.train import build_data, claim
 from segattn.trainer import build_trainer, quiet_lightning
 
 # what a test depends on beside the checkpoint; all else belongs to the training
@@ -81,15 +83,13 @@ def evaluate(
     data = build_data(config)
     data.source("test").load(0)
     data.warn_unless_official()
-    task = _load_task(checkpoint, config, data)
-    objects = _train_objects(trained, config, data)
+    task = _load_task(checkpoint, config, data, measures=_measures(trained, config, data))
     # only now: a mistake in the data or the classes must leave no folder
     with hold(run.lock_path) if is_main() else nullcontext(), explained(run, config):
         if is_main():
             claim(run, config, advice=_ADVICE)
             remove_drafts(*run.written)
-        facts = {"training": training, "train_objects": objects}
-        _test(run, config, checkpoint, data=data, task=task, **facts)
+        _test(run, config, checkpoint, data=data, task=task, training=training)
     return run
 
 
@@ -121,15 +121,15 @@ def _check_same(run: Run, config: dict[str, Any], checkpoint: Path) -> None:
         raise ValueError(f"{run.path} holds the evaluation of other weights; {_ADVICE}")
 
 
-def _train_objects(trained: Run, config: dict[str, Any], data: SegmentationData) -> dict[str, Any]:
-    """As the training found them, so that a test needs no training split; else of the new data."""
+def _measures(trained: Run, config: dict[str, Any], data: SegmentationData) -> Measures:
+    """As in the training, so that a test needs no training split; else those of the new data."""
     same = all(
         {**trained.config[key], "root": None} == {**config[key], "root": None}
         for key in ("data", "metric")
     )
     if same and trained.result is not None:
-        return dict(trained.result["train_objects"])
-    return objects_of_training(config, data)
+        return Measures(**trained.result["metric"])
+    return measures_of(data.source, radius=config["metric"]["radius"])
 
 
 def _run_of(checkpoint: Path) -> Run:
@@ -200,7 +200,6 @@ def _test(
     data: SegmentationData,
     task: SegmentationTask,
     training: dict[str, Any],
-    train_objects: dict[str, Any],
 ) -> None:
     meter = CostMeter()
     evidence = Evidence(run, num_examples=config["num_examples"], meter=meter)
@@ -218,7 +217,6 @@ def _test(
         task,
         checkpoint=checkpoint,
         training=training,
-        train_objects=train_objects,
         meter=meter,
         evidence=evidence,
     )
@@ -228,14 +226,9 @@ def _test(
 
 
 def _load_task(
-    checkpoint: Path, config: dict[str, Any], data: SegmentationData
+    checkpoint: Path, config: dict[str, Any], data: SegmentationData, *, measures: Measures
 ) -> SegmentationTask:
-    task = load_task(
-        checkpoint,
-        device=torch.device("cpu"),
-        metric=metric_options(config),
-        protocol=config["protocol"],
-    )
+    task = load_task(checkpoint, device=torch.device("cpu"))
     learned, given = list(task.hparams["classes"]), list(data.source("test").classes)
     if learned != given:
         raise ValueError(
@@ -243,4 +236,9 @@ def _load_task(
             f"{config['data']['name']} has {len(given)} ({', '.join(given[:3])}, ...); they must "
             f"be the same"
         )
-    return task
+    return load_task(
+        checkpoint,
+        device=torch.device("cpu"),
+        metric=measures.plain(),
+        protocol=config["protocol"],
+    )

@@ -17,7 +17,7 @@ from segattn.data.datamodule import SegmentationData
 from segattn.distributed import gather, interleave
 from segattn.files import atomic_path
 from segattn.media import pictures_may_fail
-from segattn.metrics.table import object_frame, write_table
+from segattn.metrics.table import table_of, write_table
 from segattn.runs import Run
 from segattn.task import SegmentationTask
 
@@ -55,15 +55,8 @@ class Evidence(Callback):
     ) -> None:
         """Collect the rows of the batch that the metric has just counted."""
         assert isinstance(pl_module, SegmentationTask)
-        rows = pl_module.test_metric.rows
-        assert rows is not None
-        frame = object_frame(
-            rows,
-            truth=batch["objects"],
-            prediction=outputs["predicted_objects"],
-            images=batch["name"],
-        )
-        self._frames.append(frame)
+        rows = dict(zip(batch["name"], pl_module.test_metric.rows, strict=True))
+        self._frames.append(table_of(rows))
         for position, name in enumerate(batch["name"]):
             # image k of the data set is the k // world_size-th of process k % world_size
             if len(self.names) * trainer.world_size + trainer.global_rank < self._num_examples:

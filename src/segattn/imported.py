@@ -10,6 +10,7 @@ from segattn.callbacks import CostMeter
 from segattn.data import DATASETS
 from segattn.encoder_weights import read_weights
 from segattn.files import digest
+from segattn.metrics import Measures
 from segattn.published import convert
 from segattn.runs import Run, write_json
 from segattn.train import claim, new_task, run_folder
@@ -31,7 +32,7 @@ def import_published(name: str, weights: Path, config: dict[str, Any]) -> Run:
             model or do not fit the config's, or the run folder holds something else.
     """
     classes: tuple[str, ...] = getattr(DATASETS[config["data"]["name"]], "classes")  # noqa: B009
-    task = new_task(config, classes=classes, class_weights=None)
+    task = new_task(config, classes=classes, class_weights=None, measures=Measures(classes))
     renamed = convert(name, read_weights(weights))
     try:
         task.model.load_state_dict(renamed, strict=True)

@@ -20,7 +20,6 @@ from segattn.pictures import (
     size_scores,
 )
 from segattn.runs import Run
-from segattn.task import flat_scores
 
 _VOID = (255, 255, 255)
 
@@ -114,7 +113,7 @@ def log_media(run: Run, wandb_run: Any) -> None:
     import wandb  # 0.7 s, and not needed where W&B is off
 
     result = _result(run)
-    bars = wandb.plot.bar(_size_table(result), "objects", "iou", title="test IoU by object size")
+    bars = wandb.plot.bar(_size_table(result), "score", "iou", title="test IoU by object size")
     content: dict[str, Any] = {
         "test/iou_by_size": _size_table(result),
         "test/iou_by_size_bars": bars,
@@ -153,7 +152,7 @@ def costs(result: dict[str, Any]) -> dict[str, float]:
 
 def final_numbers(result: dict[str, Any]) -> dict[str, float]:
     """`costs`, and scores as "test/miou"; those that a test set cannot tell are left out."""
-    scores = {f"test/{key}": value for key, value in flat_scores(result["scores"]).items()}
+    scores = {f"test/{key}": value for key, value in result["scores"].items()}
     return {key: value for key, value in (costs(result) | scores).items() if value is not None}
 
 
@@ -216,9 +215,9 @@ def _size_table(result: dict[str, Any]) -> Any:
     """A wandb.Table; head and seed stand in every row, since W&B joins the tables of runs."""
     import wandb
 
-    table = wandb.Table(columns=["head", "seed", "objects", "iou", "recall"])
-    for group, scores in size_scores(result).items():
-        table.add_data(result["head"]["name"], result["seed"], group, *scores)
+    table = wandb.Table(columns=["head", "seed", "score", "iou"])
+    for name, value in size_scores(result).items():
+        table.add_data(result["head"]["name"], result["seed"], name, value)
     return table
 
 

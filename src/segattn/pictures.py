@@ -1,4 +1,4 @@
-"""Figures of one run, and figures as pixels; see `segattn.analysis.figures` for comparisons."""
+"""Figures of one run, and figures as pixels; see `segattn.analysis` for comparisons."""
 
 from typing import Any
 
@@ -7,8 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-
-from segattn.task import SHAPE_GROUPS, SIZE_GROUPS
 
 _MAX_NUMBERS = 20  # classes of a confusion matrix whose cells still have room for a number
 
@@ -21,21 +19,15 @@ def figure_pixels(figure: Figure) -> NDArray[np.uint8]:
 
 
 def size_figure(result: dict[str, Any]) -> Figure:
-    """Bars of the test IoU by the size of objects, and beside them by their shape."""
+    """Bars of the test IoU of every group of classes and every size of objects."""
     rows = size_scores(result)
-    figure = Figure(figsize=(5, 3), layout="constrained")
+    figure = Figure(figsize=(5, 0.8 + 0.3 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    for label, groups, color in (
-        ("by size", SIZE_GROUPS, "#0072B2"),
-        ("by shape", SHAPE_GROUPS, "#E69F00"),
-    ):
-        scores = [rows[group][0] for group in groups]
-        bars = axes.bar(groups, [100 * (score or 0) for score in scores], label=label, color=color)
-        texts = ["n/a" if score is None else f"{100 * score:.1f}" for score in scores]
-        axes.bar_label(bars, texts, fontsize=8)
-    axes.set_ylabel("test IoU [%]")
+    bars = axes.barh(list(rows), [100 * (score or 0) for score in rows.values()])
+    axes.bar_label(bars, ["n/a" if s is None else f"{100 * s:.1f}" for s in rows.values()])
+    axes.invert_yaxis()
+    axes.set_xlabel("test IoU [%]")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
     return figure
 
 
@@ -69,15 +61,10 @@ def _write_shares(axes: Axes, shares: NDArray[np.float64]) -> None:
             axes.text(column, row, f"{share:.0f}", ha="center", va="center", size=7, color=color)
 
 
-def size_scores(result: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """IoU and recall by the group of objects; None where the test set has too few of them."""
-    scores = result["scores"]
-    kinds = {"size": SIZE_GROUPS, "shape": SHAPE_GROUPS}
-    return {
-        group: (scores[f"iou_{kind}"][group], scores[f"recall_{kind}"][group])
-        for kind, groups in kinds.items()
-        for group in groups
-    }
+def size_scores(result: dict[str, Any]) -> dict[str, float | None]:
+    """The scores by group of classes and by size of objects, by their names in result.json."""
+    sized = ("iou_group/", "iou_size/", "iou_shape/")
+    return {name: value for name, value in result["scores"].items() if name.startswith(sized)}
 
 
 def confusion_shares(result: dict[str, Any]) -> NDArray[np.float64]:

@@ -24,12 +24,11 @@ from segattn.data.palette import Palette, voc_palette
 from segattn.files import atomic_path, digest
 from segattn.inference import Protocol, build_protocol, predict
 from segattn.photos import find_photos, read_photo
-from segattn.runs import write_json
+from segattn.runs import LEGEND, write_json
 from segattn.task import SegmentationTask
 
 Format = Literal["png", "cityscapes"]
 
-LEGEND = "predictions.json"
 _CITYSCAPES_NAME = re.compile(r"([^_]+_\d+_\d+)_leftImg8bit\.png")
 
 

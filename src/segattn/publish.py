@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from segattn.analysis.catalogue import TIDY
 from segattn.analysis.comparison import compare
+from segattn.analysis.tables import claim_table, costs, gains
 from segattn.arguments import check_choice
 from segattn.files import digest
 from segattn.logging import resolve_mode, wandb_facts, wandb_settings
@@ -37,8 +37,12 @@ from segattn.wandb_folder import (
 )
 
 MODES = ("online", "offline", "auto")
-COMPARISON_TABLES = ("heads", "differences", "costs")
-"""What the artifact of an experiment holds, of `segattn.analysis.catalogue.TIDY`."""
+COMPARISON_TABLES = {
+    "gains": gains,
+    "claims": claim_table,
+    "costs": lambda comparison: costs(comparison).reset_index(),
+}
+"""What the artifact of an experiment holds."""
 
 _OFFLINE = "Or write files with --mode offline, and upload them later with `wandb sync`."
 
@@ -268,7 +272,7 @@ def _publish_comparison(experiment: Path, runs: list[Run], target: Target) -> st
     facts = {"id": plain(name), "name": name, "tags": [config["experiment"]]}
     with _open_run(folder, target, project=project, job_type="comparison", **facts) as wandb_run:
         where = target.place(wandb_run)
-        tables = {key: TIDY[key](comparison) for key in COMPARISON_TABLES}
+        tables = {key: table(comparison) for key, table in COMPARISON_TABLES.items()}
         _log_tables(tables, wandb_run, target)
     remember(folder, address, {"digest": content, "where": where})
     return f"comparison: {target.told(where, folder)}"

@@ -13,12 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 import segattn
 from segattn.callbacks import CostMeter
 from segattn.data.datamodule import SegmentationData, image_tensor
-from segattn.data.source import IGNORE_INDEX
-from segattn.data.training_objects import training_objects
 from segattn.evidence import Evidence
 from segattn.files import digest
 from segattn.hardware import device_name
 from segattn.runs import RESULT_SCHEMA
+from segattn.score import data_facts
 from segattn.task import SegmentationTask
 
 
@@ -29,7 +28,6 @@ def build_result(
     *,
     checkpoint: Path,
     training: dict[str, Any],
-    train_objects: dict[str, Any],
     meter: CostMeter,
     evidence: Evidence,
 ) -> dict[str, Any]:
@@ -41,11 +39,10 @@ def build_result(
         task: As it was tested.
         checkpoint: The weights that were tested.
         training: How they came about, as `training_facts`.
-        train_objects: Of the training split, as `segattn.data.training_objects`.
         meter: Its clock.
         evidence: Of the test.
     """
-    source, metric = data.source("test"), dict(task.hparams["metric"])
+    source = data.source("test")
     return {
         "schema": RESULT_SCHEMA,
         "name": config["name"],
@@ -59,16 +56,8 @@ def build_result(
         "blocks": source.blocks()[: len(evidence.names)],
         "head": config["head"],
         "encoder": _encoder(config["encoder"]),
-        "data": {
-            "name": config["data"]["name"],
-            "title": source.title,
-            "classes": list(source.classes),
-            "palette": [list(colour) for colour in source.palette],
-            "ignore_index": IGNORE_INDEX,
-            "groups": {name: list(classes) for name, classes in source.groups.items()},
-        },
-        "train_objects": train_objects,
-        "metric": metric,
+        "data": data_facts(config["data"]["name"], source),
+        "metric": dict(task.hparams["metric"]),
         "scores": task.tested["scores"],
         "confusion": task.tested["confusion"],
         "cost": {**_model_cost(task, data), **meter.summary()},
@@ -94,11 +83,6 @@ def training_facts(config: dict[str, Any], data: SegmentationData, *, steps: int
         "images": len(data.source("train").names),
         "steps": steps,
     }
-
-
-def objects_of_training(config: dict[str, Any], data: SegmentationData) -> dict[str, Any]:
-    """`train_objects` of result.json."""
-    return training_objects(data.source("train"), min_area=config["metric"]["min_area"])
 
 
 def _model_cost(task: SegmentationTask, data: SegmentationData) -> dict[str, int]:

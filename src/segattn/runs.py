@@ -27,7 +27,9 @@ from segattn.arguments import check_choice
 from segattn.files import atomic_path
 from segattn.metrics.table import read_table
 
-RESULT_SCHEMA = 2
+RESULT_SCHEMA = 3
+CROPS_FILE = "crops.npz"
+LEGEND = "predictions.json"  # what the values of predicted label maps mean
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -151,7 +153,8 @@ class Run:
         if result.get("schema") != RESULT_SCHEMA:
             raise ValueError(
                 f"{self.result_path} has schema {result.get('schema')!r}, this version of segattn "
-                f"reads {RESULT_SCHEMA}. Read it with the version that wrote it, or run it again."
+                f"reads {RESULT_SCHEMA}: scores by object size are defined anew (fixed classes, "
+                "thin without rounding). Test its checkpoint again with scripts/evaluate.py."
             )
         return result
 
@@ -209,22 +212,10 @@ def load_runs(folder: Path, *, heads: Collection[str] | None = None) -> list[Run
     return [run for run, name in zip(runs, names, strict=True) if name in heads]
 
 
-def oracle_path(folder: Path, stride: int) -> Path:
-    """Object table of a perfect head at a stride, see `segattn.oracle`."""
-    return folder / f"stride_{stride}.parquet"
-
-
-def read_oracle(folder: Path) -> dict[int, pd.DataFrame]:
-    """Object tables of a perfect head by stride, ascending; empty if there is no oracle.
-
-    Args:
-        folder: The folder `oracle` of an experiment.
-
-    Raises:
-        ValueError: If a table is damaged or of another version.
-    """
-    strides = sorted(int(path.stem.removeprefix("stride_")) for path in folder.glob("stride_*"))
-    return {stride: read_table(oracle_path(folder, stride)) for stride in strides}
+def read_crops(folder: Path) -> dict[str, np.ndarray]:
+    """The crops that `segattn.gallery` left in the folder of an experiment; {} without any."""
+    path = folder / CROPS_FILE
+    return _read_arrays(path) if path.exists() else {}
 
 
 def _read_text(path: Path) -> str:

@@ -64,13 +64,9 @@ class LossConfig:
 
 @dataclass
 class MetricConfig:
-    """Bins of objects in cells of `stride` px, see `segattn.metrics`."""
+    """`radius` is in px, see `segattn.metrics.Measures`; the bins belong to the data set."""
 
-    stride: int = MISSING
-    size_edges: list[float] = MISSING
-    elongation: float = MISSING
-    radius_cells: float = MISSING
-    min_area: int = MISSING
+    radius: float = MISSING
 
 
 @dataclass

@@ -19,19 +19,9 @@ from segattn.heads import HeadOutput
 from segattn.heads.blocks import Learned, learned_blocks
 from segattn.inference import build_protocol, predict
 from segattn.losses import LossWatch, segmentation_loss
-from segattn.metrics import (
-    GROUPS,
-    BatchObjects,
-    SizeBins,
-    SizeStratifiedIoU,
-    find_objects,
-    other_radii,
-    stack_objects,
-)
+from segattn.metrics import SizeStratifiedIoU
 from segattn.model import Segmenter
 from segattn.optimizers import build_optimizer, schedule_factor
-
-SIZE_GROUPS, SHAPE_GROUPS = ("small", "medium", "large"), ("compact", "thin")
 
 
 class SegmentationTask(pl.LightningModule):
@@ -46,7 +36,7 @@ class SegmentationTask(pl.LightningModule):
         encoder: `name`, `depth`, `output_stride`.
         optimizer: Arguments of `build_optimizer`, and `schedule` and `warmup`.
         loss: `aux_weight`, and `class_weights`: one number per class, or None.
-        metric: `stride`, `size_edges`, `elongation`, `radius` and `min_area`.
+        metric: Values of `segattn.metrics.Measures`.
         protocol: Of the test, values of `segattn.inference.Protocol`; None, as in checkpoints of
             the time before, gives the image as a whole. Validation always does: it is for watching.
     """
@@ -102,21 +92,11 @@ class SegmentationTask(pl.LightningModule):
         self.register_buffer("class_weights", buffer, persistent=False)
 
     def configure_metrics(self) -> None:
-        """One metric per evaluated split, and the bins of objects."""
-        options = self.hparams["metric"]
-        self.bins = SizeBins(options["stride"], tuple(options["size_edges"]), options["elongation"])
-        num_classes, radius = len(self.hparams["classes"]), options["radius"]
-        # the object table also says what another reach would have counted
+        """One metric per evaluated split."""
+        num_classes = len(self.hparams["classes"])
         self.val_metric, self.test_metric = (
-            SizeStratifiedIoU(
-                num_classes,
-                num_bins=self.bins.num_bins,
-                radius=radius,
-                other_radii=others,
-                min_area=options["min_area"],
-                ignore_index=IGNORE_INDEX,
-            )
-            for others in ([], other_radii(radius))
+            SizeStratifiedIoU(num_classes, ignore_index=IGNORE_INDEX, **self.hparams["metric"])
+            for _ in range(2)
         )
         self.test_confusion = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORE_INDEX)
         self.blocks = learned_blocks(self.model.head)
@@ -199,15 +179,15 @@ class SegmentationTask(pl.LightningModule):
         self._update(self.val_metric, output.logits, batch)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Update the test metric; gives predictions int64 [B, H, W] and the objects of both maps.
+        """Update the test metric; gives predictions int64 [B, H, W].
 
-        The rows of the objects are the metric's: `test_metric.rows`.
+        The rows of the object table are the metric's: `test_metric.rows`.
         """
         logits = self.by_protocol(batch["image"])
         self._update_block_shares()
-        predictions, found = self._update(self.test_metric, logits, batch)
+        predictions = self._update(self.test_metric, logits, batch)
         self.test_confusion.update(predictions, batch["label"])
-        return {"predictions": predictions, "predicted_objects": found}
+        return {"predictions": predictions}
 
     def on_validation_epoch_end(self) -> None:
         """Log val/... or val_whole/... and start the metric anew."""
@@ -219,15 +199,14 @@ class SegmentationTask(pl.LightningModule):
         with synced(self.test_metric):
             num_images = int(self.test_metric.n_images)
         shares = [float(share.compute()) for share in self.block_shares]
+        named = {
+            f"block_share/{block}": share for block, share in zip(self.blocks, shares, strict=True)
+        }
         for block in self.blocks.values():
             block.shares = None
         self.tested = {
             "num_images": num_images,
-            "scores": self._log_scores(
-                "test",
-                self.test_metric,
-                block_share=dict(zip(self.blocks, shares, strict=True)),
-            ),
+            "scores": self._log_scores("test", self.test_metric, **named),
             "confusion": self.test_confusion.compute().tolist(),
         }
 
@@ -253,63 +232,25 @@ class SegmentationTask(pl.LightningModule):
             ignore_index=IGNORE_INDEX,
         )
 
-    def _update(
-        self, metric: SizeStratifiedIoU, logits: Tensor, batch: dict[str, Any]
-    ) -> tuple[Tensor, BatchObjects]:
+    def _update(self, metric: SizeStratifiedIoU, logits: Tensor, batch: dict[str, Any]) -> Tensor:
         # several times as fast as argmax on a CPU; of equal logits both take the first
-        predictions, truth = logits.max(1).indices, batch["objects"]
-        maps = predictions.cpu().numpy()
-        found = stack_objects([find_objects(m, ignore_index=None) for m in maps]).to(self.device)
-        metric.update(
-            predictions,
-            batch["label"],
-            truth.ids,
-            truth.bins(self.bins),
-            found.ids,
-            found.bins(self.bins),
-        )
-        return predictions, found
+        predictions = logits.max(1).indices
+        metric.update(predictions, batch["label"], objects=batch["objects"])
+        return predictions
 
-    def _log_scores(self, stage: str, metric: SizeStratifiedIoU, **others: Any) -> dict[str, Any]:
-        summary = summarise(metric, classes=self.hparams["classes"]) | others
-        scores = {f"{stage}/{key}": value for key, value in flat_scores(summary).items()}
-        self.log_dict(scores, rank_zero_only=True)  # equal in all processes
-        return summary
+    def _log_scores(
+        self, stage: str, metric: SizeStratifiedIoU, **others: float
+    ) -> dict[str, float]:
+        # compute() sums over the processes, which all have to call it
+        scores = {name: float(value) for name, value in metric.compute().items()} | others
+        self.log_dict(
+            {f"{stage}/{name}": value for name, value in scores.items()},
+            rank_zero_only=True,  # equal in all processes
+        )
+        return scores
 
 
 def synced(metric: Metric) -> AbstractContextManager[None]:
     """Inside it the states of `metric` are the sums over all processes."""
     context: AbstractContextManager[None] = metric.sync_context()
     return context
-
-
-def summarise(metric: SizeStratifiedIoU, *, classes: Sequence[str]) -> dict[str, Any]:
-    """The scores of a metric by name: miou, class_iou, and IoU and recall per size and shape.
-
-    Cells without ground truth are NaN; the mean over classes of a bin leaves them out. Of all
-    processes, which all have to call it.
-    """
-    with synced(metric):
-        counts = metric.counts()
-    overall, groups = counts.scores(), counts.merge(GROUPS).scores()
-    summary: dict[str, Any] = {
-        "miou": float(overall["miou"]),
-        "class_iou": dict(zip(classes, overall["class_iou"].tolist(), strict=True)),
-    }
-    for name, score in (("iou", "miou_per_bin"), ("recall", "recall_per_bin")):
-        values = dict(zip(GROUPS, groups[score].tolist(), strict=True))
-        summary[f"{name}_size"] = {group: values[group] for group in SIZE_GROUPS}
-        summary[f"{name}_shape"] = {group: values[group] for group in SHAPE_GROUPS}
-    return summary
-
-
-def flat_scores(summary: dict[str, Any]) -> dict[str, float]:
-    """Nested scores as "iou_size/small": value, for loggers; `class_iou` becomes "iou/<class>"."""
-    flat: dict[str, float] = {}
-    for key, value in summary.items():
-        if isinstance(value, dict):
-            prefix = "iou" if key == "class_iou" else key
-            flat |= {f"{prefix}/{name}": number for name, number in value.items()}
-        else:
-            flat[key] = value
-    return flat

@@ -18,6 +18,7 @@ from segattn.checkpoint import check_checkpoint
 from segattn.commandline import own_message
 from segattn.config import differences
 from segattn.data.datamodule import SegmentationData
+from segattn.data.size_classes import measures_of
 from segattn.distributed import is_main
 from segattn.encoder_weights import load_encoder, weights_file
 from segattn.encoders import architecture, build_encoder
@@ -29,7 +30,8 @@ from segattn.lock import Busy, hold, is_held
 from segattn.logging import build_loggers, close_loggers
 from segattn.losses import inverse_sqrt_weights
 from segattn.media import log_finished, picture_loggers, pictures_may_fail
-from segattn.result import build_result, objects_of_training, training_facts
+from segattn.metrics import Measures
+from segattn.result import build_result, training_facts
 from segattn.runs import Run, write_json
 from segattn.task import SegmentationTask
 from segattn.trainer import EndAtSigterm, build_trainer, quiet_lightning, training_callbacks
@@ -182,7 +184,6 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
             task,
             checkpoint=run.checkpoint_path,
             training=training_facts(config, data, steps=trainer.global_step),
-            train_objects=objects_of_training(config, data),
             meter=meter,
             evidence=evidence,
         )
@@ -232,6 +233,7 @@ def build_task(
         config,
         classes=data.source("train").classes,
         class_weights=inverse_sqrt_weights(data.class_frequencies()) if balanced else None,
+        measures=measures_of(data.source, radius=config["metric"]["radius"]),
     )
     if pretrained and config["encoder"]["weights"] is not None:
         _load_pretrained(task.model.encoder, config["encoder"])
@@ -247,7 +249,11 @@ def _load_pretrained(encoder: nn.Module, options: dict[str, Any]) -> None:
 
 
 def new_task(
-    config: dict[str, Any], *, classes: Sequence[str], class_weights: list[float] | None
+    config: dict[str, Any],
+    *,
+    classes: Sequence[str],
+    class_weights: list[float] | None,
+    measures: Measures,
 ) -> SegmentationTask:
     """A task without pretrained weights, which are none of its properties.
 
@@ -259,13 +265,6 @@ def new_task(
         encoder=architecture(config["encoder"]),
         optimizer=config["optimizer"],
         loss=config["loss"] | {"class_weights": class_weights},
-        metric=metric_options(config),
+        metric=measures.plain(),
         protocol=config["protocol"],
     )
-
-
-def metric_options(config: dict[str, Any]) -> dict[str, Any]:
-    """The task's `metric`: the reach over false positives in px instead of cells."""
-    metric = dict(config["metric"])
-    metric["radius"] = metric.pop("radius_cells") * metric["stride"]
-    return metric

@@ -1,138 +1,181 @@
-"""Claims as data: what must hold between the scores of heads for a claim to be supported."""
+"""The five claims of the FLA paper (arXiv 2007.11489 and its figure 2), and what the runs answer.
 
-import re
+A claim is one to four contrasts, each one number, positive as claimed. They are hypotheses, fixed
+before the runs. Two readings: `group` scores whole classes by their typical size, as the paper
+does; `object` scores single objects by their own size.
+
+    yes           Holm-adjusted p below 0.05, as claimed
+    no            the same, the other way round
+    equal         the 90% interval lies within the smallest effect of interest
+    cannot tell   none of these
+    not tested    a head, a class of that size, or a third seed is missing
+
+Holm's method runs over all contrasts of a reading and is two-sided: *no* is guarded as *yes* is.
+"""
+
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import yaml
+from segattn.analysis.stats import MIN_SEEDS, Estimate, HeadScores, estimate, holm
 
-import segattn
-from segattn.analysis.measures import MEASURES
-from segattn.arguments import check_choice
-from segattn.heads import HEADS
+ALPHA = 0.05
+SMALLEST = {"miou": 0.005}
+"""Smallest effect of interest, as a fraction; 1 point for all scores that are not named."""
 
-_TERM = re.compile(r"([+-]?)\s*(\w+)\((\w+)\)\s*")
-_CONDITION = re.compile(r"(?P<terms>(?:[+-]?\s*\w+\(\w+\)\s*)+)>\s*(?P<threshold>-?[\d.]+)")
+Reading = Literal["group", "object"]
+READINGS: dict[Reading, str] = {
+    "group": "by classes, as the paper reads size",
+    "object": "by the size of the single object",
+}
+NAMES = {
+    "fcn": "no attention",
+    "channel_nl": "channel attention",
+    "spatial_nl": "spatial attention",
+    "danet": "dual attention",
+    "cs_nl": "channel-then-spatial attention",
+    "fla": "full attention",
+}
+_SUBJECTS = {
+    "miou": "Overall",
+    "small": "Small",
+    "medium": "Medium",
+    "large": "Large",
+    "thin": "Thin",
+}
 
 
 @dataclass(frozen=True)
-class Term:
-    """`sign` times the score of a head."""
+class Contrast:
+    """Mean score of the heads `more` minus that of the heads `less`; positive as claimed."""
 
-    sign: int
     measure: str
-    head: str
+    more: tuple[str, ...]
+    less: tuple[str, ...]
+
+    def terms(self, reading: Reading) -> list[tuple[float, str, str]]:
+        """As `segattn.analysis.stats.estimate` takes them."""
+        score = score_name(self.measure, reading)
+        plus = [(1 / len(self.more), head, score) for head in self.more]
+        return plus + [(-1 / len(self.less), head, score) for head in self.less]
+
+
+def score_name(measure: str, reading: Reading) -> str:
+    """Which score a measure of a claim is under a reading."""
+    if measure == "miou":
+        return measure
+    if reading == "group":
+        return f"iou_group/{measure}"
+    return "iou_shape/thin" if measure == "thin" else f"iou_size/{measure}"
+
+
+CLAIMS: dict[str, tuple[str, tuple[Contrast, ...]]] = {
+    "H1": (
+        "Channel attention is better than spatial attention on large objects",
+        (Contrast("large", ("channel_nl",), ("spatial_nl",)),),
+    ),
+    "H2": (
+        "Spatial attention is better than channel attention on small and on thin objects",
+        (
+            Contrast("small", ("spatial_nl",), ("channel_nl",)),
+            Contrast("thin", ("spatial_nl",), ("channel_nl",)),
+        ),
+    ),
+    "H3": (
+        "Dual attention gains overall and loses on large objects",
+        (
+            Contrast("miou", ("danet",), ("channel_nl", "spatial_nl")),
+            Contrast("large", ("channel_nl",), ("danet",)),
+        ),
+    ),
+    "H4": (
+        "Channel-then-spatial attention gains overall and is poor on thin objects",
+        (
+            Contrast("miou", ("cs_nl",), ("channel_nl", "spatial_nl")),
+            Contrast("thin", ("spatial_nl",), ("cs_nl",)),
+        ),
+    ),
+    "H5": (
+        "Full attention is good at every size and best overall",
+        (
+            Contrast("miou", ("fla",), ("channel_nl", "spatial_nl", "danet", "cs_nl")),
+            Contrast("small", ("fla",), ("fcn",)),
+            Contrast("large", ("fla",), ("fcn",)),
+            Contrast("thin", ("fla",), ("fcn",)),
+        ),
+    ),
+}
 
 
 @dataclass(frozen=True)
-class Condition:
-    """A sum of terms that must exceed a threshold.
+class Answer:
+    """What the runs say to one contrast.
 
     Attributes:
-        text: As written.
-        terms: Of the sum.
-        threshold: IoU points. Below 0 it is a margin: the head may be that much worse.
+        claim: Key of `CLAIMS`.
+        reading: Key of `READINGS`.
+        contrast: What was claimed.
+        found: The contrast, measured.
+        p: Holm's adjusted p-value; NaN where not tested.
     """
 
-    text: str
-    terms: tuple[Term, ...]
-    threshold: float
+    claim: str
+    reading: Reading
+    contrast: Contrast
+    found: Estimate
+    p: float
 
     @property
-    def heads(self) -> list[str]:
-        """Heads it compares, each once."""
-        return list(dict.fromkeys(term.head for term in self.terms))
+    def word(self) -> str:
+        """yes, no, equal, cannot tell or not tested."""
+        if not self.found.known:
+            return "not tested"
+        if self.p < ALPHA:
+            return "yes" if self.found.value > 0 else "no"
+        low, high = self.found.interval(0.9)
+        smallest = SMALLEST.get(self.contrast.measure, 0.01)
+        return "equal" if -smallest < low and high < smallest else "cannot tell"
 
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim: every condition must hold; `extra` is reported and decides nothing."""
-
-    name: str
-    text: str
-    conditions: tuple[Condition, ...]
-    extra: tuple[Condition, ...]
-
-
-@dataclass(frozen=True)
-class Claims:
-    """What is tested together.
-
-    Attributes:
-        claims: In order.
-        alpha: Level of the tests, adjusted over the claims by Holm's method.
-        smallest_effect: IoU points below which an effect is negligible: `mIoU` and `sizes`.
-    """
-
-    claims: tuple[Claim, ...]
-    alpha: float
-    smallest_effect: dict[str, float]
-
-    def smallest(self, condition: Condition) -> float:
-        """The smallest effect of interest for a condition, in points."""
-        overall = all(term.measure == "mIoU" for term in condition.terms)
-        return self.smallest_effect["mIoU" if overall else "sizes"]
-
-
-def claims_path() -> Path:
-    """Where experiments/claims.yaml stands in the checkout that the package was installed from."""
-    return Path(segattn.__file__).parents[2] / "experiments" / "claims.yaml"
-
-
-def load_claims(path: Path) -> Claims:
-    """Read claims from YAML, see experiments/claims.yaml.
-
-    Raises:
-        ValueError: A key is missing or unknown, or a condition cannot be read; the message names
-            file, claim and condition.
-    """
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    _check_keys(content, {"alpha", "smallest_effect", "claims"}, where=str(path))
-    _check_keys(content["smallest_effect"], {"mIoU", "sizes"}, where=f"{path}: smallest_effect")
-    if not 0 < content["alpha"] < 1:
-        raise ValueError(f"{path}: alpha must be between 0 and 1, got {content['alpha']}")
-    claims = tuple(
-        _read_claim(str(name), body, where=f"{path}: {name}")
-        for name, body in content["claims"].items()
-    )
-    return Claims(claims, float(content["alpha"]), dict(content["smallest_effect"]))
-
-
-def _check_keys(content: dict[str, Any], wanted: set[str], *, where: str) -> None:
-    if set(content) != wanted:
-        raise ValueError(f"{where} must hold {sorted(wanted)}, got {sorted(content)}")
-
-
-def _read_claim(name: str, body: dict[str, Any], *, where: str) -> Claim:
-    _check_keys({"extra": [], **body}, {"text", "conditions", "extra"}, where=where)
-    if not body["conditions"]:
-        raise ValueError(f"{where} needs at least one condition")
-    conditions, extra = (
-        tuple(parse_condition(text, where=where) for text in body.get(key, []))
-        for key in ("conditions", "extra")
-    )
-    return Claim(name, body["text"], conditions, extra)
-
-
-def parse_condition(text: str, *, where: str = "claim") -> Condition:
-    """Read a condition such as `large(danet) - large(fcn) > 0`.
-
-    Raises:
-        ValueError: It does not have this form, or names an unknown measure or head.
-    """
-    match = _CONDITION.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(
-            f"{where}: cannot read {text!r}; write `measure(head) - measure(head) > points`"
+    @property
+    def sentence(self) -> str:
+        """Effect, interval and answer in one sentence, effects in points."""
+        subject = _SUBJECTS[self.contrast.measure]
+        if self.contrast.measure != "miou":
+            subject += " classes" if self.reading == "group" else " objects"
+        one, other = (_heads(names) for names in (self.contrast.more, self.contrast.less))
+        if math.isnan(self.found.value):
+            return f"{subject}: not tested, this data set or these runs do not have it."
+        value, (low, high) = 100 * self.found.value, self.found.interval()
+        size = f"{abs(value):.1f} points {'better' if value > 0 else 'worse'} than {other}"
+        if not self.found.known:
+            return f"{subject}: {one} is {size}; {MIN_SEEDS} seeds are needed for an answer."
+        ends = sorted((100 * low, 100 * high), reverse=value < 0)
+        sign = -1 if value < 0 else 1
+        return (
+            f"{subject}: {one} is {size} ({sign * ends[0]:.1f} to {sign * ends[1]:.1f}). "
+            f"{self.word.capitalize()}."
         )
-    terms = tuple(
-        Term(-1 if sign == "-" else 1, measure, head)
-        for sign, measure, head in _TERM.findall(match["terms"])
-    )
-    for term in terms:
-        check_choice(f"{where}: measure", term.measure, MEASURES)
-        check_choice(f"{where}: head", term.head, HEADS)
-    if sum(term.sign for term in terms) != 0:
-        raise ValueError(f"{where}: {text!r} must subtract as many scores as it adds")
-    return Condition(text.strip(), terms, float(match["threshold"]))
+
+
+def answers(heads: Mapping[str, HeadScores], reading: Reading) -> list[Answer]:
+    """Every contrast of every claim under one reading, adjusted over all of them.
+
+    Args:
+        heads: Scores by head, see `segattn.analysis.Comparison`.
+        reading: Key of `READINGS`.
+    """
+    asked = [(claim, contrast) for claim, (_, all_) in CLAIMS.items() for contrast in all_]
+    found = [estimate(heads, contrast.terms(reading)) for _, contrast in asked]
+    adjusted = holm([one.p for one in found])
+    return [
+        Answer(claim, reading, contrast, one, p)
+        for (claim, contrast), one, p in zip(asked, found, adjusted, strict=True)
+    ]
+
+
+def _heads(names: tuple[str, ...]) -> str:
+    if len(names) > 2:
+        return "the mean of the other heads with attention"
+    named = [NAMES.get(name, name) for name in names]
+    return named[0] if len(named) == 1 else f"the mean of {' and '.join(named)}"

@@ -1,248 +1,219 @@
-"""Figures of a comparison; every function returns a Figure and touches no global state.
+"""Figures of a comparison; every function returns a Figure and touches no global state."""
 
-Head colours are the palette of Okabe and Ito (Color Universal Design, 2008), fixed by head name
-so that a head looks the same in every figure; markers repeat the distinction without colour.
-"""
-
-import math
-from typing import Any, Literal
+import textwrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from segattn.analysis import tables
-from segattn.analysis.comparison import HEAD_ORDER, Comparison, base_name
-from segattn.analysis.measures import measures
+from segattn.analysis.claims import NAMES
+from segattn.analysis.comparison import Comparison, base_name
+from segattn.analysis.stats import MIN_SEEDS
+from segattn.analysis.tables import OFF, block_shares, class_names, costs, gains, score_names
 
-_COLORS = dict(
-    zip(HEAD_ORDER, ("#555555", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00"), strict=True)
-)
-_MARKERS = dict(zip(HEAD_ORDER, "osDv^P", strict=True))
-_OTHER_COLOR, _OTHER_MARKER = "#56B4E9", "X"
-_VOID = (255, 255, 255)
-_MAX_COLUMNS = 30  # classes side by side; more would shrink the text on a page
+_GREY, _INK = "#e6e6e6", "#222222"
+_COLOURS = "BrBG"  # brown to green: told apart by the colour-blind too
+_MAX_COLUMNS = 40  # classes side by side
+_WON, _LOST = "#01665e", "#8c510a"
 
 
-def head_style(head: str) -> dict[str, Any]:
-    """Colour and marker of a head; the markers of variants are hollow."""
-    name = base_name(head)
-    return {
-        "color": _COLORS.get(name, _OTHER_COLOR),
-        "marker": _MARKERS.get(name, _OTHER_MARKER),
-        "fillstyle": "full" if head == name else "none",
-    }
+def gain_picture(comparison: Comparison) -> Figure:
+    """Heads x (overall, classes by size, objects by size): the gain over no attention, in points.
 
-
-def size_iou(comparison: Comparison) -> Figure:
-    """One panel per measure: score of every head with its 95% interval, and a dot per seed.
-
-    Each panel has its own axis, because bins are not comparable with each other.
+    The reference's row holds its IoU. Grey cells have a 95% interval that holds 0. Two more
+    columns say how much attention adds to its block, and what the whole network costs.
     """
-    frame, contrasts = tables.scores(comparison), measures(comparison)
-    names = list(contrasts)
-    rows = math.ceil(len(names) / 3)
-    height = rows * (0.9 + 0.34 * len(comparison.heads))
-    figure = Figure(figsize=(9, height), layout="constrained")
-    axes = figure.subplots(rows, 3, sharey=True, squeeze=False).ravel()
-    for panel, name in zip(axes, names, strict=True):
-        seeds = {head: 100 * contrasts[name](s.sums) for head, s in comparison.samples.items()}
-        _interval_panel(panel, frame[frame["measure"] == name], title=name, seeds=seeds)
-    for panel in axes[-3:]:
-        panel.set_xlabel("IoU [%]")
-    return figure
-
-
-def _interval_panel(
-    axes: Axes, rows: pd.DataFrame, *, title: str, seeds: dict[str, NDArray[np.float64]]
-) -> None:
-    for y, row in enumerate(rows.to_dict("records")):
-        style = head_style(row["head"])
-        axes.errorbar(
-            row["value"],
-            y,
-            xerr=[[row["value"] - row["low"]], [row["high"] - row["value"]]],
-            **style,
-            markersize=6,
-            capsize=3,
-            linewidth=1.6,
-        )
-        values = seeds[row["head"]]
-        axes.plot(values, np.full(len(values), y + 0.25), ".", color=style["color"], markersize=5)
-    axes.set_yticks(range(len(rows)), list(rows["head"]))
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.margins(x=0.12)
-    axes.set_title(title if title == "mIoU" else f"{title} objects", fontsize=10, loc="left")
-    if rows["value"].isna().all():
-        axes.text(0.5, 0.5, "too few objects", ha="center", transform=axes.transAxes)
-        axes.set_xticks([])
-    elif rows["low"].min() < 0 or rows["high"].max() > 100:
-        axes.set_xlim(0, 100)  # the t interval of two seeds can leave the range of an IoU
-    axes.tick_params(axis="y", length=0)
-    clean_axes(axes, grid="x")
-
-
-def class_heatmap(comparison: Comparison) -> Figure:
-    """Per-class IoU of every head, and beside it the difference to its reference.
-
-    Classes stand side by side as long as they fit a page, else below each other.
-    """
-    frame = tables.class_scores(comparison)
-    wide = frame.pivot(index="head", columns="class", values="value")
-    iou = wide.loc[comparison.heads, comparison.classes].to_numpy(dtype=float)
-    references = comparison.references
-    delta = iou[1:] - iou[[comparison.heads.index(head) for head in references.values()]]
-    panels = [iou, delta] if len(delta) else [iou]
-    tall = len(comparison.classes) > _MAX_COLUMNS
-    axes = _heat_axes([len(panel) for panel in panels], comparison.classes, tall=tall)
-    _heat_panel(axes[0], iou, limits=(0, 100), cmap="Blues", form="{:.0f}", tall=tall)
-    _name_heads(axes[0], comparison.heads, title="IoU [%]", tall=tall)
-    if len(delta):
-        reach = max(1.0, float(np.nanmax(np.abs(delta), initial=0)))
-        limits = (-reach, reach)
-        _heat_panel(axes[1], delta, limits=limits, cmap="PuOr", form="{:+z.1f}", tall=tall)
-        pairs = [f"{a} - {b}" for a, b in references.items()]
-        _name_heads(axes[1], pairs, title="difference [points]", tall=tall)
-    figure = axes[0].figure
-    assert isinstance(figure, Figure)
-    return figure
-
-
-def _heat_axes(counts: list[int], classes: list[str], *, tall: bool) -> list[Axes]:
-    """Axes of panels with so many heads each, the classes named once."""
-    if tall:
-        size = (1.8 + 0.62 * sum(counts), 1.6 + 0.2 * len(classes))
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots(1, len(counts), sharey=True, squeeze=False, width_ratios=counts)
-        axes[0, 0].set_yticks(range(len(classes)), classes, fontsize=8)
-        return list(axes.ravel())
-    size = (1.8 + 0.62 * len(classes), 1.2 + 0.36 * sum(counts) + 0.4 * len(counts))
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(len(counts), 1, sharex=True, squeeze=False, height_ratios=counts)
-    axes[-1, 0].set_xticks(
-        range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor"
+    names = score_names(comparison.measures)
+    frame = gains(comparison)
+    figure = Figure(figsize=(3.6 + 0.72 * (len(names) + 2), 2.0 + 0.4 * len(comparison.heads)))
+    axes = figure.add_axes(
+        (2.35 / figure.get_figwidth(), 0.02, 1 - 2.4 / figure.get_figwidth(), 0.72)
     )
-    return list(axes.ravel())
+    _gain_cells(axes, comparison, frame, names)
+    _share_and_cost(axes, comparison, start=len(names))
+    labels = [*(name.split("/")[-1] if name != "miou" else "overall" for name in names)]
+    axes.set_xticks(range(len(names) + 2), [*labels, "share of\nattention", "FLOPs"], fontsize=9)
+    _group_titles(axes, names)
+    title = f"Which attention helps objects of which size?  {comparison.facts['data']['title']}"
+    figure.text(0.01, 0.97, title, fontsize=11, weight="bold", va="top")
+    figure.text(0.01, 0.895, _legend(comparison), fontsize=8, color="#555555", va="top")
+    return figure
 
 
-def _name_heads(axes: Axes, names: list[str], *, title: str, tall: bool) -> None:
-    axes.set_title(title, fontsize=10, loc="left")
-    if tall:
-        axes.xaxis.tick_top()
-        axes.set_xticks(range(len(names)), names, rotation=40, ha="left", rotation_mode="anchor")
-    else:
-        axes.set_yticks(range(len(names)), names)
+def _legend(comparison: Comparison) -> str:
+    row = f"Row {comparison.reference}: IoU in percent. Other rows: gain over it in points"
+    if comparison.seeds < MIN_SEEDS:
+        return f"{row}; {comparison.seeds} seeds, too few to tell heads apart."
+    return f"{row}, {comparison.seeds} seeds; grey: the 95 % interval holds 0."
 
 
-def _heat_panel(
-    axes: Axes,
-    values: NDArray[np.float64],
-    *,
-    limits: tuple[float, float],
-    cmap: str,
-    form: str,
-    tall: bool,
-) -> None:
-    values = values.T if tall else values
-    image = axes.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
-    luminance = image.to_rgba(values)[..., :3] @ (0.3, 0.59, 0.11)
-    for (row, column), value in np.ndenumerate(values):
-        text = "n/a" if np.isnan(value) else form.format(value)
-        dark = luminance[row, column] < 0.5 and not np.isnan(value)
-        color = "white" if dark else "black"
-        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
+def class_picture(comparison: Comparison) -> Figure:
+    """Heads x classes, in the manner of `gain_picture`; as many rows of classes as it takes."""
+    names = class_names(comparison)
+    frame = gains(comparison, names)
+    parts = [names[k : k + _MAX_COLUMNS] for k in range(0, len(names), _MAX_COLUMNS)]
+    widest = max(map(len, parts))
+    height = (1.5 + 0.36 * len(comparison.heads)) * len(parts)
+    figure = Figure(figsize=(2.4 + 0.5 * widest, height), layout="constrained")
+    panels = figure.subplots(len(parts), 1, squeeze=False)[:, 0]
+    for axes, part in zip(panels, parts, strict=True):
+        _gain_cells(axes, comparison, frame, part)
+        axes.set_xlim(-0.5, widest - 0.5)
+        labels = [name.removeprefix("iou/") for name in part]
+        axes.set_xticks(range(len(part)), labels, rotation=60, ha="left", fontsize=8)
+    return figure
+
+
+def _gain_cells(axes: Axes, comparison: Comparison, frame: pd.DataFrame, names: list[str]) -> None:
+    heads = comparison.heads
+    wide = {
+        key: frame.pivot(index="head", columns="score", values=key).loc[heads, names]
+        for key in ("value", "gain", "told_apart")
+    }
+    gain, told = (wide[key].to_numpy() for key in ("gain", "told_apart"))
+    gain = gain.astype(float)
+    reach = max(2.0, float(np.nanmax(np.abs(np.where(told, gain, np.nan)), initial=0)))
+    colours = colormaps[_COLOURS](Normalize(-reach, reach)(np.nan_to_num(gain)))
+    colours[~told.astype(bool)] = to_rgba(_GREY)
+    colours[heads.index(comparison.reference)] = 1
+    axes.imshow(colours, aspect="auto")
+    for (row, column), value in np.ndenumerate(gain):
+        reference = heads[row] == comparison.reference
+        shown = wide["value"].to_numpy()[row, column] if reference else value
+        text = "n/a" if np.isnan(shown) else f"{shown:.1f}" if reference else f"{shown:+.1f}"
+        dark = told[row, column] and abs(value) > 0.6 * reach
+        colour = "white" if dark else _INK if reference or told[row, column] else "#777777"
+        axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
+    axes.set_yticks(range(len(heads)), [_row_name(head) for head in heads], fontsize=9)
+    axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
+    axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(heads) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="minor", length=0)
 
 
-def examples(comparison: Comparison) -> Figure:
-    """Test images in rows: image, ground truth and the prediction of every head's first seed.
+def _row_name(head: str) -> str:
+    name = NAMES.get(base_name(head))
+    if name is None or head == "fcn":
+        return f"{name} ({head})" if name else head
+    return f"{name.removesuffix(' attention')} ({head})"
 
-    Heads whose run folder was copied without its examples are left out.
+
+def _share_and_cost(axes: Axes, comparison: Comparison, *, start: int) -> None:
+    shares, cost = block_shares(comparison), costs(comparison)
+    for row, head in enumerate(comparison.heads):
+        share, flops = shares.get(head), cost["GFLOP"].get(head) if len(cost) else None
+        if share is not None:
+            text = f"off ({100 * share:.1f}%)" if share < OFF else f"{100 * share:.0f} %"
+            axes.text(start, row, text, ha="center", va="center", fontsize=9, color=_INK)
+        if flops is not None:
+            ratio = flops / cost["GFLOP"].get(comparison.reference, flops)
+            axes.text(start + 1, row, f"x {ratio:.2f}", ha="center", va="center", fontsize=9)
+    axes.set_xlim(-0.5, start + 1.5)
+
+
+def _group_titles(axes: Axes, names: list[str]) -> None:
+    """A bracket above the columns of classes and those of objects."""
+    for start, text in (("iou_group", "classes by size"), ("iou_s", "objects by size")):
+        columns = [k for k, name in enumerate(names) if name.startswith(start)]
+        if columns:
+            left, right = columns[0] - 0.4, columns[-1] + 0.4
+            across = axes.get_xaxis_transform()
+            axes.plot(
+                [left, right],
+                [1.1, 1.1],
+                transform=across,
+                color="#888888",
+                clip_on=False,
+                linewidth=1,
+            )
+            middle = (left + right) / 2
+            axes.text(middle, 1.12, text, transform=across, ha="center", va="bottom", fontsize=8)
+
+
+def curve_picture(curve: pd.DataFrame, comparison: Comparison) -> Figure:
+    """Gain along the size of objects, one head a panel, with 95% intervals."""
+    heads = comparison.heads[1:]
+    columns = min(len(heads), 5)
+    rows = -(-len(heads) // columns)
+    figure = Figure(figsize=(2.2 * columns + 0.6, 2.1 * rows + 0.5), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, head in zip(panels, heads, strict=False):
+        part = curve[curve["head"] == head]
+        centre = np.sqrt(part["low"] * part["high"])
+        axes.axhline(0, color="#888888", linewidth=0.8)
+        if comparison.seeds >= MIN_SEEDS:
+            axes.fill_between(centre, part["low95"], part["high95"], color=_WON, alpha=0.2)
+        axes.plot(centre, part["gain"], color=_WON, marker="o", markersize=3)
+        axes.set_title(_row_name(head), fontsize=9)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        for edge in comparison.measures.size_edges:
+            axes.axvline(edge, color="#bbbbbb", linewidth=0.8, linestyle=":")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    for axes in panels[len(heads) :]:
+        axes.set_axis_off()
+    figure.supylabel(f"gain over {comparison.reference} [points]", fontsize=9)
+    figure.supxlabel("size of the object, root of its area [px]", fontsize=9)
+    return figure
+
+
+def won_lost_picture(frame: pd.DataFrame, comparison: Comparison) -> Figure:
+    """Shares of objects won to the right and lost to the left, one head a panel."""
+    heads = list(dict.fromkeys(frame["head"]))
+    figure = Figure(figsize=(2.2 * len(heads) + 0.6, 2.1), layout="constrained")
+    panels = figure.subplots(1, len(heads), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, head in zip(panels, heads, strict=True):
+        part = frame[frame["head"] == head]
+        names = [f"{b} ({n})" for b, n in zip(part["objects of"], part["number"], strict=True)]
+        axes.barh(names, part["won"], color=_WON)
+        axes.barh(names, -part["lost"], color=_LOST)
+        axes.axvline(0, color=_INK, linewidth=0.8)
+        axes.set_title(_row_name(head), fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    panels[0].invert_yaxis()
+    figure.supxlabel(
+        f"lost / won against {comparison.reference}: % of the objects, by over 0.1 IoU", fontsize=8
+    )
+    return figure
+
+
+def crops_picture(crops: dict[str, NDArray[Any]], comparison: Comparison, head: str) -> Figure:
+    """The objects with the largest gains, then losses: image, and both predictions.
+
+    Args:
+        crops: Of `segattn.gallery`.
+        comparison: Names and colours.
+        head: The one that is compared with the reference.
     """
-    shown = {h: r[0].examples() for h, r in comparison.runs.items() if r[0].examples_path.exists()}
-    if not shown:
-        figure = Figure(figsize=(6, 0.6))
-        figure.text(0, 0.5, "These run folders hold no examples.npz: no images to show.")
-        return figure
-    first = next(iter(shown.values()))
-    palette, ignore = label_palette(comparison)
-    columns = [first["images"], palette[first["labels"]]]
-    titles = ["image", "ground truth", *shown]
-    names = [str(name) for name in first["names"]]
-    for head, arrays in shown.items():
-        if [str(name) for name in arrays["names"]] != names:
-            raise ValueError(f"head {head!r} stored other example images than the first head")
-        columns.append(palette[arrays["predictions"]])
-    figure = _image_grid(columns, titles=titles, names=names)
-    present = np.unique(np.concatenate([a["labels"].ravel() for a in shown.values()]))
-    patches = [
-        Patch(facecolor=palette[label] / 255, edgecolor="#888888", label=name)
-        for label, name in [*enumerate(comparison.classes), (ignore, "void")]
-        if label != ignore or ignore in present
-    ]
-    figure.legend(handles=patches, loc="outside lower center", ncols=7, frameon=False, fontsize=8)
+    chosen = np.flatnonzero(crops["head"] == head)
+    palette = np.full((256, 3), 255, np.uint8)
+    palette[: len(comparison.measures.classes)] = comparison.facts["data"]["palette"]
+    figure = Figure(figsize=(1.15 * len(chosen) + 0.6, 4.1), layout="constrained")
+    grid = figure.subplots(3, len(chosen), squeeze=False)
+    for column, k in zip(grid.T, chosen, strict=True):
+        name = comparison.measures.classes[crops["cls"][k]]
+        ious = crops["reference_iou"][k], crops["iou"][k]
+        column[0].set_title(f"{name}\n{crops['area'][k]} px", fontsize=7)
+        column[0].imshow(crops["image"][k])
+        for axes, key, iou in zip(column[1:], ("reference", "prediction"), ious, strict=True):
+            axes.imshow(palette[crops[key][k]])
+            axes.set_xlabel(f"IoU {iou:.2f}", fontsize=7, labelpad=2)
+        for axes in column:
+            axes.set(xticks=[], yticks=[])
+            line = axes.contour(crops["mask"][k], levels=[0.5], colors="white", linewidths=0.8)
+            line.set_path_effects([withStroke(linewidth=2, foreground="black")])
+    for axes, label in zip(grid[:, 0], ("image", comparison.reference, head), strict=True):
+        axes.set_ylabel(textwrap.fill(label, 14), fontsize=8)
     return figure
-
-
-def label_palette(comparison: Comparison) -> tuple[NDArray[np.uint8], int]:
-    """Colours uint8 [256, 3] by label, and the label that is ignored."""
-    data = comparison.facts["data"]
-    palette = np.full((256, 3), _VOID, dtype=np.uint8)
-    palette[: len(data["palette"])] = data["palette"]
-    palette[data["ignore_index"]] = _VOID
-    return palette, int(data["ignore_index"])
-
-
-def _image_grid(columns: list[NDArray[np.uint8]], *, titles: list[str], names: list[str]) -> Figure:
-    height, width = columns[0].shape[1:3]
-    cell = 1.75
-    size = (cell * len(columns), cell * height / width * len(names) + 0.8)
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(len(names), len(columns), squeeze=False)
-    for x, (title, images) in enumerate(zip(titles, columns, strict=True)):
-        grid[0, x].set_title(title, fontsize=9)
-        for y, image in enumerate(images):
-            grid[y, x].imshow(image, interpolation="nearest")
-            grid[y, x].set_xticks([])
-            grid[y, x].set_yticks([])
-    for y, name in enumerate(names):
-        grid[y, 0].set_ylabel(name, fontsize=8)
-    return figure
-
-
-def learning_curves(comparison: Comparison) -> Figure:
-    """Validation mIoU over training steps: mean over seeds, band from lowest to highest seed."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.subplots()
-    for head, runs in comparison.runs.items():
-        logged = pd.concat([_validation(run.metrics()) for run in runs])
-        curve = logged.groupby("step")["val/miou"].agg(["mean", "min", "max"]) * 100
-        style = head_style(head)
-        axes.plot(curve.index, curve["mean"], **style, markersize=4, label=head)
-        axes.fill_between(
-            curve.index, curve["min"], curve["max"], color=style["color"], alpha=0.15, lw=0
-        )
-    axes.set_xlabel("training step")
-    protocol = comparison.facts["protocol"]
-    whole = "" if protocol == "whole" else " of whole images"  # the test is by another protocol
-    axes.set_ylabel(f"validation mIoU{whole} [%]")
-    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
-    clean_axes(axes, grid="y")
-    return figure
-
-
-def _validation(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The rows with a validation score; `task` tells when its name says "whole"."""
-    renamed = metrics.rename(columns={"val_whole/miou": "val/miou"})
-    return renamed.reindex(columns=["step", "val/miou"]).dropna()
-
-
-def clean_axes(axes: Axes, *, grid: Literal["x", "y"]) -> None:
-    """No frame above and right, and light lines of one direction."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis=grid, color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)

@@ -1,4 +1,4 @@
-"""Run folders from W&B: fetched into a cache, then read like any others.
+"""Which runs a notebook reads: a folder, or W&B, from where they are fetched into a cache.
 
 scripts/publish.py leaves the files of a run, but for its weights, in an artifact of the type
 "run-folder".
@@ -10,9 +10,13 @@ from typing import Any
 
 from rich.progress import track
 
+import segattn
+from segattn.analysis.report import experiment_folders
 from segattn.wandb_folder import ARTIFACT_TYPE
 
 PREFIX = "wandb:"
+CHECKOUT = Path(segattn.__file__).parents[2]
+RUNS_VARIABLE = "SEGATTN_RUNS"
 _DIGEST = ".digest"  # of the artifact that a cached folder holds; written last
 
 
@@ -27,6 +31,57 @@ class RunsError(ValueError):
 def default_cache() -> Path:
     """Where fetched run folders are kept: segattn/wandb in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segattn" / "wandb"
+
+
+def find_runs_folder(root: Path = CHECKOUT / "runs", *, example: str = "results/scenes") -> Path:
+    """The folder of the experiment to look at, with at least one finished run.
+
+    $SEGATTN_RUNS names it: a folder, also one of the checkout, or `wandb:ENTITY/PROJECT` with the
+    experiment behind another slash where the project has several. Without it, the one below `root`
+    with the newest result; one that scripts/evaluate.py made only where there is no other.
+
+    Args:
+        root: Of the folders of experiments.
+        example: A folder of the checkout that the message names to those without runs.
+
+    Raises:
+        RunsError: There is no finished run, or there are several experiments to choose from.
+    """
+    given = os.environ.get(RUNS_VARIABLE, "")
+    if not given:
+        results = list(root.rglob("result.json"))
+        if not results:
+            raise RunsError(
+                f"There is no finished run below {root} yet. Run `make ablation` first (about ten "
+                f"minutes), or `make ablation-quick` (two), or set {RUNS_VARIABLE} "
+                f"to a folder of runs, for example {example}."
+            )
+        return max(results, key=_trained_and_new).parents[1]
+    if given.startswith(PREFIX):
+        return _one_experiment(fetch_runs(given), given=given)
+    # a notebook runs in its own folder, not in that of the shell
+    folder = Path(given) if Path(given).is_dir() else CHECKOUT / given
+    return _one_experiment(folder, given=given)
+
+
+def _trained_and_new(result: Path) -> tuple[bool, float]:
+    """Any training is before an evaluation, whose folder holds a single run as a rule."""
+    return not result.parents[1].name.endswith("-evaluated"), result.stat().st_mtime
+
+
+def _one_experiment(folder: Path, *, given: str) -> Path:
+    found = experiment_folders(folder) if folder.is_dir() else []
+    if not found:
+        raise RunsError(
+            f"{RUNS_VARIABLE}={given} has no finished run. Run `make ablation` first, or set it to "
+            "a folder of finished runs."
+        )
+    if len(found) > 1:
+        choices = ", ".join(f"{given.rstrip('/')}/{path.relative_to(folder)}" for path in found)
+        raise RunsError(
+            f"{RUNS_VARIABLE}={given} holds several experiments. Set it to one: {choices}"
+        )
+    return found[0]
 
 
 def fetch_runs(address: str, *, cache: Path | None = None, api: Any = None) -> Path:

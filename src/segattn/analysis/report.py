@@ -1,237 +1,184 @@
-"""The report of a folder of runs: terminal summary, tables, figures and one HTML page.
+"""The report of a folder of runs: a coloured table in the terminal, one HTML page, CSV and PNG."""
 
-The page is the executed notebook `notebooks/01_compare_heads.py`, so that a reader who wants to
-go on from the report opens the same cells.
-"""
-
-import os
-from concurrent.futures import ThreadPoolExecutor
+from html import escape
 from pathlib import Path
+from typing import Any
 
-import jupytext
-import nbformat
-from nbclient import NotebookClient
-from nbconvert import HTMLExporter
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rich import box
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Table
 
-import segattn
-from segattn.analysis import (
-    catalogue,
-    display,
-    evidence_figures,
-    figures,
-    html,
-    remote,
-    tables,
-    text,
-    verdict_tables,
-)
+from segattn.analysis import figures, html, tables, text
+from segattn.analysis.claims import CLAIMS, READINGS, answers
 from segattn.analysis.comparison import Comparison, compare
-from segattn.analysis.overview import write_overview
-from segattn.runs import load_runs
-
-CHECKOUT = Path(segattn.__file__).parents[2]
-RUNS_VARIABLE = "SEGATTN_RUNS"
-
-# the code of a cell folds away, prompts go: a report is read for its tables and figures
-_TEMPLATE = """
-{%- extends 'basic/index.html.j2' -%}
-{%- block input -%}
-<details><summary>code</summary>{{ super() }}</details>
-{%- endblock input -%}
-"""
+from segattn.runs import load_runs, read_crops
 
 
-def write_report(runs_folder: Path, out: Path) -> Path:
+def write_report(runs_folder: Path, out: Path) -> list[Path]:
     """Compare the finished runs below `runs_folder` and write everything a reader needs.
 
     Args:
-        runs_folder: Folder with the run folders of one experiment, or of several. Each of several
-            gets a folder of its own below `out`, and one page leads to them.
-        out: Folder for report.html, the tables (CSV, Markdown) and the figures (PNG).
+        runs_folder: Folder with the run folders of one experiment, or of several.
+        out: Folder for report.html, the tables (CSV) and the figures (PNG); each of several
+            experiments has a folder of its own below it.
 
     Returns:
-        Path of report.html, one file that needs no network.
+        The pages, each one file of less than 2 MB that needs no network.
 
     Raises:
-        ValueError: No run is finished, the runs cannot be compared, or the package is not
-            installed from a checkout.
+        ValueError: No run is finished, or the runs of an experiment cannot be compared.
     """
     folders = experiment_folders(runs_folder)
     if len(folders) <= 1:
-        return _write_one(folders[0] if folders else runs_folder, out)[0]
-    reports = dict(_write_one(folder, out / folder.name) for folder in folders)
-    return write_overview(reports, out)
+        return [_write(folders[0] if folders else runs_folder, out)]
+    return [_write(folder, out / folder.name) for folder in folders]
 
 
 def experiment_folders(runs_folder: Path) -> list[Path]:
-    """Folders below `runs_folder` that hold finished runs; their names differ.
+    """Folders at or below `runs_folder` that hold finished runs; their names differ.
 
     Raises:
         ValueError: Two such folders share a name, so that their reports would too.
     """
-    found = list(dict.fromkeys(r.path.parent for r in load_runs(runs_folder) if r.result))
+    runs = load_runs(runs_folder)
+    found = list(dict.fromkeys(run.path.parent for run in runs if run.result is not None))
     names = [folder.name for folder in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"several folders are called {twice}; give the folder above one of them")
     return found
 
 
-def _write_one(runs_folder: Path, out: Path) -> tuple[Path, Comparison]:
-    notebook = notebook_path()
-    comparison = compare(load_runs(runs_folder))
-    with ThreadPoolExecutor(1) as beside:  # the notebook's kernel is a process of its own
-        executed = beside.submit(_execute, notebook, runs_folder)
-        catalogue.write_tables(comparison, out)
-        _write_figures(comparison, out)
-        body = _render(executed.result())
+def _write(folder: Path, out: Path) -> Path:
+    comparison = compare(load_runs(folder))
+    out.mkdir(parents=True, exist_ok=True)
+    curve = tables.size_curve(comparison)
+    won = [tables.won_lost(comparison, head) for head in comparison.heads[1:]]
+    won_lost = pd.concat(won, ignore_index=True) if won else pd.DataFrame()
+    for name, frame in (
+        ("gains", tables.gains(comparison)),
+        ("class_gains", tables.gains(comparison, tables.class_names(comparison))),
+        ("claims", tables.claim_table(comparison)),
+        ("runs", tables.run_scores(comparison)),
+        ("size_curve", curve),
+        ("won_lost", won_lost),
+        ("cost", tables.costs(comparison).reset_index()),
+    ):
+        frame.to_csv(out / f"{name}.csv", index=False, float_format="%.6g")
+    figures.gain_picture(comparison).savefig(out / "picture.png", dpi=140)
+    body = page_body(comparison, curve=curve, won_lost=won_lost, crops=read_crops(folder))
     path = out / "report.html"
-    title = f"Which head helps which object size? {comparison.facts['data']['title']}"
-    path.write_text(html.page(html.with_contents(body), title=title), encoding="utf-8")
+    path.write_text(html.page(body, title=_title(comparison)), encoding="utf-8")
     print_summary(comparison)
-    return path, comparison
-
-
-def notebook_path() -> Path:
-    """The notebook in the checkout that the package was installed from.
-
-    Raises:
-        ValueError: There is no such checkout.
-    """
-    path = CHECKOUT / "notebooks" / "01_compare_heads.py"
-    if not path.exists():
-        raise ValueError(
-            f"the report executes {path}, which does not exist. Install the package from a "
-            "checkout of the repository: pip install -e ."
-        )
     return path
 
 
-def find_runs_folder(
-    root: Path = CHECKOUT / "runs", *, example: str = "results/heads-camvid-180x240"
-) -> Path:
-    """The folder of the experiment to look at, with at least one finished run.
-
-    $SEGATTN_RUNS names it: a folder, also one of the checkout, or `wandb:ENTITY/PROJECT` with the
-    experiment behind another slash where the project has several. Without it, the one below `root`
-    with the newest result; one that scripts/evaluate.py made only where there is no other.
-
-    Args:
-        root: Of the folders of experiments.
-        example: A folder of the checkout that the message names to those without runs.
-
-    Raises:
-        RunsError: There is no finished run, or there are several experiments to choose from.
-    """
-    given = os.environ.get(RUNS_VARIABLE, "")
-    if not given:
-        results = list(root.rglob("result.json"))
-        if not results:
-            raise remote.RunsError(
-                f"There is no finished run below {root} yet. Run `make ablation` first (about an "
-                f"hour on a laptop), or `make ablation-quick` (minutes), or set {RUNS_VARIABLE} "
-                f"to a folder of runs, for example {example}."
-            )
-        return max(results, key=_trained_and_new).parents[1]
-    if given.startswith(remote.PREFIX):
-        return _one_experiment(remote.fetch_runs(given), given=given)
-    # a notebook runs in its own folder, not in that of the shell
-    folder = Path(given) if Path(given).is_dir() else CHECKOUT / given
-    return _one_experiment(folder, given=given)
+def _title(comparison: Comparison) -> str:
+    return f"Which attention helps objects of which size? {comparison.facts['data']['title']}"
 
 
-def _trained_and_new(result: Path) -> tuple[bool, float]:
-    """Any training is before an evaluation, whose folder holds a single run as a rule."""
-    return not result.parents[1].name.endswith("-evaluated"), result.stat().st_mtime
+def page_body(
+    comparison: Comparison,
+    *,
+    curve: pd.DataFrame,
+    won_lost: pd.DataFrame,
+    crops: dict[str, NDArray[np.generic]],
+) -> str:
+    """The answer on the first screen, then four sections, and all else folded."""
+    picture = html.figure(figures.gain_picture(comparison), alt="Gain of each head by object size")
+    first = [f"<h1>{escape(_title(comparison))}</h1>", picture]
+    first += [html.bullets(text.findings(comparison)), html.paragraph(text.subject(comparison))]
+    sections = [
+        ("The claims of the FLA paper", claims_body(comparison)),
+        ("Class by class", html.figure(figures.class_picture(comparison), alt="Gain by class")),
+        ("Along the size of objects", _along_size(comparison, curve)),
+        ("Objects won and lost", _won_lost(comparison, won_lost, crops)),
+        ("Cost", html.table(tables.costs(comparison))),
+    ]
+    body = "".join(first) + "".join(f"<h2>{title}</h2>{content}" for title, content in sections)
+    numbers = tables.gains(comparison).drop(columns="p").set_index(["head", "score"])
+    body += html.folded("How it was made", html.bullets(text.setting(comparison)))
+    return body + html.folded("All gains with 95% intervals", html.table(numbers))
 
 
-def _one_experiment(folder: Path, *, given: str) -> Path:
-    found = experiment_folders(folder) if folder.is_dir() else []
-    if not found:
-        raise remote.RunsError(
-            f"{RUNS_VARIABLE}={given} has no finished run. Run `make ablation` first, or set it to "
-            "a folder of finished runs."
-        )
-    if len(found) > 1:
-        choices = ", ".join(f"{given.rstrip('/')}/{path.relative_to(folder)}" for path in found)
-        raise remote.RunsError(
-            f"{RUNS_VARIABLE}={given} holds several experiments. Set it to one: {choices}"
-        )
-    return found[0]
+def claims_body(comparison: Comparison) -> str:
+    """HTML: the claims in every reading that has an answer, one sentence for each contrast."""
+    parts = []
+    for reading, title in READINGS.items():
+        found = answers(comparison.scores, reading)
+        if all(one.word == "not tested" for one in found):
+            continue
+        items = []
+        for claim, (statement, _) in CLAIMS.items():
+            said = [one.sentence for one in found if one.claim == claim]
+            items.append(f"<b>{claim}. {escape(statement)}.</b> {escape(' '.join(said))}")
+        listed = "".join(f"<li>{item}</li>" for item in items)
+        parts.append(f"<p>Size {title}:</p><ul>{listed}</ul>")
+    return "".join(parts) or html.paragraph(
+        "Not tested: these need the six heads and three seeds of each."
+    )
+
+
+def _along_size(comparison: Comparison, curve: pd.DataFrame) -> str:
+    if curve.empty or len(comparison.heads) < 2:
+        return html.paragraph("No class has enough objects of any size.")
+    drawn = figures.curve_picture(curve, comparison)
+    note = "A point has the classes with 30 objects or more of its size: compare heads, not sizes."
+    return html.figure(drawn, alt="Gain along object size") + html.paragraph(note)
+
+
+def _won_lost(
+    comparison: Comparison, won_lost: pd.DataFrame, crops: dict[str, NDArray[np.generic]]
+) -> str:
+    if won_lost.empty:
+        return html.paragraph("There is one head, or no class with enough objects.")
+    drawn = html.figure(
+        figures.won_lost_picture(won_lost, comparison), alt="Shares of objects won and lost"
+    )
+    for head in dict.fromkeys(crops["head"].tolist() if crops else []):
+        if head in comparison.heads:
+            objects = figures.crops_picture(crops, comparison, head)
+            shown = html.figure(objects, alt=f"Objects of {head}", photo=True)
+            drawn += html.folded(f"{head}: the largest gains and losses", shown)
+    return drawn
 
 
 def print_summary(comparison: Comparison) -> None:
-    """Print scores, differences and what to keep in mind to the terminal."""
+    """The picture as a coloured table, and the sentences, in the terminal."""
     console = Console()
-    console.print(_score_table(comparison))
-    if verdict_tables.has_claims(comparison):
-        console.print(_verdict_table(comparison))
-    for section, lines in (
-        ("Findings", text.findings(comparison)),
-        ("Limits", text.caveats(comparison)),
-        ("Unfinished runs", text.unfinished(comparison)),
-    ):
-        if lines:
-            console.print(f"[bold]{section}[/bold]")
-            console.print("\n".join(f"- {escape(line)}" for line in lines), highlight=False)
+    console.print(summary_table(comparison))
+    for line in [*text.findings(comparison), *comparison.notes]:
+        console.print(f"- {line}", highlight=False, markup=False)
 
 
-def _score_table(comparison: Comparison) -> Table:
-    """Scores without intervals, which would not fit a terminal of 80 columns."""
-    table = Table(title=escape(text.subject(comparison)), title_justify="left")
-    frame = tables.scores(comparison)
-    for column in ("IoU [%]", *frame["measure"].unique()):
-        table.add_column(escape(column), justify="left" if column == "IoU [%]" else "right")
-    for head, rows in frame.groupby("head", sort=False):
-        table.add_row(
-            escape(str(head)), *(display.number(v, display.PERCENT) for v in rows["value"])
-        )
-    return table
-
-
-def _verdict_table(comparison: Comparison) -> Table:
-    """Claims and verdicts, without the numbers."""
-    frame = verdict_tables.verdicts(comparison)[["claim", "by object size", "to settle"]]
-    table = Table(title="Claims", title_justify="left")
-    for column in frame:
-        table.add_column(escape(str(column)))
-    for row in frame.to_numpy():
-        table.add_row(*(escape(str(cell)) for cell in row))
-    return table
-
-
-def _write_figures(comparison: Comparison, out: Path) -> None:
-    for name, draw in (
-        ("size_iou", figures.size_iou),
-        ("class_heatmap", figures.class_heatmap),
-        ("examples", figures.examples),
-        ("learning_curves", figures.learning_curves),
-        ("size_curves", evidence_figures.size_curves),
-        ("thin_against_compact", evidence_figures.thin_against_compact),
-    ):
-        draw(comparison).savefig(out / f"{name}.png", dpi=html.FIGURE_DPI)
-    if verdict_tables.has_claims(comparison):
-        tested = verdict_tables.tested(verdict_tables.conditions(comparison))
-        forest = evidence_figures.forest(tested)
-        forest.savefig(out / "forest.png", dpi=html.FIGURE_DPI)
-
-
-def _execute(notebook: Path, runs_folder: Path) -> nbformat.NotebookNode:
-    """Run the notebook on `runs_folder` in a fresh kernel; an error in a cell is raised."""
-    node = jupytext.read(notebook)
-    # ipykernel warns about its local socket on every start; errors still show
-    quiet = ["--IPKernelApp.log_level=40"]
-    client = NotebookClient(node, timeout=600, kernel_name="python3", extra_arguments=quiet)
-    return client.execute(env={**os.environ, RUNS_VARIABLE: str(runs_folder.resolve())})
-
-
-def _render(node: nbformat.NotebookNode) -> str:
-    exporter = HTMLExporter(
-        raw_template=_TEMPLATE,
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        exclude_anchor_links=True,
+def summary_table(comparison: Comparison) -> Table:
+    """Heads x scores: gains in points, green and red where they are told apart from 0."""
+    frame, names = tables.gains(comparison), tables.score_names(comparison.measures)
+    title = text.subject(comparison)
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE, collapse_padding=True, pad_edge=False
     )
-    return str(exporter.from_notebook_node(node)[0])
+    table.add_column("points", no_wrap=True)
+    groups = {"iou_group": "\nclasses", "iou_size": "\nobjects", "iou_shape": "\nobjects"}
+    for name in names:
+        kind, _, label = name.partition("/")
+        table.add_column(
+            (label or "overall") + groups.get(kind, "\n"), justify="right", no_wrap=True
+        )
+    for head, rows in frame.groupby("head", sort=False):
+        cells = [_cell(row, own=head == comparison.reference) for row in rows.to_dict("records")]
+        table.add_row(escape_markup(str(head)), *cells)
+    return table
+
+
+def _cell(row: dict[Any, Any], *, own: bool) -> str:
+    value = row["value"] if own else row["gain"]
+    if np.isnan(value):
+        return "n/a"
+    if own:
+        return f"{value:.1f} %"
+    colour = ("green" if value > 0 else "red") if row["told_apart"] else "bright_black"
+    return f"[{colour}]{value:+.1f}[/]"

@@ -1,164 +1,231 @@
-"""Tidy tables of a comparison, one row per number.
+"""Tables of a comparison: gains, scores of single runs, cost, and the curve along object size.
 
-IoU and recall are in percent and their differences in points; NaN means that there is nothing to
-measure.
+Values are percent and points. A gain is the difference to the reference, paired on seeds and test
+images. `told_apart` says whether its 95% interval leaves out 0; `holm_p` is adjusted over a table.
 """
 
-from functools import partial
-from typing import Any
+from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 
+from segattn.analysis.claims import ALPHA, answers
 from segattn.analysis.comparison import Comparison
-from segattn.analysis.measures import measures
-from segattn.analysis.stats import (
-    Contrast,
-    Estimate,
-    bin_recall,
-    group_iou,
-    interval,
-    paired_difference,
-)
+from segattn.analysis.stats import HeadScores, estimate, holm
+from segattn.metrics import BINS, Measures
 
-NOT_SEPARATED = "not separated"
-ESTIMATE = ("value", "low", "high", "se", "df", "p", "seeds", "images")
-"""The columns of an estimate in every tidy table; values in percent or points."""
+OFF = 0.01
+"""Share of a block's output below which training has switched its attention off."""
+_MIN_OBJECTS = 30  # of a class in a bin of the curve; fewer are too few to say anything
 
 
-def scores(comparison: Comparison) -> pd.DataFrame:
-    """Tidy scores: head, measure, value, low, high, se, df, seeds, images."""
-    return pd.DataFrame(
-        {"head": head, "measure": name, **estimate_columns(interval(sample, contrast))}
-        for head, sample in comparison.samples.items()
-        for name, contrast in measures(comparison).items()
-    ).drop(columns="p")
+def score_names(measures: Measures) -> list[str]:
+    """The scores of the first picture that a data set has, in its order of columns."""
+    groups = [f"iou_group/{g}" for g in ("small", "large", "thin") if g in measures.class_groups]
+    others = sorted(set(measures.class_groups) - {"small", "large", "thin"})
+    bins = [b for b in BINS if b in measures.size_classes]
+    sized = ["iou_shape/thin" if b == "thin" else f"iou_size/{b}" for b in bins]
+    return ["miou", *groups, *(f"iou_group/{g}" for g in others), *sized]
 
 
-def oracle(comparison: Comparison) -> pd.DataFrame:
-    """Scores of a perfect head as `scores` has them; its column head holds the stride as text."""
-    columns = ["head", "measure", *ESTIMATE]
-    return pd.DataFrame(
-        (
-            {"head": str(stride), "measure": name, **estimate_columns(interval(sample, contrast))}
-            for stride, sample in comparison.oracle.items()
-            for name, contrast in measures(comparison).items()
-        ),
-        columns=columns,
-    ).drop(columns="p")
+def gains(comparison: Comparison, names: list[str] | None = None) -> pd.DataFrame:
+    """One row per head and score: head, score, value, gain, low, high, told_apart, seeds.
+
+    Args:
+        comparison: Runs of one data set.
+        names: Scores; None takes those of the first picture.
+    """
+    names = score_names(comparison.measures) if names is None else names
+    return _gains(comparison.scores, names, reference=comparison.reference)
+
+
+def _gains(heads: dict[str, HeadScores], names: list[str], *, reference: str) -> pd.DataFrame:
+    rows = []
+    for head in heads:
+        for name in names:
+            found = estimate(heads, [(1, head, name), (-1, reference, name)])
+            low, high = found.interval()
+            value = heads[head].values[name].mean()
+            points = {"gain": found.value, "low": low, "high": high, "value": value}
+            row = {"head": head, "score": name, **{k: 100 * v for k, v in points.items()}}
+            rows.append({**row, "p": found.p, "seeds": found.seeds})
+    frame = pd.DataFrame(rows)
+    own = frame["head"] == reference
+    frame.loc[own, ["gain", "low", "high", "p"]] = np.nan
+    frame["told_apart"] = frame["p"] < ALPHA
+    frame["holm_p"] = holm(frame["p"].tolist())
+    return frame
+
+
+def class_names(comparison: Comparison) -> list[str]:
+    """The score of every class."""
+    return [f"iou/{name}" for name in comparison.measures.classes]
+
+
+def run_scores(comparison: Comparison) -> pd.DataFrame:
+    """Every score of every run: head, seed, score, value (percent); the values of result.json."""
+    rows = [
+        {"head": head, "seed": result["seed"], "score": name, "value": value}
+        for head, results in comparison.results.items()
+        for result in results
+        for name, value in result["scores"].items()
+    ]
+    frame = pd.DataFrame(rows)
+    frame["value"] = 100 * pd.to_numeric(frame["value"])
+    return frame
+
+
+def block_shares(comparison: Comparison) -> dict[str, float]:
+    """How much attention adds to its block, by head, as a fraction: the largest of its blocks.
+
+    Heads without a gamma, and imported predictions, are left out.
+    """
+    shares = {}
+    for head, results in comparison.results.items():
+        of_blocks = pd.DataFrame(
+            {k: v for k, v in result["scores"].items() if k.startswith("block_share/")}
+            for result in results
+        )
+        if not of_blocks.empty and of_blocks.shape[1]:
+            shares[head] = float(of_blocks.astype(float).mean().max())
+    return shares
 
 
 def costs(comparison: Comparison) -> pd.DataFrame:
-    """Cost per head, mean over its runs: head, seeds, parameters, ..., test_seconds.
+    """By head: parameters of the head, GFLOP of one test image, images/s, minutes, memory in MB.
 
-    images_per_second_min and _max are those of its slowest and fastest run: a machine that is
-    shared can make them differ by more than heads do.
+    Speed, time and memory are means over the seeds; heads that were not run here have none.
     """
+    rows = {}
+    for head, results in comparison.results.items():
+        cost = pd.DataFrame([r["cost"] for r in results if r.get("cost")], dtype=float).mean()
+        if cost.empty:
+            continue
+        rows[head] = {
+            "head parameters": cost["head_parameters"],
+            "GFLOP": cost["flops"] / 1e9,
+            "training images/s": cost["images_per_second"],
+            "training minutes": cost["train_seconds"] / 60,
+            "test seconds": cost["test_seconds"],
+            "peak memory [MB]": cost["peak_memory_bytes"] / 1e6,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("head")
+
+
+def claim_table(comparison: Comparison) -> pd.DataFrame:
+    """Every contrast of every claim in every reading: claim, reading, sentence, answer, numbers."""
     rows = []
-    for head, runs in comparison.runs.items():
-        cost = pd.DataFrame([run.result["cost"] for run in runs if run.result]).astype(float)
-        means = cost.mean()
-        for end in ("min", "max"):
-            means[f"images_per_second_{end}"] = cost["images_per_second"].agg(end)
-        rows.append({"head": head, "seeds": len(runs), **means.to_dict()})
+    for reading in ("group", "object"):
+        for one in answers(comparison.scores, reading):
+            low, high = one.found.interval()
+            rows.append(
+                {
+                    "claim": one.claim,
+                    "reading": reading,
+                    "measure": one.contrast.measure,
+                    "sentence": one.sentence,
+                    "answer": one.word,
+                    "points": 100 * one.found.value,
+                    "low": 100 * low,
+                    "high": 100 * high,
+                    "holm_p": one.p,
+                    "seeds": one.found.seeds,
+                }
+            )
     return pd.DataFrame(rows)
 
 
-def block_shares(comparison: Comparison) -> pd.DataFrame:
-    """Share of each block's attention, mean over the runs of a head: head, block, share [%].
+def size_curve(comparison: Comparison) -> pd.DataFrame:
+    """Gain along object size, in half octaves: head, low, high (px), classes, gain, low95, high95.
 
-    The norm of gamma * attention over that of the block's input, mean over the test images; runs of
-    older versions have none.
+    Each bin scores the things of which the test has 30 objects or more in it: compare heads at one
+    size, not sizes along one head.
     """
-    rows = [
-        {"head": head, "block": block, "share": 100 * share}
-        for head, runs in comparison.runs.items()
-        for run in runs
-        for block, share in (run.result or {})["scores"].get("block_share", {}).items()
-    ]
-    frame = pd.DataFrame(rows, columns=["head", "block", "share"])
-    return frame.groupby(["head", "block"], sort=False, as_index=False).mean()
+    tables = {head: comparison.objects(head) for head in comparison.heads}
+    things = _sized_classes(comparison.measures)
+    first = tables[comparison.heads[0]][0]
+    single = first[~first["alarm"] & ~first["crowd"] & first["cls"].isin(things)]
+    if single.empty:
+        return pd.DataFrame()
+    steps = np.floor(2 * np.log2(np.sqrt(single["area"].clip(lower=16))))
+    edges = 2 ** (np.arange(steps.min(), steps.max() + 2) / 2)
+    rows = []
+    for low, high in pairwise(edges.tolist()):
+        inside = single[np.sqrt(single["area"]).between(low, high, inclusive="left")]
+        number = inside["cls"].value_counts()
+        names = [
+            comparison.measures.classes[k] for k in sorted(number[number >= _MIN_OBJECTS].index)
+        ]
+        if names:
+            rows.append(_curve_bin(comparison, tables, low, high, names))
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 
 
-def differences(comparison: Comparison) -> pd.DataFrame:
-    """Each head minus its reference, per measure, with a reading in words.
+def _sized_classes(measures: Measures) -> set[int]:
+    names = {name for members in measures.size_classes.values() for name in members}
+    return set(measures.labels(sorted(names)))
+
+
+def _curve_bin(
+    comparison: Comparison,
+    tables: dict[str, list[pd.DataFrame]],
+    low: float,
+    high: float,
+    names: list[str],
+) -> pd.DataFrame:
+    """The same definitions with other edges: `medium` is this bin."""
+    measures = Measures(
+        comparison.measures.classes,
+        size_classes={"medium": names},
+        size_edges=(low, high),
+        radius=comparison.measures.radius,
+    )
+    scores = comparison.rescore(measures, tables)
+    frame = _gains(scores, ["iou_size/medium"], reference=comparison.reference)
+    columns = {"low": "low95", "high": "high95"}
+    kept = frame.rename(columns=columns)[["head", "value", "gain", "low95", "high95", "told_apart"]]
+    return kept.assign(low=low, high=high, classes=", ".join(names))
+
+
+def won_lost(comparison: Comparison, head: str, *, threshold: float = 0.1) -> pd.DataFrame:
+    """Single things that a head wins and loses against the reference, by bin of size.
+
+    The IoU of an object is tp / (area + fp), mean over the common seeds; won and lost are shares
+    (percent) of the objects whose IoU differs by more than `threshold`.
+    """
+    frame = object_differences(comparison, head)
+    measures = comparison.measures
+    size, thin = measures.size(frame["area"]), measures.thin(frame["area"], frame["width"])
+    rows = []
+    for bin_, members in measures.size_classes.items():
+        chosen = thin if bin_ == "thin" else size == BINS.index(bin_)
+        chosen = chosen & frame["cls"].isin(measures.labels(members)).to_numpy()
+        difference = frame.loc[chosen, "difference"]
+        shares = {"won": (difference > threshold).mean(), "lost": (difference < -threshold).mean()}
+        row = {"head": head, "objects of": bin_, "number": len(difference)}
+        rows.append({**row, **{key: 100 * share for key, share in shares.items()}})
+    return pd.DataFrame(rows)
+
+
+def object_differences(comparison: Comparison, head: str) -> pd.DataFrame:
+    """The IoU of every true object under a head minus that under the reference.
 
     Returns:
-        Tidy frame: head, reference, measure, value, low, high, se, df, p, seeds, images, reading.
-        p-values are two-sided and not adjusted for the number of comparisons.
+        Rows of the object table that are objects: image, cls, area, width, object (its number in
+        `find_objects` of the image's label), iou, reference_iou, difference.
     """
-    samples = comparison.samples
-    rows: list[dict[str, Any]] = []
-    for name, contrast in measures(comparison).items():
-        for head, reference in comparison.references.items():
-            estimate = paired_difference(samples[head], samples[reference], contrast)
-            names = {"head": head, "reference": reference, "measure": name}
-            rows.append({**names, **estimate_columns(estimate), "reading": reading(estimate)})
-    columns = ["head", "reference", "measure", *ESTIMATE, "reading"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def reading(estimate: Estimate) -> str:
-    """A difference in words: where the interval lies relative to 0, and whether that is firm."""
-    if estimate.seeds == 0:
-        return "no common seed"
-    if pd.isna(estimate.value):
-        return "too few objects"
-    if estimate.low <= 0 <= estimate.high:
-        return NOT_SEPARATED
-    word = "better" if estimate.value > 0 else "worse"
-    return word if estimate.seeds > 1 else f"{word} (one seed)"
-
-
-def class_scores(comparison: Comparison) -> pd.DataFrame:
-    """Tidy IoU per class: head, class, value, low, high, se, df, seeds, images."""
-    return pd.DataFrame(
-        {
-            "head": head,
-            "class": name,
-            **estimate_columns(interval(sample, partial(group_iou, classes=[label]))),
-        }
-        for head, sample in comparison.samples.items()
-        for label, name in enumerate(comparison.classes)
-    ).drop(columns="p")
-
-
-def class_groups(comparison: Comparison) -> pd.DataFrame:
-    """Scores of the class groups of the data set: head, classes, measure, value, low, high, ...
-
-    Measures: IoU and recall over all sizes, and recall of large and of thin objects over those
-    classes of the group with enough such objects.
-    """
-    groups = comparison.facts["data"]["groups"]
-    return pd.DataFrame(
-        (
-            {
-                "head": head,
-                "classes": name,
-                "measure": measure,
-                **estimate_columns(interval(s, contrast)),
-            }
-            for name, members in groups.items()
-            for head, s in comparison.samples.items()
-            for measure, contrast in _group_measures(comparison, members).items()
-        ),
-        columns=["head", "classes", "measure", *ESTIMATE],
-    ).drop(columns="p")
-
-
-def _group_measures(comparison: Comparison, members: list[str]) -> dict[str, Contrast]:
-    labels = [comparison.classes.index(name) for name in members]
-    measured: dict[str, Contrast] = {
-        "IoU": partial(group_iou, classes=labels),
-        "recall": partial(bin_recall, classes=labels),
-    }
-    for group in ("large", "thin"):
-        enough = [label for label in labels if label in comparison.published_classes(group)]
-        measured[f"recall {group}"] = partial(bin_recall, group=group, classes=enough)
-    return measured
-
-
-def estimate_columns(estimate: Estimate) -> dict[str, Any]:
-    """An estimate as columns: value, low, high and se in percent, then df, p, seeds, images."""
-    values = {key: 100 * getattr(estimate, key) for key in ("value", "low", "high", "se")}
-    rest = {key: getattr(estimate, key) for key in ("df", "p", "seeds", "images")}
-    return {**values, **rest}
+    scores, reference = comparison.scores, comparison.reference
+    common = [s for s in scores[head].seeds if s in scores[reference].seeds]
+    ious = []
+    for name in (head, reference):
+        tables = [
+            run.objects()
+            for seed, run in zip(scores[name].seeds, comparison.runs[name], strict=True)
+            if seed in common
+        ]
+        objects = [table[~table["alarm"]] for table in tables]
+        ious.append(np.mean([t["tp"] / (t["area"] + t["fp"]) for t in objects], axis=0))
+    truth = objects[0][["image", "cls", "area", "width", "crowd"]].reset_index(drop=True)
+    truth["object"] = truth.groupby("image", sort=False).cumcount()
+    frame = truth.assign(iou=ious[0], reference_iou=ious[1], difference=ious[0] - ious[1])
+    return frame[~frame["crowd"]].reset_index(drop=True)

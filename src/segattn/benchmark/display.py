@@ -92,50 +92,6 @@ def phases(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def metric(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per frame: what is in it, milliseconds of each phase, share of validation."""
-
-    def milliseconds(phase: str) -> list[str]:
-        return [f"{1000 * seconds:,.0f} ms" for seconds in frame[f"{phase}_seconds"]]
-
-    return pd.DataFrame(
-        {
-            "frame": frame["input"],
-            "classes": frame["classes"],
-            "objects, components": [
-                f"{objects}, {components}"
-                for objects, components in zip(frame["objects"], frame["components"], strict=True)
-            ],
-            "wrong pixels": [f"{100 * wrong:.1f}%" for wrong in frame["wrong"]],
-            "objects of the truth, once": milliseconds("objects"),
-            "components of the prediction": milliseconds("components"),
-            "update": milliseconds("update"),
-            "update at three radii": milliseconds("update_all_radii"),
-            "forward pass": [
-                f"{cell}, {precision}"
-                for cell, precision in zip(milliseconds("forward"), frame["precision"], strict=True)
-            ],
-            "share of validation": [
-                f"{100 * share:.0f}%" for share in frame["share_of_validation"]
-            ],
-        }
-    )
-
-
-def frame(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per head, one column per protocol: seconds and peak memory of the process."""
-    cells = [
-        _NOT_THERE if math.isnan(size) else f"{seconds:.1f} s, {_megabytes(size)}"
-        for seconds, size in zip(rows["seconds"], rows["bytes"], strict=True)
-    ]
-    wide = rows.assign(cell=cells).pivot(
-        index=["head", "encoder", "frame"], columns="protocol", values="cell"
-    )
-    ordered = wide.reindex(list(dict.fromkeys(rows["head"])), level="head")
-    columns = list(dict.fromkeys(rows["protocol"]))
-    return ordered[columns].fillna("").rename_axis(columns=None).reset_index()
-
-
 def memory(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per block and form, one column per map: peak memory of a training step."""
     cells = [_NOT_THERE if math.isnan(size) else _megabytes(size) for size in frame["bytes"]]
@@ -202,16 +158,15 @@ TABLES = {
     "steps": steps,
     "phases": phases,
     "end_to_end": end_to_end,
-    "metric": metric,
-    "frame": frame,
 }
 
 # what the numbers of a table are, where they are not ratios of us to the published form
 MEASURED = {
     "end_to_end": "medians over epochs in turn, loading, steps and log included",
-    "metric": (
-        "medians of processor time; share of validation = (components + update) / "
-        "(components + update + forward pass)"
-    ),
-    "frame": "one pass each, in a process of its own; memory of the whole process at its peak",
 }
+
+
+def to_markdown(frame: pd.DataFrame) -> str:
+    """A pipe table of a display table."""
+    lines = [list(frame.columns), ["---"] * frame.shape[1], *frame.to_numpy().tolist()]
+    return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)

@@ -191,10 +191,7 @@ def _steps(
 
 def scenes(count: int, *, device: torch.device) -> tuple[Tensor, Tensor, float]:
     """Images uint8 [count, 3, 360, 480], labels int64, and the seconds to decode them from PNG."""
-    drawn = [
-        street.draw_scene(0, index, height=_HEIGHT, width=_WIDTH, layout="free")
-        for index in range(count)
-    ]
+    drawn = [street.draw_scene(0, k, height=_HEIGHT, width=_WIDTH) for k in range(count)]
     files = [io.BytesIO() for _ in drawn]
     for scene, file in zip(drawn, files, strict=True):
         Image.fromarray(scene.image).save(file, format="png")

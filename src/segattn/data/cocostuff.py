@@ -73,7 +73,8 @@ class COCOStuff(FileSource):
     )
     # fmt: on
     palette = voc_palette(len(classes))
-    groups: ClassVar = {"things": classes[:_NUM_THINGS], "stuff": classes[_NUM_THINGS:]}
+    values = tuple(_IDS)
+    things = classes[:_NUM_THINGS]
     official: ClassVar = {"train": ("train", 9000), "val": ("test", 1000), "test": ("test", 1000)}
     title = "coco-stuff 10k"
 

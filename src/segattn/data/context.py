@@ -53,8 +53,8 @@ class PascalContext(FileSource):
     `root/VOCdevkit/VOC2010/JPEGImages/NAME.jpg` and the variable LabelMap of
     `root/trainval/NAME.mat`; also `root/labels.txt`, where it is there, to see that the labels have
     the numbers known here. Test labels are not public: val and test are both the official val list.
-    Objects are connected components, since the labels have no instance ids. The groups are the 20
-    object classes of PASCAL VOC and the 39 others. https://cs.stanford.edu/~roozbeh/pascal-context
+    Objects are connected components, since the labels have no instance ids. Things are the 20
+    object classes of PASCAL VOC. https://cs.stanford.edu/~roozbeh/pascal-context
 
     The labels know 459 classes. The others than the 59 most frequent, and 0, are void: there is no
     background class, so scores over 60 classes, with background, are not comparable. Classes have
@@ -71,10 +71,7 @@ class PascalContext(FileSource):
 
     classes = tuple(_LABELS)
     palette = voc_palette(len(classes))
-    groups: ClassVar = {
-        "objects": _OBJECTS,
-        "context": tuple(name for name in classes if name not in _OBJECTS),
-    }
+    things = _OBJECTS
     official: ClassVar = {"train": ("train", 4998), "val": ("val", 5105), "test": ("val", 5105)}
     title = "pascal context"
 

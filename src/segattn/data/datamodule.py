@@ -12,7 +12,7 @@ from segattn.data import build_source
 from segattn.data.samplers import EpochSampler, EvalSampler
 from segattn.data.source import Sample, Source, Split
 from segattn.data.transforms import augment
-from segattn.metrics import Objects, find_objects, stack_objects
+from segattn.metrics import Objects, find_objects
 
 
 class _Samples(Dataset[Any]):
@@ -82,7 +82,7 @@ def image_tensor(sample: Sample) -> Tensor:
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Image uint8 [B, 3, H, W], label int64 [B, H, W], name list[str], objects `BatchObjects`.
+    """Image uint8 [B, 3, H, W], label int64 [B, H, W], name list[str], objects list[`Objects`].
 
     Raises:
         ValueError: The images of the batch differ in size; the message names two of them.
@@ -100,7 +100,7 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     }
     batch["name"] = [item["name"] for item in items]
     if "objects" in first:
-        batch["objects"] = stack_objects([item["objects"] for item in items])
+        batch["objects"] = [item["objects"] for item in items]
     return batch
 
 

@@ -34,7 +34,14 @@ class Source(ABC):
     Attributes:
         classes: Class names; the index is the label value.
         palette: RGB per class, 0 to 255.
-        groups: Classes that belong together in the report, by group name.
+        class_groups: Classes whose mean IoU is reported, by group name: large, small or thin. Empty
+            where the data set has no such classes.
+        things: Classes whose single objects are scored by size; the others are stuff.
+        with_ids: Things whose single objects have instance ids in this data set.
+        size_edges: px, where an object of this data set begins to be medium and large.
+        size_classes: Things with 50 objects or more in a bin of the training labels, by bin; None
+            where they are found when a run starts, see `segattn.data.size_classes`.
+        values: What stands for each class in the data set's label files; None: 0, 1, 2, ...
         official: By split, the name and the number of images of the data set's own split that it
             reads; empty for a data set that has no official splits.
         names: Sample names in order.
@@ -45,7 +52,12 @@ class Source(ABC):
 
     classes: ClassVar[tuple[str, ...]]
     palette: ClassVar[tuple[tuple[int, int, int], ...]]
-    groups: ClassVar[dict[str, tuple[str, ...]]]
+    class_groups: ClassVar[dict[str, tuple[str, ...]]] = {}
+    things: ClassVar[tuple[str, ...]]
+    with_ids: ClassVar[tuple[str, ...]] = ()
+    size_edges: tuple[float, float] = (32.0, 96.0)  # COCO's
+    size_classes: ClassVar[dict[str, tuple[str, ...]] | None] = None
+    values: ClassVar[tuple[int, ...] | None] = None
     official: ClassVar[dict[Split, tuple[str, int]]] = {}
     names: list[str]
     problems: Sequence[str] = ()

@@ -60,13 +60,7 @@ class VOC(FileSource):
     )
     # fmt: on
     palette = voc_palette(len(classes))
-    groups: ClassVar = {
-        "background": ("background",),
-        "person": ("person",),
-        "animal": ("bird", "cat", "cow", "dog", "horse", "sheep"),
-        "vehicle": ("aeroplane", "bicycle", "boat", "bus", "car", "motorbike", "train"),
-        "indoor": ("bottle", "chair", "diningtable", "pottedplant", "sofa", "tvmonitor"),
-    }
+    things = with_ids = classes[1:]
     official: ClassVar = {
         "train": ("train + SBD", 10582),
         "val": ("val", 1449),

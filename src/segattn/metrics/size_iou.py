@@ -1,204 +1,178 @@
-"""The IoU of each class, by size and shape of the ground-truth object, as a torchmetrics Metric."""
+"""The IoU of classes and of their objects by size and shape, as a torchmetrics Metric."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from segattn.metrics.functional import Counts, ObjectRows, fixed_ratio, object_rows
-
-_TABLES = ("tp", "area", "fp", "fp_far", "n_obj", "sum_iou", "sum_rec")
+from segattn.metrics.counts import COLUMNS, Rows, count, iou_scores, object_rows
+from segattn.metrics.measures import BINS, Measures
+from segattn.metrics.objects import Objects, find_objects
 
 
 class SizeStratifiedIoU(Metric):
-    """IoU by class and bin of the ground-truth object, with every pixel counted exactly once.
+    """IoU by class, by group of classes, and by the size and the shape of the single object.
 
-    True positives and misses belong to the object they lie in. A false positive of class c belongs
-    to the nearest object of class c if that lies within `radius` (an error of localisation), else
-    to the bin of the predicted component it lies in (a false alarm of that size; COCO treats
-    unmatched detections so, Lin et al. 2014, https://arxiv.org/abs/1405.0312). So the bins of a
-    class sum to its row and column of the ordinary confusion matrix.
+    True positives and misses belong to the object they lie in; a false positive of a class belongs
+    to its nearest object within `radius`, else to the bin of the predicted component it lies in.
+    Every pixel counts once: the sizes of a class sum to its row and column of the confusion matrix.
 
-    The states are int64 sums: any order, batching or sharding of the images gives the same bits.
-    `rows` holds the `ObjectRows` of the latest update (None after a reset), for the object table.
+    The one state is an int64 sum: any order, batching or sharding of the images gives the same
+    bits. `rows` holds the rows of the object table of the latest update, one entry an image.
+
+    Example:
+        >>> metric = SizeStratifiedIoU(2, size_edges=(2, 4))
+        >>> label = torch.zeros(1, 8, 8, dtype=torch.int64)
+        >>> label[0, 2:5, 2:5] = 1
+        >>> metric.update(label, label)
+        >>> round(float(metric.compute()["iou_size/medium"]), 2)
+        1.0
 
     Args:
         num_classes: C.
-        num_bins: B, for example `SizeBins().num_bins`.
-        radius: px, reach of an object over false positives around it; twice the stride is usual.
-        other_radii: px, further reaches that `rows` counts too, to see what depends on the reach.
+        classes: Their names; None names them "0", "1", ...
+        class_groups: See `Measures`.
+        size_classes: See `Measures`; None scores every class in every bin.
+        with_ids: See `Measures`.
+        size_edges: px, see `Measures`.
+        elongation: See `Measures`.
+        radius: px, see `Measures`.
         ignore_index: Label of void pixels, which count nowhere.
-        min_area: px; smaller objects are left out of the means over objects, not of the pixel sums.
         kwargs: Of `torchmetrics.Metric`.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range or a name is no class.
     """
 
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
 
-    tp: Tensor
-    area: Tensor
-    fp: Tensor
-    fp_far: Tensor
-    n_obj: Tensor
-    sum_iou: Tensor
-    sum_rec: Tensor
+    counts: Tensor
     n_images: Tensor
 
     def __init__(
         self,
         num_classes: int,
         *,
-        num_bins: int,
-        radius: float,
-        other_radii: Sequence[float] = (),
+        classes: Sequence[str] | None = None,
+        class_groups: Mapping[str, Sequence[str]] | None = None,
+        size_classes: Mapping[str, Sequence[str]] | None = None,
+        with_ids: Sequence[str] = (),
+        size_edges: Sequence[float] = (32.0, 96.0),
+        elongation: float = 5.0,
+        radius: float = 16.0,
         ignore_index: int = 255,
-        min_area: int = 16,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.radii = (radius, *other_radii)
-        if num_classes < 1 or num_bins < 1 or min(self.radii) < 0:
-            raise ValueError(
-                "num_classes and num_bins must be 1 or more and radii 0 or more, "
-                f"got {num_classes}, {num_bins} and {self.radii}"
-            )
-        self.num_classes = num_classes
-        self.num_bins = num_bins
+        names = tuple(classes or map(str, range(num_classes)))
+        if num_classes < 1 or len(names) != num_classes:
+            raise ValueError(f"classes must name each of {num_classes} classes, got {len(names)}")
+        everything = {name: names for name in BINS}
+        self.measures = Measures(
+            names,
+            class_groups=dict(class_groups or {}),
+            size_classes=everything if size_classes is None else dict(size_classes),
+            with_ids=with_ids,
+            size_edges=size_edges,
+            elongation=elongation,
+            radius=radius,
+        )
         self.ignore_index = ignore_index
-        self.min_area = min_area
-        self.rows: ObjectRows | None = None
-        for name in _TABLES:
-            zeros = torch.zeros(num_classes, num_bins, dtype=torch.int64)
-            self.add_state(name, zeros, dist_reduce_fx="sum")
+        self.rows: list[Rows] = []
+        self._with_ids = np.isin(names, list(with_ids))
+        shape = (num_classes, len(COLUMNS), 3)
+        self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("n_images", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(
         self,
         preds: Tensor,
         target: Tensor,
-        ids: Tensor,
-        obj_bin: Tensor,
-        pred_ids: Tensor,
-        pred_bin: Tensor,
+        instances: Tensor | None = None,
+        *,
+        objects: Sequence[Objects] | None = None,
     ) -> None:
-        """Add a batch.
+        """Add a batch of N images.
 
         Args:
             preds: [N, H, W], predicted class, any integer dtype, or float [N, C, H, W], logits.
             target: [N, H, W], class or `ignore_index`, any integer dtype.
-            ids: int64 [N, H, W], ground-truth objects 0..K-1, -1 exactly where the target is void.
-            obj_bin: int64 [K], bin of each object.
-            pred_ids: int64 [N, H, W], components 0..P-1 of the predicted classes.
-            pred_bin: int64 [P], bin of each component.
+            instances: [N, H, W], ids of single objects, 0 where there is none. Pixels of a class
+                without an id form its 8-connected components.
+            objects: The objects of each image, where they are found already.
 
         Raises:
-            ValueError: If shapes, classes, ids or bins do not fit together.
+            ValueError: If shapes or classes do not fit together.
         """
-        preds = self._decide(preds) if preds.is_floating_point() else preds.long()
-        target = target.long()
-        self._check_maps(preds, target=target, ids=ids, pred_ids=pred_ids)
-        self._check_bins("ids", ids, bins=obj_bin, lowest=-1)
-        self._check_bins("pred_ids", pred_ids, bins=pred_bin, lowest=0)
-        rows = object_rows(
-            preds,
-            target=target,
-            ids=ids,
-            num_objects=len(obj_bin),
-            pred_ids=pred_ids,
-            num_predicted=len(pred_bin),
-            radii=self.radii,
-            ignore_index=self.ignore_index,
-        )
-        self._add(rows, obj_bin=obj_bin, pred_bin=pred_bin)
+        preds = preds.max(1).indices if preds.is_floating_point() else preds
+        self._check(preds, target, instances)
+        # objects are found on the CPU: one copy of the maps, whatever the device
+        maps, labels = preds.cpu().numpy(), target.cpu().numpy()
+        if objects is None:
+            ids = [None] * len(labels) if instances is None else instances.cpu().numpy()
+            objects = [
+                find_objects(label, of_image, ignore_index=self.ignore_index)
+                for label, of_image in zip(labels, ids, strict=True)
+            ]
+        self.rows = [
+            object_rows(
+                *images,
+                with_ids=self._with_ids,
+                radius=self.measures.radius,
+                ignore_index=self.ignore_index,
+            )
+            for images in zip(maps, labels, objects, strict=True)
+        ]
+        added = sum(count(rows, self.measures).sum(0) for rows in self.rows)
+        # not in place: a state reset under inference_mode may not be changed outside of it
+        self.counts = self.counts + torch.as_tensor(added, device=self.counts.device)
         self.n_images = self.n_images + len(target)
-        self.rows = rows
 
     def compute(self) -> dict[str, Tensor]:
-        """Scores of everything added so far, see `Counts.scores`."""
-        return self.counts().scores()
+        """Scores by name, float64 in 0..1, see `iou_scores`."""
+        scores = iou_scores(self.counts.cpu().numpy(), self.measures)
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in scores.items()}
 
-    def counts(self) -> Counts:
-        """The states as `Counts`, to merge bins or to save; not synchronised between processes."""
-        return Counts(**{name: getattr(self, name) for name in _TABLES})
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Bars of the scores that are no single class; figure and axes, as torchmetrics gives them.
+
+        Args:
+            val: Of `compute`; None computes now.
+            ax: Matplotlib axes; None makes some.
+        """
+        import matplotlib.pyplot as plt
+
+        scores = self.compute() if val is None else val
+        shown = {k: float(v) for k, v in scores.items() if not k.startswith("iou/")}
+        figure, ax = plt.subplots() if ax is None else (ax.get_figure(), ax)
+        ax.barh(list(shown), list(shown.values()))
+        ax.set(xlim=(0, 1), xlabel="IoU")
+        ax.invert_yaxis()
+        return figure, ax
 
     def reset(self) -> None:
         """Forget everything added so far."""
         super().reset()
-        self.rows = None
+        self.rows = []
 
-    def _add(self, rows: ObjectRows, *, obj_bin: Tensor, pred_bin: Tensor) -> None:
-        counted = rows.area >= self.min_area
-        cell = rows.cls * self.num_bins + obj_bin
-        pred_cell = rows.pred_cls * self.num_bins + pred_bin
-        fp, fp_far = rows.fp[:, 0], rows.fp_far[:, 0]
-        added = {
-            "tp": (cell, rows.tp),
-            "area": (cell, rows.area),
-            "fp": (cell, fp),
-            "fp_far": (pred_cell, fp_far),
-            "n_obj": (cell, counted.long()),
-            "sum_iou": (cell, counted * fixed_ratio(rows.tp, rows.area + fp)),
-            "sum_rec": (cell, counted * fixed_ratio(rows.tp, rows.area)),
-        }
-        for name, (index, values) in added.items():
-            # Not in place: a state reset under inference_mode may not be changed outside of it.
-            state = getattr(self, name)
-            setattr(self, name, state.flatten().index_add(0, index, values).view_as(state))
-
-    def _decide(self, logits: Tensor) -> Tensor:
-        if logits.ndim != 4 or logits.shape[1] != self.num_classes:
-            raise ValueError(
-                f"logits must be [N, {self.num_classes}, H, W], got {list(logits.shape)}; "
-                "pass predicted classes as integers"
-            )
-        return logits.max(1).indices  # several times as fast as argmax on a CPU
-
-    def _check_maps(self, preds: Tensor, *, target: Tensor, ids: Tensor, pred_ids: Tensor) -> None:
-        shapes = [list(tensor.shape) for tensor in (preds, target, ids, pred_ids)]
+    def _check(self, preds: Tensor, target: Tensor, instances: Tensor | None) -> None:
+        maps = [preds, target] if instances is None else [preds, target, instances]
+        shapes = [list(tensor.shape) for tensor in maps]
         if target.ndim != 3 or any(shape != shapes[1] for shape in shapes):
             raise ValueError(
-                "preds, target, ids and pred_ids must share one shape [N, H, W], got "
-                f"{shapes}; bring the prediction to the size of the labels, never the reverse"
+                f"preds, target and instances must share one shape [N, H, W], got {shapes}; bring "
+                "the prediction to the size of the labels, never the reverse"
             )
-        valid = target != self.ignore_index
-        for name, classes in (("preds", preds), ("target", target.masked_fill(~valid, 0))):
-            low, high = _range(classes)
-            if low < 0 or high >= self.num_classes:
+        void = target == self.ignore_index
+        for name, classes in (("preds", preds), ("target", target.masked_fill(void, 0))):
+            low, high = (int(v) for v in classes.aminmax()) if classes.numel() else (0, 0)
+            if low < 0 or high >= len(self.measures.classes):
                 raise ValueError(
-                    f"{name} must hold classes 0..{self.num_classes - 1}, got {low}..{high}; "
-                    f"void pixels of the target must hold ignore_index={self.ignore_index}"
+                    f"{name} must hold classes 0..{len(self.measures.classes) - 1}, got "
+                    f"{low}..{high}; void pixels of the target hold {self.ignore_index}"
                 )
-        if not torch.equal(ids >= 0, valid):
-            raise ValueError(
-                "ids must be -1 exactly where target is void; find the objects in this very "
-                f"target, with ignore_index={self.ignore_index}"
-            )
-
-    def _check_bins(self, name: str, ids: Tensor, *, bins: Tensor, lowest: int) -> None:
-        low, high = _range(ids)
-        if low < lowest or high >= len(bins):
-            raise ValueError(
-                f"{name} must hold {lowest}..{len(bins) - 1}, as there are {len(bins)} bins for "
-                f"them, got {low}..{high}; number the objects through the batch, and find those "
-                "of a prediction with ignore_index=None"
-            )
-        low, high = _range(bins)
-        if low < 0 or high >= self.num_bins:
-            raise ValueError(
-                f"the bins of {name} must be 0..{self.num_bins - 1}, got {low}..{high}; "
-                "num_bins must be that of the SizeBins"
-            )
-
-
-def _range(values: Tensor) -> tuple[int, int]:
-    """Smallest and largest value; (0, -1), which fits any range, if there is none."""
-    if values.numel() == 0:
-        return 0, -1
-    low, high = values.aminmax()
-    return int(low), int(high)

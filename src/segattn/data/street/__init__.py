@@ -9,7 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segattn.data.street.rules import CLASSES, GROUPS, PALETTE, Layout, Street
+from segattn.data.street.rules import (
+    CLASSES,
+    PALETTE,
+    POLES,
+    SIGNS,
+    THINGS,
+    VEHICLES,
+    WATER,
+    Street,
+)
 from segattn.data.street.surroundings import draw_surroundings, expose
 from segattn.data.street.things import draw_signs, draw_thing, plan_things
 
@@ -29,9 +38,7 @@ class Scene:
     instances: np.ndarray
 
 
-def draw_scene(
-    seed: int, index: int, *, height: int = 160, width: int = 224, layout: Layout = "free"
-) -> Scene:
+def draw_scene(seed: int, index: int, *, height: int = 112, width: int = 160) -> Scene:
     """Draw scene `index` of the stream `seed`.
 
     Args:
@@ -39,9 +46,8 @@ def draw_scene(
         index: Scene number in the stream.
         height: Rows; everything scales with it.
         width: Columns.
-        layout: Whether cues share rows and columns with what they decide, see the module.
     """
-    street = Street(seed, index, height, width, layout)
+    street = Street(seed, index, height, width)
     draw_surroundings(street)
     for thing in plan_things(street):
         draw_thing(street, *thing)
@@ -49,4 +55,14 @@ def draw_scene(
     return Scene(expose(street), street.canvas.label, street.canvas.instances)
 
 
-__all__ = ["CLASSES", "GROUPS", "PALETTE", "Layout", "Scene", "draw_scene"]
+__all__ = [
+    "CLASSES",
+    "PALETTE",
+    "POLES",
+    "SIGNS",
+    "THINGS",
+    "VEHICLES",
+    "WATER",
+    "Scene",
+    "draw_scene",
+]

@@ -1,29 +1,23 @@
 """Procedural street scenes whose classes no local patch can tell apart: the rules.
 
-Four groups of classes look alike in a patch and are told apart by a cue elsewhere:
+Four groups of classes look alike in a patch and are told apart by a cue. Cue and size are crossed:
+each group has small, medium and large objects under one rule, poles small and medium ones.
 
-| classes         | size | cue                                | aligned      | free              |
-|-----------------|------|------------------------------------|--------------|-------------------|
-| bus truck train | M, L | the cab, at one end of a long body | same rows    | the body slants   |
-| lamp signal     | thin | what the pole carries at its top   | same columns | leans, has an arm |
-| sign_a sign_b   | S    | the colour of the only billboard   | same rows    | anywhere          |
-| lake ice        | M, L | warm or cool light on the scene    | everywhere   | everywhere        |
+| classes         | cue                                         | where the cue is                 |
+|-----------------|---------------------------------------------|----------------------------------|
+| bus truck train | the cab at one end of a long body           | in the object, in its rows       |
+| lamp signal     | what the pole carries at its top            | in the object, in its columns    |
+| sign_a sign_b   | the colour of the only billboard            | elsewhere, at the signs' height  |
+| lake ice        | warm or cool light on everything but water  | spread over the whole scene      |
 
-Layout `aligned` favours attention along rows and columns (FLA, criss-cross); `free` takes that
-favour away: the cue of a body or a pole leaves its rows and columns. The light is a global cue with
-no place: every surface also has a tint of its own as strong as the light, so that one surface says
-little and all together say it. Signs are several, 14 to 24 px wide, and some stand close enough to
-the billboard for a plain convolution to see it, so that the rule can be learned from near to far.
-Road, sky, buildings, vegetation, cars and riders are decidable locally: the control group.
+Every surface has a tint of its own, so that one surface says little of the light and all together
+say it; the water itself looks the same in both lights. Road, sky, buildings, vegetation, cars and
+riders are decidable locally: the control group.
 """
-
-from typing import Literal
 
 import numpy as np
 
 from segattn.data.street.canvas import Canvas, Colour
-
-Layout = Literal["aligned", "free"]
 
 # fmt: off
 CLASSES = (
@@ -38,26 +32,26 @@ PALETTE = (
     (255, 0, 0), (190, 153, 153), (250, 170, 230),
 )
 # fmt: on
-GROUPS = {
-    "vehicles": ("bus", "truck", "train"),
-    "water": ("lake", "ice"),
-    "signs": ("sign_a", "sign_b"),
-    "poles": ("lamp", "signal"),
-    "local": ("road", "sky", "building", "vegetation", "car", "rider"),
-}
+WATER, VEHICLES = ("lake", "ice"), ("bus", "truck", "train")
+SIGNS, POLES = ("sign_a", "sign_b"), ("lamp", "signal")
+THINGS = (*WATER, *VEHICLES, *SIGNS, *POLES, "car", "rider")
+
+
+LIGHT = 0.08
+"""How much warm light adds to red and takes from blue, as a share; a surface's tint is 0.2."""
 
 
 class Street:
     """The state of one drawing: canvas, random stream, unit of length and the scene's rules."""
 
-    def __init__(self, seed: int, index: int, height: int, width: int, layout: Layout) -> None:
+    def __init__(self, seed: int, index: int, height: int, width: int) -> None:
         self.rng = np.random.RandomState([seed, index])
         self.uniform = self.rng.uniform
         self.canvas = Canvas(height, width)
         self.h, self.w, self.unit = height, width, height / 160
-        self.free = layout == "free"
         self.horizon = int(height * self.uniform(0.50, 0.58))
         self.warm = bool(self.rng.randint(2))
+        self.light = LIGHT if self.warm else -LIGHT
         self.country = int(self.rng.randint(2))
 
     def shade(self, colour: Colour, brightness: float = 0.12) -> Colour:

@@ -18,8 +18,7 @@ def draw_surroundings(street: Street) -> None:
     _draw_skyline(street)
     near = street.shade((105, 103, 106))
     canvas.gradient(horizon, street.h, near, tuple(0.75 * c for c in near), ROAD)
-    if street.uniform(0, 1) < 0.7:
-        _draw_water(street)
+    draw_water(street)
 
 
 def _draw_skyline(street: Street) -> None:
@@ -48,14 +47,32 @@ def _draw_house(street: Street, top: float, left: float, right: float) -> None:
             street.canvas.rect(y, y + 0.55 * pitch, x, x + 0.45 * pitch, dark)
 
 
-def _draw_water(street: Street) -> None:
-    """A lake in warm light, ice in cool light; the surface itself is the same."""
-    uniform, h, w = street.uniform, street.h, street.w
-    kind, colour = (LAKE if street.warm else ICE), street.shade((168, 178, 188))
-    centre_y = street.horizon + uniform(0.28, 0.34) * h
-    centre_x = w * (0.5 + street.sign() * uniform(0.1, 0.35))
-    radii = uniform(0.20, 0.26) * h, uniform(0.45, 0.75) * w
-    street.canvas.disc(centre_y, centre_x, *radii, colour, kind, street.canvas.new_instance())
+# half heights and half widths of waters as shares of the rows, and up to how many a scene has
+_WATERS = (
+    ((0.12, 0.19), (0.30, 0.55), 2),
+    ((0.06, 0.085), (0.12, 0.18), 2),
+    ((0.02, 0.036), (0.045, 0.08), 2),
+)
+
+
+def draw_water(street: Street) -> None:
+    """Lakes in warm light, ice in cool light, large ones first."""
+    uniform, rows = street.uniform, street.h
+    for (low, high), (narrow, wide), most in _WATERS:
+        for _ in range(street.rng.randint(most + 1)):
+            _draw_lake(street, uniform(low, high) * rows, uniform(narrow, wide) * rows)
+
+
+def _draw_lake(street: Street, radius_y: float, radius_x: float) -> None:
+    uniform, kind = street.uniform, LAKE if street.warm else ICE
+    # without the scene's light: the surface itself must not tell
+    red, green, blue = street.shade((168, 178, 188))
+    colour = red / (1 + street.light), green, blue / (1 - street.light)
+    lowest = max(street.h - 1.05 * radius_y, street.horizon + 2 * radius_y)
+    centre_y = uniform(street.horizon + 1.1 * radius_y, lowest)
+    centre_x = uniform(0.05, 0.95) * street.w
+    instance = street.canvas.new_instance()
+    street.canvas.disc(centre_y, centre_x, radius_y, radius_x, colour, kind, instance)
 
 
 def expose(street: Street) -> np.ndarray:
@@ -66,8 +83,8 @@ def expose(street: Street) -> np.ndarray:
     window = np.s_[y : y + street.h, x : x + street.w]
     ramp = np.linspace(-1, 1, street.w, dtype=np.float32)
     shading = 1 + np.float32(uniform(-0.22, 0.22)) * ramp + np.float32(0.05) * blotches[window]
-    light = 0.05 if street.warm else -0.05
-    gain = np.array([1 + light, 1, 1 - light], np.float32) * np.float32(uniform(0.75, 1.15))
+    light = np.array([1 + street.light, 1, 1 - street.light], np.float32)
+    gain = light * np.float32(uniform(0.75, 1.15))
     image *= shading[..., None] * gain
     if street.rng.randint(2):
         image[:, 1:-1] = image[:, :-2] * 0.25 + image[:, 1:-1] * 0.5 + image[:, 2:] * 0.25

@@ -30,24 +30,32 @@ _BOARD: tuple[tuple[Colour, Colour], ...] = (
 _GLASS, _TYRE = (70, 85, 100), (25, 25, 28)
 
 
+# heights of small, medium and large vehicles, in units
+_VEHICLES = ((10, 14), (18, 28), (36, 96))
+# radii of large, medium and small signs, in units, and up to how many a scene has
+_SIGNS = (((30, 40), 2), ((14, 20), 2), ((6, 10), 4))
+
+
 def plan_things(street: Street) -> list[tuple[float, str]]:
     """(y of the foot, kind), far to near: each is drawn over what is behind it."""
     uniform, count, h = street.uniform, street.rng.randint, street.h
     start = street.horizon
-    num_vehicles = (0, 1, 1, 1, 1, 1, 1, 2, 2, 2)[count(10)]
-    things = [(start + 2 + uniform(0, 0.30) * h, "vehicle") for _ in range(num_vehicles)]
-    things += [(start + 3 + uniform(0, 0.36) * h, "car") for _ in range(count(4))]
+    things = [(start + 2 + uniform(0, 0.36) * h, "car") for _ in range(count(3))]
     things += [(start + 3 + uniform(0, 0.36) * h, "rider") for _ in range(count(3))]
     things += [(start + uniform(0.04, 0.38) * h, "pole") for _ in range(1 + count(3))]
+    for kind, most in (("small", 3), ("medium", 2), ("large", 1)):
+        for _ in range(count(most + 1)):
+            low, high = {"small": (0.0, 0.12), "medium": (0.08, 0.22), "large": (0.18, 0.36)}[kind]
+            things.append((start + 2 + uniform(low, high) * h, kind))
     return sorted(things)
 
 
 def draw_thing(street: Street, foot: float, kind: str) -> None:
-    """Draw one thing; the nearer its foot, the larger."""
+    """Draw one thing; cars, riders and poles are the larger, the nearer their foot."""
     nearness = (foot - street.horizon) / (0.36 * street.h)
-    if kind == "vehicle":
-        height = (22 + 76 * nearness) * street.unit * street.uniform(0.9, 1.1)
-        _draw_vehicle(street, foot, height)
+    if kind in ("small", "medium", "large"):
+        low, high = _VEHICLES[("small", "medium", "large").index(kind)]
+        _draw_vehicle(street, foot, street.uniform(low, high) * street.unit)
     elif kind == "car":
         _draw_car(street, foot, (8 + 22 * nearness) * street.unit)
     elif kind == "rider":
@@ -63,13 +71,10 @@ def _draw_vehicle(street: Street, foot: float, height: float) -> None:
     length = min(height * uniform(2.0, 3.0), 0.95 * w)
     left = uniform(-0.05 * w, 1.05 * w - length)
     right, top = left + length, foot - height
-    # in the free layout the far end leaves the rows of the cab: a steep street, seen from the side
-    slope = street.sign() * uniform(0.3, 0.5) if street.free else 0.0
-    canvas.shear(slope=slope, lean=0.0, y=foot, x=left + length / 2)
     body = street.any_colour(60, 215)
     canvas.rect(top, foot - 0.1 * height, left, right, body, kind, instance)
     canvas.rect(top, top + 0.1 * height, left, right, tuple(0.8 * c for c in body))
-    pitch, radius = max(0.42 * height, 7), 0.12 * height
+    pitch, radius = max(0.42 * height, 5), 0.12 * height
     for x in np.arange(left + 0.3 * pitch, right - 0.5 * pitch, pitch):
         window = street.shade(_GLASS)
         canvas.rect(top + 0.2 * height, top + 0.48 * height, x, x + 0.62 * pitch, window)
@@ -78,7 +83,6 @@ def _draw_vehicle(street: Street, foot: float, height: float) -> None:
     for x in np.arange(left + 2 * radius, right - radius, 4.5 * radius):
         canvas.disc(foot - radius, x, radius, radius, _TYRE, kind, instance)
     _draw_cab(street, kind, top, height, left, right)
-    canvas.unshear()
 
 
 def _draw_cab(
@@ -86,7 +90,7 @@ def _draw_cab(
 ) -> None:
     both_visible = left >= 0 and right <= street.w
     at_left = bool(street.rng.randint(2)) if both_visible else left >= 0
-    cab = max(min(0.35 * height, 0.14 * (right - left)), 6)
+    cab = max(min(0.35 * height, 0.14 * (right - left)), 4)
     a, b = (left, left + cab) if at_left else (right - cab, right)
     light, glass = _CAB[kind]
     street.canvas.rect(top + 0.12 * height, top + 0.52 * height, a, b, street.shade(glass))
@@ -133,20 +137,10 @@ def _draw_pole(street: Street, foot: float) -> None:
     kind, instance = (LAMP, SIGNAL)[street.rng.randint(2)], canvas.new_instance()
     top = max(uniform(0.02, 0.12) * street.h, 3)
     x, thickness = uniform(0.08, 0.92) * street.w, round(uniform(3, 6) * unit)
-    towards_middle = 1 if x < street.w / 2 else -1
-    lean = -towards_middle * uniform(0.2, 0.45) if street.free else 0.0  # x falls as y grows
     grey = street.shade((92, 94, 98), 0.25)
-    canvas.shear(slope=0.0, lean=lean, y=foot, x=x)
     canvas.rect(top, foot, x, x + thickness, grey, kind, instance)
     canvas.rect(top, foot, x, x + 0.4 * thickness, tuple(1.25 * c for c in grey))
-    tip = x + lean * (top - foot)
-    canvas.unshear()
-    if street.free:  # mirrored arms: the load hangs beside the shaft, in none of its columns
-        arm = towards_middle * uniform(10, 24) * unit
-        left, right = sorted((tip, tip + arm))
-        canvas.rect(top, top + 0.7 * thickness, left, right, grey, kind, instance)
-        tip += arm
-    _draw_load(street, kind, instance, top, tip, thickness)
+    _draw_load(street, kind, instance, top, x, thickness)
 
 
 def _draw_load(
@@ -171,21 +165,27 @@ def _draw_load(
 def draw_signs(street: Street) -> None:
     """A billboard whose colours name the country, and signs whose class is the country.
 
-    Both come last, so that nothing hides them.
+    They come last and beside each other, so that nothing hides them.
     """
     canvas, uniform, h, w, unit = street.canvas, street.uniform, street.h, street.w, street.unit
-    y, x = uniform(0.14, 0.40) * h, uniform(0.10, 0.90) * w
+    y, x = uniform(0.26, 0.40) * h, uniform(0.10, 0.90) * w
     board, stripe = _BOARD[street.country]
-    canvas.rect(y - 10 * unit, y + 10 * unit, x - 17 * unit, x + 17 * unit, board, BUILDING)
-    canvas.rect(y - 3 * unit, y + 3 * unit, x - 13 * unit, x + 13 * unit, stripe)
+    canvas.rect(y - 16 * unit, y + 16 * unit, x - 26 * unit, x + 26 * unit, board, BUILDING)
+    canvas.rect(y - 5 * unit, y + 5 * unit, x - 20 * unit, x + 20 * unit, stripe)
+    taken = [(x, 26 * unit)]
+    for (low, high), most in _SIGNS:
+        for _ in range(street.rng.randint(most + 1)):
+            radius = uniform(low, high) * unit
+            tries = [uniform(0.05, 0.95) * w for _ in range(6)]
+            free = [at for at in tries if all(abs(at - b) > radius + r for b, r in taken)]
+            if free:
+                taken.append((free[0], radius))
+                _draw_sign(street, y + uniform(-5, 5) * unit, free[0], radius)
+
+
+def _draw_sign(street: Street, y: float, x: float, radius: float) -> None:
+    canvas, instance = street.canvas, street.canvas.new_instance()
     kind = SIGN_B if street.country else SIGN_A
-    for _ in range(6 + street.rng.randint(5)):
-        radius = uniform(7, 12) * unit
-        sign_y = uniform(0.10, 0.46) * h if street.free else y + uniform(-5, 5) * unit
-        sign_x = uniform(0.05, 0.95) * w
-        face = (205, 45, 45) if street.rng.randint(2) else (45, 85, 200)
-        if abs(sign_x - x) < 17 * unit + radius and abs(sign_y - y) < 10 * unit + radius:
-            continue  # it would hide the billboard
-        instance = canvas.new_instance()
-        canvas.disc(sign_y, sign_x, radius, radius, (240, 240, 240), kind, instance)
-        canvas.disc(sign_y, sign_x, radius - 2 * unit, radius - 2 * unit, street.shade(face))
+    face = (205, 45, 45) if street.rng.randint(2) else (45, 85, 200)
+    canvas.disc(y, x, radius, radius, (240, 240, 240), kind, instance)
+    canvas.disc(y, x, 0.8 * radius, 0.8 * radius, street.shade(face))
