@@ -1,7 +1,7 @@
 """Fill the results in README.md and docs/ from results/, so that no number is typed.
 
 They stand between `<!-- table: FOLDER NAME -->` and `<!-- end -->`. FOLDER holds the runs of one
-experiment, and NAME is findings, claims, gains or cost; or FOLDER holds NAME.csv of
+experiment, and NAME is setting, findings, claims, gains or cost; or FOLDER holds NAME.csv of
 scripts/benchmark.py. `scripts/report.py results` does this too; a test checks that it changes
 nothing.
 """
@@ -70,7 +70,11 @@ def cost(runs: Comparison) -> str:
     return display.to_markdown(tables.costs(runs).round(1).reset_index())
 
 
-RESULTS = {"findings": findings, "claims": claims, "gains": gains, "cost": cost}
+def setting(runs: Comparison) -> str:
+    return f"{text.subject(runs)}. {text.setting(runs)[1]}\n"
+
+
+RESULTS = {"setting": setting, "findings": findings, "claims": claims, "gains": gains, "cost": cost}
 
 
 def measured(folder: Path, name: str) -> str:
