@@ -1,7 +1,7 @@
 """Fill the results in README.md and docs/ from results/, so that no number is typed.
 
 They stand between `<!-- table: FOLDER NAME -->` and `<!-- end -->`. FOLDER holds the runs of one
-experiment, and NAME is setting, findings, claims, gains or cost; or FOLDER holds NAME.csv of
+experiment, and NAME is setting, findings, claims or gains; or FOLDER holds NAME.csv of
 scripts/benchmark.py. `scripts/report.py results` does this too; a test checks that it changes
 nothing.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from segattn.analysis import Comparison, compare, tables, text
-from segattn.analysis.claims import CLAIMS, READINGS, answers
+from segattn.analysis.claims import told
 from segattn.benchmark import display
 from segattn.runs import load_runs
 
@@ -36,19 +36,11 @@ def findings(runs: Comparison) -> str:
 
 
 def claims(runs: Comparison) -> str:
-    """Every claim in the readings that the data set has."""
-    found = {reading: answers(runs.scores, reading) for reading in READINGS}
-    parts = []
-    for reading, title in READINGS.items():
-        if any(
-            one.word != "not tested" and one.contrast.measure != "miou" for one in found[reading]
-        ):
-            lines = [
-                f"**{claim}. {statement}.** "
-                + " ".join(one.sentence for one in found[reading] if one.claim == claim)
-                for claim, (statement, _) in CLAIMS.items()
-            ]
-            parts.append(f"Size {title}:\n\n{bullets(lines)}")
+    parts = [
+        f"Size {title}:\n\n"
+        + bullets([f"**{name}. {said}.** {found}" for name, (said, found) in of_reading.items()])
+        for title, of_reading in told(runs.scores).items()
+    ]
     return "\n".join(parts)
 
 
@@ -66,15 +58,11 @@ def gains(runs: Comparison) -> str:
     return display.to_markdown(wide.reset_index())
 
 
-def cost(runs: Comparison) -> str:
-    return display.to_markdown(tables.costs(runs).round(1).reset_index())
-
-
 def setting(runs: Comparison) -> str:
-    return f"{text.subject(runs)}. {text.setting(runs)[1]}\n"
+    return f"{text.subject(runs)}. {text.made_with(runs)}\n"
 
 
-RESULTS = {"setting": setting, "findings": findings, "claims": claims, "gains": gains, "cost": cost}
+RESULTS = {"setting": setting, "findings": findings, "claims": claims, "gains": gains}
 
 
 def measured(folder: Path, name: str) -> str:

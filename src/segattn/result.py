@@ -13,11 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 import segattn
 from segattn.callbacks import CostMeter
 from segattn.data.datamodule import SegmentationData, image_tensor
+from segattn.data.source import IGNORE_INDEX, Source
 from segattn.evidence import Evidence
 from segattn.files import digest
 from segattn.hardware import device_name
 from segattn.runs import RESULT_SCHEMA
-from segattn.score import data_facts
 from segattn.task import SegmentationTask
 
 
@@ -64,6 +64,17 @@ def build_result(
         "checkpoint": digest(checkpoint),
         "training": training,
         "environment": environment(config),
+    }
+
+
+def data_facts(name: str, source: Source) -> dict[str, Any]:
+    """The entry `data` of result.json."""
+    return {
+        "name": name,
+        "title": source.title,
+        "classes": list(source.classes),
+        "palette": [list(colour) for colour in source.palette],
+        "ignore_index": IGNORE_INDEX,
     }
 
 

@@ -11,17 +11,20 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from rich.progress import track
+from torchmetrics.classification import MulticlassConfusionMatrix
 
 import segattn
 from segattn.arguments import check_choice
 from segattn.config import compose_config
-from segattn.data import build_source
+from segattn.data.files import class_table
 from segattn.data.size_classes import measures_of
-from segattn.data.source import IGNORE_INDEX, Source, Split
+from segattn.data.source import IGNORE_INDEX, Source
 from segattn.files import atomic_path
 from segattn.metrics import SizeStratifiedIoU, find_objects
 from segattn.metrics.table import table_of, write_table
+from segattn.result import data_facts
 from segattn.runs import LEGEND, RESULT_SCHEMA, Run, write_json
+from segattn.train import build_data
 
 VALUES = ("official", "classes")
 # what label files add to the name of their image: Cityscapes' server, mmsegmentation, our predict
@@ -69,32 +72,26 @@ def score_predictions(
     }
     if run.config_path.exists() and run.config != record:
         raise ValueError(f"{run.path} holds something else; give another name= or out=")
-    sources: dict[Split, Source] = {}
-
-    def source(split: Split) -> Source:
-        if split not in sources:
-            sources[split] = build_source(split=split, **config["data"])
-        return sources[split]
-
-    test = source("test")
+    data = build_data(config)
+    test = data.source("test")
     files = _files(predictions, test.names)
     table = _table(predictions, test, values)
     metric = SizeStratifiedIoU(
         len(test.classes),
         ignore_index=IGNORE_INDEX,
-        **measures_of(source, radius=config["metric"]["radius"]).plain(),
+        **measures_of(data.source, radius=config["metric"]["radius"]).plain(),
     )
-    rows, confusion = {}, np.zeros((len(test.classes),) * 2, np.int64)
+    confusion = MulticlassConfusionMatrix(len(test.classes), ignore_index=IGNORE_INDEX)
+    rows = {}
     for index, sample_name in enumerate(track(test.names, description="scoring predictions")):
         sample = test.load(index)
         predicted = _read(files[sample_name], table, shape=sample.label.shape)
         objects = find_objects(sample.label, sample.instances, ignore_index=IGNORE_INDEX)
-        maps = (torch.from_numpy(m.astype(np.int64))[None] for m in (predicted, sample.label))
+        maps = [torch.from_numpy(m.astype(np.int64))[None] for m in (predicted, sample.label)]
         metric.update(*maps, objects=[objects])
+        confusion.update(*maps)
         rows[sample_name] = metric.rows[0]
-        counted = sample.label != IGNORE_INDEX
-        np.add.at(confusion, (sample.label[counted], predicted[counted]), 1)
-    _write(run, record, metric, confusion, source=test)
+    _write(run, record, metric, confusion.compute().tolist(), source=test)
     write_table(table_of(rows), run.objects_path)
     return run
 
@@ -103,7 +100,7 @@ def _write(
     run: Run,
     record: dict[str, Any],
     metric: SizeStratifiedIoU,
-    confusion: NDArray[np.int64],
+    confusion: list[list[int]],
     *,
     source: Source,
 ) -> None:
@@ -120,22 +117,11 @@ def _write(
         "data": data_facts(record["data"]["name"], source),
         "metric": metric.measures.plain(),
         "scores": {key: float(value) for key, value in metric.compute().items()},
-        "confusion": confusion.tolist(),
+        "confusion": confusion,
         "environment": {"segattn": segattn.__version__},
     }
     write_json(run.result_path, result)
     write_json(run.status_path, {"state": "done"})
-
-
-def data_facts(name: str, source: Source) -> dict[str, Any]:
-    """The entry `data` of result.json."""
-    return {
-        "name": name,
-        "title": source.title,
-        "classes": list(source.classes),
-        "palette": [list(colour) for colour in source.palette],
-        "ignore_index": IGNORE_INDEX,
-    }
 
 
 def _files(folder: Path, names: Sequence[str]) -> dict[str, Path]:
@@ -157,7 +143,7 @@ def _files(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _table(folder: Path, source: Source, values: str) -> NDArray[np.int64]:
+def _table(folder: Path, source: Source, values: str) -> NDArray[np.int16]:
     """Class of each stored value 0 to 255, -1 where it is none."""
     stored = source.values if values == "official" and source.values else None
     stored = tuple(range(len(source.classes))) if stored is None else stored
@@ -165,12 +151,10 @@ def _table(folder: Path, source: Source, values: str) -> NDArray[np.int64]:
         if legend.is_file():
             entries = json.loads(legend.read_text(encoding="utf-8"))["classes"]
             stored = tuple(entry["value"] for entry in entries)
-    table = np.full(256, -1)
-    table[list(stored)] = np.arange(len(stored))
-    return table
+    return class_table({value: index for index, value in enumerate(stored)})
 
 
-def _read(path: Path, table: NDArray[np.int64], *, shape: tuple[int, ...]) -> NDArray[np.int64]:
+def _read(path: Path, table: NDArray[np.int16], *, shape: tuple[int, ...]) -> NDArray[np.int16]:
     try:
         with Image.open(path) as image:
             if image.mode not in ("L", "P"):

@@ -66,6 +66,12 @@ class SegmentationTask(pl.LightningModule):
         self.configure_losses()
         self.configure_metrics()
 
+    def test_by(self, *, metric: dict[str, Any], protocol: dict[str, Any]) -> None:
+        """Score by another metric and protocol than the training did."""
+        self.hparams.update(metric=metric, protocol=protocol)
+        self.protocol = build_protocol(protocol)
+        self.configure_metrics()
+
     @property
     def stage_of_validation(self) -> Literal["val", "val_whole"]:
         """The prefix of validation scores; another one where the test has another protocol."""

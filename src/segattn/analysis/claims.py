@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from segattn.analysis.stats import MIN_SEEDS, Estimate, HeadScores, estimate, holm
+from segattn.metrics import bin_name
 
 ALPHA = 0.05
 SMALLEST = {"miou": 0.005}
@@ -67,7 +68,7 @@ def score_name(measure: str, reading: Reading) -> str:
         return measure
     if reading == "group":
         return f"iou_group/{measure}"
-    return "iou_shape/thin" if measure == "thin" else f"iou_size/{measure}"
+    return bin_name(measure)
 
 
 CLAIMS: dict[str, tuple[str, tuple[Contrast, ...]]] = {
@@ -179,3 +180,20 @@ def _heads(names: tuple[str, ...]) -> str:
         return "the mean of the other heads with attention"
     named = [NAMES.get(name, name) for name in names]
     return named[0] if len(named) == 1 else f"the mean of {' and '.join(named)}"
+
+
+def told(heads: Mapping[str, HeadScores]) -> dict[str, dict[str, tuple[str, str]]]:
+    """By title of a reading that answers anything, and by claim: its statement, and what was found.
+
+    Args:
+        heads: As for `answers`.
+    """
+    readings = {title: answers(heads, reading) for reading, title in READINGS.items()}
+    return {
+        title: {
+            claim: (statement, " ".join(one.sentence for one in found if one.claim == claim))
+            for claim, (statement, _) in CLAIMS.items()
+        }
+        for title, found in readings.items()
+        if any(one.word != "not tested" for one in found)
+    }

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from segattn.analysis.stats import HeadScores, resample
 from segattn.metrics import Measures, image_counts
@@ -30,7 +31,6 @@ class Comparison:
     """Finished runs on one data set.
 
     Attributes:
-        name: Of the experiment.
         scores: By head, in display order.
         results: By head, result.json of each run in the order of the seeds.
         runs: By head, the runs in the order of the seeds.
@@ -40,7 +40,6 @@ class Comparison:
         notes: What a reader has to know about how the runs differ, in words.
     """
 
-    name: str
     scores: dict[str, HeadScores]
     results: dict[str, list[dict[str, Any]]]
     runs: dict[str, list[Run]]
@@ -71,7 +70,7 @@ class Comparison:
         tables = {head: self.objects(head) for head in self.heads} if tables is None else tables
         return {
             head: resample(
-                np.stack([image_counts(t, measures, images=self.facts["images"]) for t in of_head]),
+                _counts(of_head, measures, self.facts),
                 measures,
                 seeds=self.scores[head].seeds,
                 blocks=self.facts["blocks"],
@@ -114,7 +113,6 @@ def compare(runs: Sequence[Run]) -> Comparison:
     }
     measures = Measures(**facts["metric"])
     return Comparison(
-        name=cells[0][0].path.parent.name,
         scores=_scores(by_head, measures, facts),
         results={head: [result for _, result in cells] for head, cells in by_head.items()},
         runs={head: [run for run, _ in cells] for head, cells in by_head.items()},
@@ -173,9 +171,7 @@ def _scores(
 ) -> dict[str, HeadScores]:
     scores, truth = {}, None
     for head, cells in by_head.items():
-        counts = np.stack(
-            [image_counts(run.objects(), measures, images=facts["images"]) for run, _ in cells]
-        )
+        counts = _counts([run.objects() for run, _ in cells], measures, facts)
         truth = counts[0, ..., 1] if truth is None else truth
         for (run, _), area in zip(cells, counts[..., 1], strict=True):
             if not np.array_equal(area, truth):
@@ -186,6 +182,13 @@ def _scores(
         seeds = [int(result["seed"]) for _, result in cells]
         scores[head] = resample(counts, measures, seeds=seeds, blocks=facts["blocks"])
     return scores
+
+
+def _counts(
+    tables: Sequence[pd.DataFrame], measures: Measures, facts: dict[str, Any]
+) -> NDArray[np.int64]:
+    """Counts [S, N, C, 5, 3] of the object tables of S runs."""
+    return np.stack([image_counts(table, measures, images=facts["images"]) for table in tables])
 
 
 def _notes(by_head: dict[str, list[Cell]]) -> list[str]:

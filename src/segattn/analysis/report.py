@@ -13,7 +13,7 @@ from rich.markup import escape as escape_markup
 from rich.table import Table
 
 from segattn.analysis import figures, html, tables, text
-from segattn.analysis.claims import CLAIMS, READINGS, answers
+from segattn.analysis.claims import told
 from segattn.analysis.comparison import Comparison, compare
 from segattn.runs import load_runs, read_crops
 
@@ -107,16 +107,12 @@ def page_body(
 def claims_body(comparison: Comparison) -> str:
     """HTML: the claims in every reading that has an answer, one sentence for each contrast."""
     parts = []
-    for reading, title in READINGS.items():
-        found = answers(comparison.scores, reading)
-        if all(one.word == "not tested" for one in found):
-            continue
-        items = []
-        for claim, (statement, _) in CLAIMS.items():
-            said = [one.sentence for one in found if one.claim == claim]
-            items.append(f"<b>{claim}. {escape(statement)}.</b> {escape(' '.join(said))}")
-        listed = "".join(f"<li>{item}</li>" for item in items)
-        parts.append(f"<p>Size {title}:</p><ul>{listed}</ul>")
+    for title, claims in told(comparison.scores).items():
+        items = [
+            f"<li><b>{claim}. {escape(statement)}.</b> {escape(found)}</li>"
+            for claim, (statement, found) in claims.items()
+        ]
+        parts.append(f"<p>Size {title}:</p><ul>{''.join(items)}</ul>")
     return "".join(parts) or html.paragraph(
         "Not tested: these need the six heads and three seeds of each."
     )

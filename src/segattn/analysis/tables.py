@@ -12,7 +12,7 @@ import pandas as pd
 from segattn.analysis.claims import ALPHA, answers
 from segattn.analysis.comparison import Comparison
 from segattn.analysis.stats import HeadScores, estimate, holm
-from segattn.metrics import BINS, Measures
+from segattn.metrics import BINS, Measures, bin_name
 
 OFF = 0.01
 """Share of a block's output below which training has switched its attention off."""
@@ -23,8 +23,7 @@ def score_names(measures: Measures) -> list[str]:
     """The scores of the first picture that a data set has, in its order of columns."""
     groups = [f"iou_group/{g}" for g in ("small", "large", "thin") if g in measures.class_groups]
     others = sorted(set(measures.class_groups) - {"small", "large", "thin"})
-    bins = [b for b in BINS if b in measures.size_classes]
-    sized = ["iou_shape/thin" if b == "thin" else f"iou_size/{b}" for b in bins]
+    sized = [bin_name(b) for b in BINS if b in measures.size_classes]
     return ["miou", *groups, *(f"iou_group/{g}" for g in others), *sized]
 
 

@@ -70,14 +70,19 @@ def subject(comparison: Comparison) -> str:
     )
 
 
-def setting(comparison: Comparison) -> list[str]:
-    """Hardware, versions, protocol, and the edges and classes of the bins."""
-    first = comparison.results[comparison.heads[0]][0]
-    lines = [f"Protocol {comparison.facts['protocol']}."]
-    made = first.get("environment") or {}
+def made_with(comparison: Comparison) -> str:
+    """Hardware, precision and versions of the first run, as far as its result states them."""
+    made = comparison.results[comparison.heads[0]][0].get("environment") or {}
     facts = [str(made[key]) for key in ("device", "precision") if key in made]
     facts += [f"{key} {made[key]}" for key in ("threads", "torch", "segattn") if key in made]
-    lines += [f"{', '.join(facts)}."] if facts else []
+    return f"{', '.join(facts)}." if facts else ""
+
+
+def setting(comparison: Comparison) -> list[str]:
+    """Hardware, versions, protocol, and the edges and classes of the bins."""
+    lines = [f"Protocol {comparison.facts['protocol']}."]
+    if made := made_with(comparison):
+        lines.append(made)
     low, high = comparison.measures.size_edges
     lines.append(f"Objects are medium from {low:g} and large from {high:g} px (root of the area).")
     lines += [

@@ -1,6 +1,6 @@
 """IoU by object size: objects, the metric, and the table that keeps the evidence of a run."""
 
-from segattn.metrics.counts import COLUMNS, count, iou_scores
+from segattn.metrics.counts import bin_name, iou_scores
 from segattn.metrics.measures import BINS, SIZES, Measures
 from segattn.metrics.objects import Objects, find_objects
 from segattn.metrics.size_iou import SizeStratifiedIoU
@@ -8,12 +8,11 @@ from segattn.metrics.table import image_counts, read_table, write_table
 
 __all__ = [
     "BINS",
-    "COLUMNS",
     "SIZES",
     "Measures",
     "Objects",
     "SizeStratifiedIoU",
-    "count",
+    "bin_name",
     "find_objects",
     "image_counts",
     "iou_scores",

@@ -103,20 +103,22 @@ def _outline(label: NDArray[np.integer]) -> NDArray[np.bool_]:
     return outline
 
 
-def count(rows: Rows, measures: Measures, *, group: NDArray[np.int64] | None = None) -> Counts:
+def count(
+    rows: Rows, measures: Measures, *, group: NDArray[np.intp] | int = 0, num_groups: int = 1
+) -> Counts:
     """Sum rows by class and column.
 
     Args:
         rows: As `object_rows` gives them.
         measures: Sorts them.
-        group: Of each row, 0..G-1, for example its image; None puts all into one.
+        group: Of each row, 0..G-1, for example its image.
+        num_groups: G.
 
     Returns:
         int64 [G, C, 5, 3]: tp, pixels of the ground truth, false positives.
     """
-    group = np.zeros(len(rows["cls"]), np.int64) if group is None else group
-    shape = (int(group.max(initial=-1)) + 1, len(measures.classes), len(COLUMNS), 3)
-    counts = np.zeros(shape, np.int64)
+    group = np.broadcast_to(group, rows["cls"].shape)
+    counts = np.zeros((num_groups, len(measures.classes), len(COLUMNS), 3), np.int64)
     values = np.stack([rows["tp"], rows["area"] * ~rows["alarm"], rows["fp"]], axis=1)
     size = 1 + measures.size(rows["area"])
     thin = measures.thin(rows["area"], rows["width"])

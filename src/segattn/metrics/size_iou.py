@@ -128,7 +128,7 @@ class SizeStratifiedIoU(Metric):
             )
             for images in zip(maps, labels, objects, strict=True)
         ]
-        added = sum(count(rows, self.measures).sum(0) for rows in self.rows)
+        added = sum(count(rows, self.measures)[0] for rows in self.rows)
         # not in place: a state reset under inference_mode may not be changed outside of it
         self.counts = self.counts + torch.as_tensor(added, device=self.counts.device)
         self.n_images = self.n_images + len(target)

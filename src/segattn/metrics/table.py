@@ -104,7 +104,4 @@ def image_counts(
     highest = rows["cls"].max(initial=-1)
     if highest >= len(measures.classes):
         raise ValueError(f"the table has class {highest}, there are {len(measures.classes)}")
-    counts = np.zeros((len(images), len(measures.classes), 5, 3), np.int64)
-    found = count(rows, measures, group=image)
-    counts[: len(found)] = found
-    return counts
+    return count(rows, measures, group=image, num_groups=len(images))
