@@ -169,7 +169,7 @@ def test_variants_of_a_head_are_told_apart(tmp_path):
         ({"protocol": "sliding"}, "different protocol cannot be compared: fcn-0 and fcn-1"),
         ({"metric": {}}, "different metric"),
         ({"seed": 0}, "both head 'fcn' with seed 0"),
-        ({"schema": 2}, r"has schema 2.*Test its checkpoint again with scripts/evaluate\.py"),
+        ({"schema": 2}, r"has schema 2.*Run it again, or read it with the version that wrote it\."),
     ],
 )
 def test_runs_that_cannot_be_compared_say_why(tmp_path, change, message):

@@ -154,7 +154,7 @@ class Run:
             raise ValueError(
                 f"{self.result_path} has schema {result.get('schema')!r}, this version of segattn "
                 f"reads {RESULT_SCHEMA}: scores by object size are defined anew (fixed classes, "
-                "thin without rounding). Test its checkpoint again with scripts/evaluate.py."
+                "thin without rounding). Run it again, or read it with the version that wrote it."
             )
         return result
 

@@ -33,7 +33,9 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segattn" / "wandb"
 
 
-def find_runs_folder(root: Path = CHECKOUT / "runs", *, example: str = "results/scenes") -> Path:
+def find_runs_folder(
+    root: Path = CHECKOUT / "runs", *, example: str = "results/heads-scenes"
+) -> Path:
     """The folder of the experiment to look at, with at least one finished run.
 
     $SEGATTN_RUNS names it: a folder, also one of the checkout, or `wandb:ENTITY/PROJECT` with the
