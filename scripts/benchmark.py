@@ -2,12 +2,11 @@
 
 python scripts/benchmark.py                    # everything, on a GPU if there is one
 python scripts/benchmark.py blocks --shapes 1,512,96,96
-python scripts/benchmark.py heads steps --device cpu
+python scripts/benchmark.py steps --device cpu --precision bf16
 
-Parts: blocks and heads (against the published formulation), memory (of a training step against the
-size of the map), and steps (a whole training step, choice by choice, where its time goes, and a
-whole training against a bare loop). Each leaves a CSV file and a Markdown table under --out, memory
-a figure too.
+Parts: blocks, memory (of a training step against the size of the map), and steps (a whole training
+step of each head with our block and with the published one). Each leaves a CSV file and a Markdown
+table under --out, memory a figure too.
 """
 
 import argparse
@@ -15,6 +14,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would report its starts and stops
 
@@ -24,17 +24,22 @@ from rich.console import Console
 from rich.progress import track
 
 from segattn.benchmark import display
-from segattn.benchmark.end_to_end import end_to_end
-from segattn.benchmark.suite import SHAPES, SIDES, compare, limit_memory, memory_curves
-from segattn.benchmark.training import training_steps
+from segattn.benchmark.suite import (
+    SHAPES,
+    SIDES,
+    Row,
+    blocks,
+    limit_memory,
+    memory_curves,
+    training_steps,
+)
 from segattn.hardware import device_name
 from segattn.heads import HEADS
 
 ROOT = Path(__file__).resolve().parents[1]
-Tables = dict[str, list[dict[str, object]]]  # rows by name of the table
 
 CHANNELS = 512  # of the memory curve
-PARTS = ("blocks", "heads", "memory", "steps")
+PARTS = ("blocks", "memory", "steps")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -43,8 +48,8 @@ def shape(text: str) -> tuple[int, int, int, int]:
         batch, channels, height, width = (int(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not B,C,H,W, e.g. 1,512,96,96") from None
-    if channels < 32:  # a head has C / 4 channels, its queries an eighth of them
-        raise argparse.ArgumentTypeError(f"{text!r} needs C of at least 32")
+    if channels < 8:  # queries have an eighth of them
+        raise argparse.ArgumentTypeError(f"{text!r} needs C of at least 8")
     return batch, channels, height, width
 
 
@@ -63,7 +68,7 @@ def parse() -> argparse.Namespace:
         "--precision",
         default="fp32",
         choices=DTYPES,
-        help="of blocks, heads and memory: float32, or autocast as in training",
+        help="float32, or autocast as in training",
     )
     parser.add_argument("--batch-size", type=int, default=4, help="of part steps")
     parser.add_argument("--encoder", default="resnet18", help="of steps")
@@ -90,65 +95,43 @@ def run(
     part: str, arguments: argparse.Namespace, *, device: torch.device, dtype: torch.dtype
 ) -> None:
     """Measure one part; its files grow row by row, so an interrupted run leaves what it has."""
-    tables: Tables = {}
-    rows = measure(part, arguments, device=device, dtype=dtype)
-    for new in track(rows, description=part, console=Console(stderr=True)):
-        for name in new:
-            tables.setdefault(name, []).extend(new[name])
-        write(tables, arguments, device)
-    for name in tables:
-        print((arguments.out / f"{name}.md").read_text(encoding="utf-8"), flush=True)
+    rows = []
+    measured = measure(part, arguments, {"device": device, "dtype": dtype})
+    for row in track(measured, description=part, console=Console(stderr=True)):
+        rows.append(row)
+        frame = pd.DataFrame(rows)
+        frame.to_csv(arguments.out / f"{part}.csv", index=False)
+        text = (
+            f"{display.to_markdown(display.TABLES[part](frame))}\n{how_made(arguments, device)}\n"
+        )
+        (arguments.out / f"{part}.md").write_text(text, encoding="utf-8")
+    print(text, flush=True)
     if part == "memory":
-        frame = pd.DataFrame(tables[part])
         figure = display.memory_figure(frame, channels=CHANNELS, limit=arguments.limit)
         figure.savefig(arguments.out / "memory.png", dpi=150)
 
 
-def measure(
-    part: str, arguments: argparse.Namespace, *, device: torch.device, dtype: torch.dtype
-) -> Iterator[Tables]:
-    """Rows of each table of the part, as they are known."""
-    if part == "steps":
-        for steps, phases in training_steps(
-            arguments.heads,
-            device=device,
-            batch_size=arguments.batch_size,
-            encoder=arguments.encoder,
-            seconds=4 * arguments.seconds,  # four or five choices
-        ):
-            yield {"steps": steps, "phases": phases}
-        for row in end_to_end(
-            arguments.heads,
-            device=device,
-            batch_size=arguments.batch_size,
-            experiments=ROOT / "experiments",
-        ):
-            yield {"end_to_end": [row]}
-    elif part == "memory":
-        for row in memory_curves(CHANNELS, arguments.sides, device=device, dtype=dtype):
-            yield {part: [row]}
-    else:
-        options = {"device": device, "dtype": dtype, "seconds": arguments.seconds}
-        for row in compare(part, arguments.shapes, **options):
-            yield {part: [row]}
+def measure(part: str, arguments: argparse.Namespace, where: dict[str, Any]) -> Iterator[Row]:
+    """Rows of the part, as they are known."""
+    if part == "memory":
+        return memory_curves(CHANNELS, arguments.sides, **where)
+    if part == "blocks":
+        return blocks(arguments.shapes, seconds=arguments.seconds, **where)
+    return training_steps(
+        arguments.heads,
+        batch_size=arguments.batch_size,
+        encoder=arguments.encoder,
+        seconds=arguments.seconds,
+        **where,
+    )
 
 
-def write(tables: Tables, arguments: argparse.Namespace, device: torch.device) -> None:
-    """CSV files, and Markdown tables with a line under each that says how it was made."""
-    for name, rows in tables.items():
-        frame = pd.DataFrame(rows)
-        frame.to_csv(arguments.out / f"{name}.csv", index=False)
-        made = how_made(name, arguments, device)
-        text = f"{display.to_markdown(display.TABLES[name](frame))}\n{made}\n"
-        (arguments.out / f"{name}.md").write_text(text, encoding="utf-8")
-
-
-def how_made(name: str, arguments: argparse.Namespace, device: torch.device) -> str:
+def how_made(arguments: argparse.Namespace, device: torch.device) -> str:
     command = " ".join(["python scripts/benchmark.py", *sys.argv[1:]])
     hardware = f"{device_name(gpu=device.type == 'cuda')}, {torch.get_num_threads()} threads"
     dtype = f", {arguments.precision}"
-    what = display.MEASURED.get(name, "medians, ratios ours / published")
-    return f"`{command}`: {hardware}, torch {torch.__version__}{dtype}; {what}."
+    measured = "medians, ratios ours / published"
+    return f"`{command}`: {hardware}, torch {torch.__version__}{dtype}; {measured}."
 
 
 if __name__ == "__main__":

@@ -18,15 +18,7 @@ from rich.console import Console
 
 from segattn.arguments import check_choice
 from segattn.data import DATASETS
-from segattn.data.check import Survey, survey
-from segattn.data.check_display import (
-    NUM_SHOWN,
-    findings,
-    print_survey,
-    shown_findings,
-    verdict,
-)
-from segattn.files import atomic_path
+from segattn.data.check import check, show
 from segattn.hardware import num_cores
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments"
@@ -38,17 +30,17 @@ def main() -> int:
     )
     parser.add_argument("overrides", nargs="+", metavar="data=NAME [data.KNOB=VALUE ...]")
     parser.add_argument("--jobs", type=int, default=num_cores(), help="reading processes")
-    parser.add_argument("--out", type=Path, help="file for all warnings and problems")
     arguments = parser.parse_args()
     if arguments.jobs < 1:
         parser.error(f"--jobs must be 1 or more, got {arguments.jobs}")
     try:
         data = compose_data(arguments.overrides)
         name = data.pop("name")
-        found = survey(name, data, jobs=arguments.jobs)
+        found = check(name, data, jobs=arguments.jobs)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    return report(found, out=arguments.out)
+    show(found, Console(width=None if sys.stdout.isatty() else 100))
+    return 1 if found.problems else 0
 
 
 def compose_data(overrides: list[str]) -> dict[str, Any]:
@@ -68,21 +60,6 @@ def compose_data(overrides: list[str]) -> dict[str, Any]:
     if missing := sorted(OmegaConf.missing_keys(composed)):
         raise ValueError(f"not set: {', '.join(missing)}; pass {missing[0]}=VALUE")
     return dict(OmegaConf.to_container(composed, resolve=True)["data"])
-
-
-def report(found: Survey, *, out: Path | None) -> int:
-    """Print everything, the verdict last, and give the exit code."""
-    console = Console(width=None if sys.stdout.isatty() else 100)
-    print_survey(found, console)
-    file = out or Path(f"check-{found.name}.txt")
-    if out or max(len(found.warnings), len(found.problems)) > NUM_SHOWN:
-        with atomic_path(file) as draft:
-            draft.write_text("".join(f"{line}\n" for line in findings(found)), encoding="utf-8")
-    for line in [*shown_findings(found, file=str(file)), verdict(found)]:
-        print(line)
-    if found.interrupted:
-        return 130  # as shells report Ctrl-C
-    return 1 if found.problems else 0
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import torch
 from tiny import EXPERIMENTS
 from torch import nn
 
-from segattn.benchmark import display, end_to_end, training
+from segattn.benchmark import display, suite
 from segattn.benchmark.measure import (
     alternate,
     forward_flops,
@@ -19,16 +19,9 @@ from segattn.benchmark.measure import (
     out_of_memory,
     peak_memory,
     step,
-    tensors,
 )
-from segattn.benchmark.pairs import (
-    BLOCKS,
-    HEAD_NAMES,
-    block_pair,
-    head_pair,
-    with_published_blocks,
-)
-from segattn.benchmark.suite import compare, memory_curves
+from segattn.benchmark.pairs import BLOCKS, block_pair, with_published_blocks
+from segattn.benchmark.suite import blocks, memory_curves, training_steps
 from segattn.heads import HEADS, build_head
 
 CPU = torch.device("cpu")
@@ -47,13 +40,13 @@ def test_blocks_of_a_pair_are_equal_and_open(name):
     torch.testing.assert_close(pair.ours(x), pair.published(x))
 
 
-@pytest.mark.parametrize("name", HEAD_NAMES)
-def test_heads_of_a_pair_are_equal(name):
-    pair = head_pair(name, 32)
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_with_the_published_block_computes_the_same(name):
+    head = build_head(name, 32, 3, channels=8).eval()
+    published = with_published_blocks(head).eval()
     x = torch.randn(2 if name != "fla" else 1, 32, 6, 5)
-    ours, published = (tensors(module.eval()(x))[0] for module in (pair.ours, pair.published))
-    torch.testing.assert_close(ours, published)
-    kinds = [type(module).__name__ for module in pair.published.modules()]
+    torch.testing.assert_close(head(x).logits, published(x).logits)
+    kinds = [type(module).__name__ for module in published.modules()]
     assert name == "fcn" or any(kind.startswith("Published") for kind in kinds)
 
 
@@ -135,17 +128,15 @@ except RuntimeError as error:
     assert done.stdout.strip() == ("failed True" if sys.platform == "linux" else ""), done.stderr
 
 
-@pytest.mark.parametrize(("kind", "names"), [("blocks", BLOCKS), ("heads", HEAD_NAMES)])
-def test_comparison_has_a_row_per_name_and_mode(kind, names):
-    frame = pd.DataFrame(compare(kind, [(1, 32, 6, 5)], seconds=0, **OPTIONS))
-    assert list(frame["name"].unique()) == list(names)
+def test_comparison_has_a_row_per_name_and_mode():
+    frame = pd.DataFrame(blocks([(1, 32, 6, 5)], seconds=0, **OPTIONS))
+    assert list(frame["name"].unique()) == list(BLOCKS)
     assert list(frame["mode"].unique()) == ["forward", "training"]
-    assert len(frame) == 2 * len(names)
+    assert len(frame) == 2 * len(BLOCKS)
     assert (frame["error"] < 1e-5).all()
     numbers = frame[["time_ratio", "memory_ratio", "seconds", "published_seconds", "flops"]]
     assert np.isfinite(numbers).all(axis=None)
-    shown = display.comparison(frame)
-    assert list(shown["name"]) == list(names)
+    assert list(display.blocks(frame)["name"]) == list(BLOCKS)
 
 
 def test_what_does_not_fit_is_said(monkeypatch):
@@ -156,13 +147,13 @@ def test_what_does_not_fit_is_said(monkeypatch):
 
     for block in ("PublishedSpatial", "PublishedChannel"):
         monkeypatch.setattr(f"segattn.benchmark.pairs.{block}.forward", fail)
-    rows = compare("blocks", [(1, 16, 3, 4)], seconds=0, **OPTIONS)
+    rows = blocks([(1, 16, 3, 4)], seconds=0, **OPTIONS)
     frame = pd.DataFrame(rows).set_index(["name", "mode"])
     row = frame.loc[("spatial_nl", "training")]
     assert math.isnan(row["published_bytes"])
     assert math.isnan(row["time_ratio"])
     assert row["bytes"] > 0
-    shown = display.comparison(frame.reset_index()).set_index("name")
+    shown = display.blocks(frame.reset_index()).set_index("name")
     assert shown.loc["spatial_nl", "memory training"] == "runs, published does not"
     assert shown.loc["spatial_nl", "published training"] == "out of memory"
     assert "s, " in shown.loc["fla", "published training"]
@@ -174,7 +165,7 @@ def test_another_error_is_not_taken_for_lack_of_memory(monkeypatch):
 
     monkeypatch.setattr("segattn.benchmark.pairs.PublishedChannel.forward", fail)
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
-        list(compare("blocks", [(1, 16, 3, 4)], seconds=0, **OPTIONS))
+        list(blocks([(1, 16, 3, 4)], seconds=0, **OPTIONS))
 
 
 def test_memory_curve_ends_where_a_form_ran_out(monkeypatch):
@@ -199,65 +190,21 @@ def test_memory_curve_ends_where_a_form_ran_out(monkeypatch):
     assert [float(line.get_xdata()[0]) for line in crosses] == [8.0]
 
 
-@pytest.fixture
-def small_images(monkeypatch):
-    monkeypatch.setattr(training, "_HEIGHT", 64)
-    monkeypatch.setattr(training, "_WIDTH", 96)
-    monkeypatch.setattr(training, "_CHANNELS", 16)
-
-
-def test_training_and_bare_loop_take_turns(tmp_path, monkeypatch):
-    monkeypatch.setattr(end_to_end, "_CPU", (8, 64, 96))
-    monkeypatch.chdir(tmp_path)  # scenes are drawn into the working folder
-    (row,) = end_to_end.end_to_end(
-        ["fla"], device=CPU, batch_size=4, experiments=EXPERIMENTS, epochs=2
-    )
-    assert row["images_per_second"] > 0
-    assert row["bare_images_per_second"] > 0
-    assert row["ratio"] > 0
-    (shown,) = display.end_to_end(pd.DataFrame([row])).to_dict("records")
-    assert shown["images"] == "8 of 64 x 96"
-    assert list(tmp_path.iterdir()) == [tmp_path / "data"]
-
-
-def test_steps_have_every_choice_that_the_hardware_has(monkeypatch, small_images):
-    for precision, choices in (("fp32", 4), ("bf16", 5)):
-        monkeypatch.setattr(training, "resolve_precision", lambda *_, chosen=precision: chosen)
-        ((steps, phases),) = training.training_steps(
-            ["fla"], device=CPU, batch_size=2, encoder="resnet18", seconds=0
-        )
-        steps, phases = pd.DataFrame(steps), pd.DataFrame(phases)
-        assert list(steps["choice"]) == list(training.STEPS)[:choices]
-        assert steps["speedup"].iloc[0] == 1
-        assert (steps["images_per_second"] > 0).all()
-    decoding = phases["phase"] == "decoding, if not cached"
-    assert phases.loc[~decoding, "share"].sum() == pytest.approx(1)
-    assert {"backward", "upsampling and loss"} < set(phases["phase"])
-    assert list(display.phases(phases)["head"]) == ["fla"]
-    assert display.steps(steps).columns[-1] == "memory, last / plain"
-
-
-def test_all_choices_take_the_same_step(small_images):
-    images, labels, _ = training.scenes(2, device=CPU)
-    torch.manual_seed(0)
-    model = training.Segmenter(
-        num_classes=20,
-        head={"name": "danet", "channels": 16, "dropout": 0.0},
-        encoder={"name": "resnet18", "depth": 3, "output_stride": 8},
-    )
-    loops = training._loops(model, training.STEPS, images=images, labels=labels)
-    losses = {}
-    for name, loop in loops.items():
-        features = loop.model.encoder(loop._normalised())[-1]
-        losses[name] = loop._loss(loop.model.head(features).logits).item()
-    values = list(losses.values())
-    assert values == pytest.approx([values[0]] * len(values), rel=1e-4)
+def test_a_training_step_is_compared_head_by_head(monkeypatch):
+    monkeypatch.setattr(suite, "_IMAGE", (64, 96))
+    options = {"batch_size": 2, "encoder": "resnet18", "seconds": 0, **OPTIONS}
+    frame = pd.DataFrame(training_steps(["fcn", "fla"], **options))
+    by_head = frame.set_index("name")
+    assert by_head.loc["fcn", "memory_ratio"] == pytest.approx(1, abs=0.02)
+    assert by_head.loc["fla", "memory_ratio"] <= 1
+    assert np.isfinite(frame["time_ratio"]).all()
+    assert list(display.steps(frame)["head"]) == ["fcn", "fla"]
 
 
 def test_script_leaves_tables_and_figure(tmp_path):
     script = [sys.executable, str(EXPERIMENTS.parent / "scripts/benchmark.py")]
     options = ["--shapes", "1,32,4,5", "--sides", "4", "6", "--seconds", "0", "--device", "cpu"]
-    parts = ["blocks", "heads", "memory"]
+    parts = ["blocks", "memory"]
     done = subprocess.run(
         [*script, *parts, *options, "--out", str(tmp_path)], capture_output=True, text=True
     )
@@ -266,12 +213,12 @@ def test_script_leaves_tables_and_figure(tmp_path):
         assert len(pd.read_csv(tmp_path / f"{part}.csv")) > 0
         text = (tmp_path / f"{part}.md").read_text()
         assert text in done.stdout
-        assert "`python scripts/benchmark.py blocks heads memory --shapes" in text
+        assert "`python scripts/benchmark.py blocks memory --shapes" in text
     assert (tmp_path / "memory.png").stat().st_size > 10_000
     for words, message in (
-        (["stepz"], "unknown part ['stepz']; choose of blocks, heads, memory, steps"),
+        (["stepz"], "unknown part ['stepz']; choose of blocks, memory, steps"),
         (["--shapes", "1,512,96"], "'1,512,96' is not B,C,H,W, e.g. 1,512,96,96"),
-        (["--shapes", "1,16,4,5"], "needs C of at least 32"),
+        (["--shapes", "1,4,4,5"], "needs C of at least 8"),
     ):
         wrong = subprocess.run([*script, *words], capture_output=True, text=True)
         assert wrong.returncode == 2

@@ -1,6 +1,6 @@
-"""The benchmark's tables as Markdown, and the figure of memory against feature-map size."""
+"""The benchmark's tables as Markdown, and the figure of memory against the map's size."""
 
-import math
+from math import isnan
 from typing import Any
 
 import pandas as pd
@@ -11,11 +11,8 @@ _LINES = {"ours": "-", "published": "--"}
 _NOT_THERE = "out of memory"
 
 
-def comparison(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per name and shape: ratios ours / published, published time and memory, error.
-
-    A ratio whose published side ran out of memory becomes our own number, bold.
-    """
+def blocks(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per shape and block: ratios ours / published, time and memory of training, error."""
     rows = []
     for (shape, name), group in frame.groupby(["shape", "name"], sort=False):
         by_mode = {row["mode"]: row for row in group.to_dict("records")}
@@ -26,10 +23,10 @@ def comparison(frame: pd.DataFrame) -> pd.DataFrame:
             {
                 "input": shape,
                 "name": name,
-                "forward": _ratio(forward, "seconds"),
-                "forward + backward": _ratio(training, "seconds"),
-                "memory forward": _ratio(forward, "bytes"),
-                "memory training": _ratio(training, "bytes"),
+                "forward": _ratio(forward, "time"),
+                "forward + backward": _ratio(training, "time"),
+                "memory forward": _ratio(forward, "memory"),
+                "memory training": _ratio(training, "memory"),
                 "published training": _amounts(training, "published_"),
                 "our training": _amounts(training, ""),
                 "GFLOP": f"{forward['published_flops'] / 1e9:.1f}",
@@ -39,64 +36,50 @@ def comparison(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def steps(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per head: ratios ours / published of a whole training step, time and memory."""
+    rows = frame.to_dict("records")
+    return pd.DataFrame(
+        {
+            "head": [row["name"] for row in rows],
+            "images": [row["batch_size"] for row in rows],
+            "time": [_ratio(row, "time") for row in rows],
+            "memory": [_ratio(row, "memory") for row in rows],
+            "published step": [_amounts(row, "published_") for row in rows],
+            "our step": [_amounts(row, "") for row in rows],
+        }
+    )
+
+
 def _ratio(row: dict[Any, Any], quantity: str) -> str:
-    ours, published = row[quantity], row[f"published_{quantity}"]
-    if math.isnan(ours):
+    """A ratio; words where a side ran out of memory."""
+    if isnan(row["bytes"]):
         return _NOT_THERE
-    if math.isnan(published):
+    if isnan(row["published_bytes"]):
         return "runs, published does not"
-    ratio = row["time_ratio"] if quantity == "seconds" else row["memory_ratio"]
-    return f"{ratio:.2f}"
+    return f"{row[f'{quantity}_ratio']:.2f}"
 
 
 def _amounts(row: dict[Any, Any], side: str) -> str:
     seconds, size = row[f"{side}seconds"], row[f"{side}bytes"]
-    return _NOT_THERE if math.isnan(size) else f"{_time(seconds)}, {_megabytes(size)}"
+    if isnan(size):
+        return _NOT_THERE
+    time = f"{seconds:.3g} s" if seconds >= 0.1 else f"{1000 * seconds:.3g} ms"
+    return f"{time}, {_megabytes(size)}"
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 0.1 else f"{1000 * seconds:.3g} ms"
-
-
-def _megabytes(size: float, *, digits: int = 0) -> str:
-    return f"{size / 1e6:,.{digits}f} MB"
+def _megabytes(size: float) -> str:
+    return _NOT_THERE if isnan(size) else f"{size / 1e6:,.0f} MB"
 
 
 def _scientific(value: float) -> str:
-    return "n/a" if math.isnan(value) else f"{value:.0e}"
-
-
-def steps(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per head, one column per choice: images per second and speedup, memory last."""
-    rows = []
-    for head, group in frame.groupby("head", sort=False):
-        row = {"head": head}
-        for entry in group.to_dict("records"):
-            row[entry["choice"]] = f"{entry['images_per_second']:.2f} ({entry['speedup']:.2f}x)"
-        row["memory, last / plain"] = f"{group['memory_ratio'].iloc[-1]:.2f}"
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def phases(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per head, one column per phase: milliseconds and share of the step."""
-    cells = [
-        f"{1000 * row['seconds']:.0f} ms ({100 * row['share']:.0f}%)"
-        for row in frame.to_dict("records")
-    ]
-    wide = frame.assign(cell=cells).pivot(index="head", columns="phase", values="cell")
-    return (
-        wide.loc[frame["head"].unique(), frame["phase"].unique()]
-        .rename_axis(columns=None)
-        .reset_index()
-    )
+    return "n/a" if isnan(value) else f"{value:.0e}"
 
 
 def memory(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per block and form, one column per map: peak memory of a training step."""
-    cells = [_NOT_THERE if math.isnan(size) else _megabytes(size) for size in frame["bytes"]]
     columns = [f"{side} x {side}" for side in frame["side"]]
-    wide = frame.assign(cell=cells, column=columns).pivot(
+    wide = frame.assign(cell=frame["bytes"].map(_megabytes), column=columns).pivot(
         index=["name", "form"], columns="column", values="cell"
     )
     return wide[list(dict.fromkeys(columns))].fillna("").rename_axis(columns=None).reset_index()
@@ -135,35 +118,8 @@ def memory_figure(frame: pd.DataFrame, *, channels: int, limit: float) -> Figure
     return figure
 
 
-def end_to_end(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per head: images per second of a training and of the bare loop, and their ratio."""
-    return pd.DataFrame(
-        {
-            "head": frame["head"],
-            "images": frame["images"].astype(str) + " of " + frame["size"],
-            "workers": frame["num_workers"].astype(str),
-            "precision": frame["precision"],
-            "train.py, images/s": frame["images_per_second"].map("{:.1f}".format),
-            "bare loop, images/s": frame["bare_images_per_second"].map("{:.1f}".format),
-            "ratio": frame["ratio"].map("{:.2f}".format),
-        }
-    )
-
-
 # the table of each part of the benchmark, by the name of its CSV file
-TABLES = {
-    "blocks": comparison,
-    "heads": comparison,
-    "memory": memory,
-    "steps": steps,
-    "phases": phases,
-    "end_to_end": end_to_end,
-}
-
-# what the numbers of a table are, where they are not ratios of us to the published form
-MEASURED = {
-    "end_to_end": "medians over epochs in turn, loading, steps and log included",
-}
+TABLES = {"blocks": blocks, "memory": memory, "steps": steps}
 
 
 def to_markdown(frame: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -24,52 +24,29 @@ _FEW_ROUNDS, _PATIENCE = 3, 4
 
 
 def step(module: nn.Module, x: Tensor, *, training: bool) -> Call:
-    """A call without arguments: forward, or forward and backward from given output gradients.
-
-    The gradients belong to whatever comes after the module, so they are there before the call.
-    """
+    """A call without arguments: forward, or forward and backward from given output gradients."""
 
     def forward() -> None:
         with torch.no_grad(), autocast_of(x):
             module(x)
 
-    if not training:
-        return forward
-    outputs = tensors(_shadow(module)(_on_meta(x)))
-    gradients = [torch.ones_like(output, device=x.device) for output in outputs]
+    # the gradient belongs to whatever comes after the module, so it is there before the call
+    gradient = torch.ones_like(x)
 
     def forward_backward() -> None:
         module.zero_grad(set_to_none=True)
         with autocast_of(x):
-            outputs = tensors(module(x.detach().requires_grad_()))
-        given = [g.to(y.dtype) for g, y in zip(gradients, outputs, strict=True)]
-        torch.autograd.backward(outputs, given)
+            output = module(x.detach().requires_grad_())
+        output.backward(gradient.to(output.dtype))
 
-    return forward_backward
-
-
-def autocast_of(x: Tensor) -> torch.autocast:
-    """Autocast to the dtype of `x` where that is a half one, as around a training step."""
-    half = x.dtype in HALF
-    return torch.autocast(x.device.type, x.dtype if half else torch.bfloat16, enabled=half)
+    return forward_backward if training else forward
 
 
-def _on_meta(x: Tensor) -> Tensor:
-    return torch.empty_like(x, device="meta", dtype=torch.float32)
-
-
-def _shadow(module: nn.Module) -> nn.Module:
-    """A copy on the meta device, where nothing is computed and no memory is needed."""
-    return copy.deepcopy(module).to("meta")
-
-
-def tensors(output: object) -> list[Tensor]:
-    """Every tensor in an output: a tensor, a tuple of them, or a `HeadOutput`."""
-    if isinstance(output, Tensor):
-        return [output]
-    if isinstance(output, tuple):
-        return list(output)
-    return [output.logits, *output.aux.values()]  # type: ignore[attr-defined]
+def autocast_of(x: Tensor, dtype: torch.dtype | None = None) -> torch.autocast:
+    """Autocast to `dtype`, by default that of `x`, where it is a half one: as in a training."""
+    dtype = dtype or x.dtype
+    half = dtype in HALF
+    return torch.autocast(x.device.type, dtype if half else torch.bfloat16, enabled=half)
 
 
 def alternate(calls: Sequence[Call], *, seconds: float, device: torch.device) -> list[list[float]]:
@@ -105,25 +82,6 @@ def timed(call: Call, device: torch.device) -> float:
     return begin.elapsed_time(end) / 1000
 
 
-def processor_seconds(calls: Mapping[str, Call], *, seconds: float) -> dict[str, list[float]]:
-    """Processor seconds of each call, the first one of each left out."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-
-    def clocked(name: str) -> Call:
-        def call() -> None:
-            start = time.process_time()
-            calls[name]()
-            times[name].append(time.process_time() - start)
-
-        return call
-
-    wrapped = [clocked(name) for name in calls]
-    for call in wrapped:
-        call()
-    alternate(wrapped, seconds=seconds, device=torch.device("cpu"))
-    return {name: taken[1:] for name, taken in times.items()}
-
-
 def median_ratio(times: Sequence[float], baseline: Sequence[float]) -> float:
     """Median over rounds of time / baseline: neighbours in time meet the same load."""
     return statistics.median(a / b for a, b in zip(times, baseline, strict=True))
@@ -157,9 +115,9 @@ def peak_memory(call: Call, device: torch.device) -> int:
 
 def forward_flops(module: nn.Module, x: Tensor) -> int:
     """FLOPs of a forward pass in matrix products and convolutions; multiply and add count as 2."""
-    shadow = _shadow(module)
+    shadow = copy.deepcopy(module).to("meta")  # where nothing is computed
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow(_on_meta(x))
+        shadow(torch.empty_like(x, device="meta", dtype=torch.float32))
     return int(counter.get_total_flops())
 
 

@@ -1,4 +1,4 @@
-"""What is measured against what: our blocks and heads, and published ones of equal weights."""
+"""What is measured against what: our attention blocks, and published ones of equal weights."""
 
 import copy
 from collections.abc import Callable
@@ -8,22 +8,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from segattn.benchmark.formulations import (
-    PublishedChannel,
-    PublishedDANetHead,
-    PublishedFull,
-    PublishedSpatial,
-)
-from segattn.heads import HEADS, build_head
+from segattn.benchmark.formulations import PublishedChannel, PublishedFull, PublishedSpatial
 from segattn.heads.blocks import ChannelBlock, DualBlock, FullBlock, SeriesBlock, SpatialBlock
-from segattn.heads.danet import DANetHead
 from segattn.heads.scaffold import ScaffoldHead
 from segattn.published import convert
 
 Module = TypeVar("Module", bound=nn.Module)
-
-_NUM_CLASSES = 19
-_REDUCTION = 4  # inner width of a head: a quarter of its input, as in both papers
 
 
 @dataclass(frozen=True)
@@ -114,8 +104,6 @@ BLOCKS: dict[str, Callable[[int], Pair]] = {
     "cs_nl": _series,
     "fla": _full,
 }
-PUBLISHED_WIRING = "danet, published wiring"
-HEAD_NAMES = (*HEADS, PUBLISHED_WIRING)
 
 
 def block_pair(name: str, channels: int) -> Pair:
@@ -123,29 +111,6 @@ def block_pair(name: str, channels: int) -> Pair:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return BLOCKS[name](channels)
-
-
-def head_pair(name: str, in_channels: int) -> Pair:
-    """A head of `HEAD_NAMES` on `in_channels`; fcn is the same twice and shows the noise."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        if name == PUBLISHED_WIRING:
-            return _danet_head(in_channels)
-        channels = in_channels // _REDUCTION
-        ours = build_head(name, in_channels, _NUM_CLASSES, channels=channels)
-        return Pair(ours, with_published_blocks(ours))
-
-
-def _danet_head(in_channels: int) -> Pair:
-    published = _opened(PublishedDANetHead(in_channels, _NUM_CLASSES))
-    ours = DANetHead(
-        in_channels=in_channels,
-        num_classes=_NUM_CLASSES,
-        channels=in_channels // _REDUCTION,
-        dropout=0.1,
-        energy="published",
-    )
-    return Pair(_loaded(ours, "danet_head", published), published)
 
 
 def with_published_blocks(head: nn.Module) -> nn.Module:

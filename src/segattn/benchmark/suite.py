@@ -1,18 +1,21 @@
-"""Blocks and heads against their published forms, row by row; a ratio is ours / published.
+"""Ours against published, row by row: blocks, whole training steps, memory against the map's size.
 
-Where a call needs more memory than there is, its seconds and bytes are NaN.
+A row has seconds (median) and bytes (peak beyond the input) of ours, the same of the published form
+as published_seconds and published_bytes, time_ratio and memory_ratio (ours / published, the time's
+as median over rounds), and rounds. What needs more memory than there is, is NaN.
 """
 
+import copy
 import resource
 import statistics
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segattn.benchmark.measure import (
     Call,
@@ -23,10 +26,12 @@ from segattn.benchmark.measure import (
     out_of_memory,
     peak_memory,
     step,
-    tensors,
     timed,
 )
-from segattn.benchmark.pairs import BLOCKS, HEAD_NAMES, Pair, block_pair, head_pair
+from segattn.benchmark.pairs import BLOCKS, Pair, block_pair, with_published_blocks
+from segattn.data import street
+from segattn.losses import segmentation_loss
+from segattn.model import Segmenter
 
 Shape = tuple[int, int, int, int]
 Row = dict[str, Any]
@@ -44,6 +49,7 @@ SIDES = (32, 45, 64, 91, 128, 181)
 CURVES = ("spatial_nl", "fla", "channel_nl")
 # a pair of calls that takes this many times the seconds of a comparison is run once
 SLOW = 4
+_IMAGE = 360, 480  # px, height and width of CamVid's images
 
 
 def features(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -71,13 +77,12 @@ def limit_memory(gigabytes: float, device: torch.device) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (held + size, resource.RLIM_INFINITY))
 
 
-def compare(
-    kind: str, shapes: Iterable[Shape], *, device: torch.device, dtype: torch.dtype, seconds: float
+def blocks(
+    shapes: Iterable[Shape], *, device: torch.device, dtype: torch.dtype, seconds: float
 ) -> Iterator[Row]:
-    """Every block or head at every shape, forward and in training; a row as soon as it is known.
+    """Every block at every shape, forward and in training.
 
     Args:
-        kind: "blocks" or "heads".
         shapes: [B, C, H, W] of the input.
         device: Where to run.
         dtype: Of the input; bf16 and fp16 as a batch norm leaves them inside autocast, which is
@@ -85,74 +90,80 @@ def compare(
         seconds: Time for each comparison, warm-up not counted; one round takes as long as it needs.
 
     Yields:
-        name, shape, error (largest difference of the outputs for one image, relative to the largest
-        output), flops and published_flops (forward), mode, time_ratio, memory_ratio, and seconds
-        (median) and bytes (peak beyond the input), each also as published_...; rounds.
+        name, shape, mode ("forward" or "training"), error (largest difference of the outputs for
+        one image, relative to the largest output), flops and published_flops (forward), and what a
+        row has.
     """
-    names, build = (BLOCKS, block_pair) if kind == "blocks" else (HEAD_NAMES, head_pair)
     for shape in shapes:
         x = features(shape, device=device, dtype=dtype)
-        for name in names:
-            pair = build(name, shape[1])
-            for module in (pair.ours, pair.published):
-                module.to(device)
-            yield from _compare_pair(name, pair, x, seconds=seconds)
+        for name in BLOCKS:
+            pair = block_pair(name, shape[1])
+            ours, published = pair.ours.to(device), pair.published.to(device)
+            shared = {
+                **{"name": name, "shape": "x".join(map(str, shape)), "error": _error(pair, x)},
+                **{"flops": forward_flops(ours, x), "published_flops": forward_flops(published, x)},
+            }
+            for mode in ("forward", "training"):
+                of_training = mode == "training"
+                calls = [
+                    step(module.train(of_training), x, training=of_training)
+                    for module in (ours, published)
+                ]
+                yield {**shared, "mode": mode, **_measure(*calls, device=device, seconds=seconds)}
 
 
-def _compare_pair(name: str, pair: Pair, x: Tensor, *, seconds: float) -> Iterator[Row]:
-    modules = {"": pair.ours, "published_": pair.published}
-    shared = {"name": name, "shape": "x".join(map(str, x.shape)), "error": _error(pair, x)}
-    flops = {f"{key}flops": forward_flops(module, x) for key, module in modules.items()}
-    for mode, training in (("forward", False), ("training", True)):
-        for module in modules.values():
-            module.train(training)
-        calls = [step(module, x, training=training) for module in modules.values()]
-        measured = _measure(calls, list(modules), device=x.device, seconds=seconds)
-        yield {**shared, **flops, "mode": mode, **measured}
+def training_steps(
+    heads: Iterable[str],
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    batch_size: int,
+    encoder: str,
+    seconds: float,
+) -> Iterator[Row]:
+    """Whole training steps (forward, loss, backward) on built-in scenes of 360 x 480.
+
+    Args:
+        heads: Names of heads, 128 channels each; fcn is the same twice and shows the noise.
+        device: Where to run.
+        dtype: float32, or that of autocast.
+        batch_size: Images of a step.
+        encoder: Encoder name; depth 5, output stride 8, from scratch.
+        seconds: Time for each head.
+
+    Yields:
+        name, batch_size, and what a row has.
+    """
+    drawn = [street.draw_scene(0, k, height=_IMAGE[0], width=_IMAGE[1]) for k in range(batch_size)]
+    images = torch.stack([torch.from_numpy(scene.image).permute(2, 0, 1) for scene in drawn])
+    labels = torch.stack([torch.from_numpy(scene.label).long() for scene in drawn])
+    batch = images.to(device), labels.to(device)
+    for name in heads:
+        ours = Segmenter(
+            num_classes=len(street.CLASSES),
+            head={"name": name, "channels": 128},
+            encoder={"name": encoder, "depth": 5, "output_stride": 8},
+        )
+        published = copy.deepcopy(ours)
+        published.head = with_published_blocks(ours.head)
+        calls = [_training_step(model.to(device), *batch, dtype) for model in (ours, published)]
+        measured = _measure(*calls, device=device, seconds=seconds)
+        yield {"name": name, "batch_size": batch_size, **measured}
 
 
-def _measure(
-    calls: Sequence[Call], keys: Sequence[str], *, device: torch.device, seconds: float
-) -> dict[str, float]:
-    """Bytes first: it tells which of the calls fit, and warms them up."""
-    by_key = dict(zip(keys, calls, strict=True))
-    first = {key: _bytes_and_seconds(call, device) for key, call in by_key.items()}
-    fitting = {key: call for key, call in by_key.items() if not isnan(first[key][0])}
-    if sum(first[key][1] for key in fitting) > SLOW * seconds:
-        # once is enough: the profiler's share of such a call is nothing
-        times = {key: [first[key][1]] for key in fitting}
-    else:
-        alternated = alternate(list(fitting.values()), seconds=seconds, device=device)
-        times = dict(zip(fitting, alternated, strict=True))
-    row = {f"{key}bytes": first[key][0] for key in keys}
-    row |= {f"{key}seconds": statistics.median(times.get(key, [nan])) for key in keys}
-    row["memory_ratio"] = row["bytes"] / row["published_bytes"]
-    row["time_ratio"] = median_ratio(*times.values()) if len(times) == len(calls) else nan
-    return {**row, "rounds": max(map(len, times.values()), default=0)}
+def _training_step(model: nn.Module, images: Tensor, labels: Tensor, dtype: torch.dtype) -> Call:
+    model.to(memory_format=torch.channels_last).train()
 
+    def call() -> None:
+        model.zero_grad(set_to_none=True)
+        with autocast_of(images, dtype):
+            output = model(images)
+        losses = segmentation_loss(
+            output, labels, aux_weight=1.0, class_weights=None, ignore_index=255
+        )
+        losses["loss"].backward()
 
-def _bytes_and_seconds(call: Call, device: torch.device) -> tuple[float, float]:
-    taken = []
-    try:
-        size = peak_memory(lambda: taken.append(timed(call, device)), device)
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        return nan, nan
-    return size, taken[0]
-
-
-def _error(pair: Pair, x: Tensor) -> float:
-    for module in (pair.ours, pair.published):
-        module.eval()
-    try:
-        with torch.no_grad(), autocast_of(x):
-            ours, published = (tensors(m(x[:1]))[0].float() for m in (pair.ours, pair.published))
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        return nan
-    return float((ours - published).abs().max() / published.abs().max())
+    return call
 
 
 def memory_curves(
@@ -172,3 +183,44 @@ def memory_curves(
                 yield {"name": name, "form": form, "side": side, "bytes": size}
                 if isnan(size):
                     break
+
+
+def _measure(ours: Call, published: Call, *, device: torch.device, seconds: float) -> Row:
+    """Bytes first: it tells which of the calls fit, and warms them up."""
+    calls = {"": ours, "published_": published}
+    first = {key: _bytes_and_seconds(call, device) for key, call in calls.items()}
+    times = {key: [taken] for key, (_, taken) in first.items() if not isnan(taken)}
+    # once is enough for slow calls: the profiler's share of them is nothing
+    if sum(taken for [taken] in times.values()) <= SLOW * seconds:
+        fitting = [calls[key] for key in times]
+        alternated = alternate(fitting, seconds=seconds, device=device)
+        times = dict(zip(times, alternated, strict=True))
+    row: Row = {f"{key}bytes": size for key, (size, _) in first.items()}
+    row |= {f"{key}seconds": statistics.median(times.get(key, [nan])) for key in calls}
+    row["memory_ratio"] = row["bytes"] / row["published_bytes"]
+    row["time_ratio"] = median_ratio(*times.values()) if len(times) == len(calls) else nan
+    return {**row, "rounds": max(map(len, times.values()), default=0)}
+
+
+def _bytes_and_seconds(call: Call, device: torch.device) -> tuple[float, float]:
+    taken = []
+    try:
+        size = peak_memory(lambda: taken.append(timed(call, device)), device)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        return nan, nan
+    return size, taken[0]
+
+
+def _error(pair: Pair, x: Tensor) -> float:
+    try:
+        with torch.no_grad(), autocast_of(x):
+            ours, published = (
+                module.eval()(x[:1]).float() for module in (pair.ours, pair.published)
+            )
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        return nan
+    return float((ours - published).abs().max() / published.abs().max())

@@ -1,222 +1,157 @@
-"""What a data set on this disk holds: every sample read once, and everything wrong with it named.
+"""What a data set on this disk holds: every sample is read once, and everything wrong is named.
 
 C = classes; H, W = image height and width; K = objects.
 """
 
-import sys
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain, combinations
+from itertools import combinations
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
+from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 
 from segattn.data import check_data, open_source
-from segattn.data.check_sample import Facts, look
-from segattn.data.source import Source, Split
+from segattn.data.files import FileSource, read_image
+from segattn.data.source import IGNORE_INDEX, Source, Split
+from segattn.metrics import find_objects
+
+QUANTILES = (5, 25, 50, 75, 95)  # per cent
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one sample shows.
+
+    Attributes:
+        size: (H, W), px.
+        pixels: int64 [C + 1], pixels of each class, the void ones last.
+        cls: [K], class of each object.
+        area: [K], px.
+    """
+
+    size: tuple[int, int]
+    pixels: NDArray[np.int64]
+    cls: NDArray[np.integer[Any]]
+    area: NDArray[np.integer[Any]]
 
 
 @dataclass
-class SplitSurvey:
-    """One split, with the sums over the samples read so far.
+class SplitCheck:
+    """One official split: what its samples show, summed, and what is wrong or odd with it.
 
     Attributes:
         title: "train", or "val, test" where both read one official split.
-        source: Opened, also where its listing has problems.
+        source: Its samples.
         official: Name and number of images of the official split; None where there is none.
-        num_looked: Samples looked at so far, readable or not.
-        pixels: int64 [C + 1], see `Facts`.
-        sizes: Number of images by (H, W).
-        bad: What is wrong with the files of samples.
-        void: Files of the images whose label is void everywhere.
-        same: Lines on images that an earlier name holds too.
-        cls: Classes of the objects, one array an image.
-        area: Areas of the objects, px, one array an image.
+        facts: Of each readable sample.
+        problems: Why scores on this split would be wrong, or could not be had.
+        warnings: What may be so on purpose, but should be known.
     """
 
     title: str
     source: Source
     official: tuple[str, int] | None
-    pixels: NDArray[np.int64]
-    num_looked: int = 0
-    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-    bad: list[str] = field(default_factory=list)
-    void: list[str] = field(default_factory=list)
-    same: list[str] = field(default_factory=list)
-    cls: list[NDArray[np.uint8]] = field(default_factory=list)
-    area: list[NDArray[np.int32]] = field(default_factory=list)
+    facts: list[Facts] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
-    def problems(self) -> list[str]:
-        """Why scores on this split would be wrong, or could not be had."""
-        lines = [*self.source.problems, *self.bad]
-        found = len(self.source.names)
-        if self.official and found != self.official[1]:
-            lines.insert(
-                0,
-                f"{found} complete images, but the official split {self.official[0]!r} has "
-                f"{self.official[1]}; scores would not be comparable",
-            )
-        return [f"{self.title}: {line}" for line in dict.fromkeys(lines)]
+    def pixels(self) -> NDArray[np.int64]:
+        """Pixels of each class, the void ones last, int64 [C + 1]."""
+        none = np.zeros(len(self.source.classes) + 1, np.int64)
+        return np.sum([none, *(facts.pixels for facts in self.facts)], axis=0)
 
-    @property
-    def warnings(self) -> list[str]:
-        """What may be so on purpose, but should be known."""
-        lines = [*(f"{file} is labelled void everywhere" for file in self.void), *self.same]
-        if never := self.absent_classes():
-            lines.append(
-                f"{len(never)} of {len(self.source.classes)} classes never occur: "
-                f"{', '.join(never)}"
-            )
-        return [f"{self.title}: {line}" for line in lines]
-
-    def absent_classes(self) -> list[str]:
-        """Classes without a pixel; empty as long as the split is not read to its end."""
-        if self.num_looked < len(self.source.names):
-            return []
-        counts = self.pixels[:-1].tolist()
-        return [name for name, n in zip(self.source.classes, counts, strict=True) if n == 0]
-
-    def objects(self) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        """Class uint8 [K] and size float64 [K], sqrt(area) in px, of all objects of the split."""
-        if not self.cls:
-            return np.zeros(0, np.uint8), np.zeros(0)
-        return np.concatenate(self.cls), np.sqrt(np.concatenate(self.area), dtype=np.float64)
-
-    def add(self, facts: Facts, seen: dict[bytes, str]) -> None:
-        """Count a readable sample; `seen` holds the file of every image so far, by digest."""
-        first = seen.setdefault(facts.digest, f"{self.title}: {facts.name}")
-        if first != f"{self.title}: {facts.name}":
-            self.same.append(f"{facts.name} is the same image as one before ({first})")
-        if not facts.pixels[:-1].any():
-            self.void.append(facts.name)
-        self.sizes[facts.size] += 1
-        self.pixels += facts.pixels
-        self.cls.append(facts.cls)
-        self.area.append(facts.area)
+    def objects(self) -> tuple[NDArray[np.integer[Any]], NDArray[np.float64]]:
+        """Class [K] and size [K], sqrt(area) in px, of all objects of the split."""
+        cls = [np.zeros(0, np.int64), *(facts.cls for facts in self.facts)]
+        area = [np.zeros(0, np.int64), *(facts.area for facts in self.facts)]
+        return np.concatenate(cls), np.sqrt(np.concatenate(area))
 
 
 @dataclass
-class Survey:
-    """The splits of a data set, each official split once.
-
-    Attributes:
-        name: The data set.
-        splits: Those that could be opened.
-        closed: Why the others could not.
-        interrupted: The user stopped it; the sums cover what was read until then.
-    """
+class Check:
+    """The splits of a data set, each official split once, and why others could not be opened."""
 
     name: str
-    splits: list[SplitSurvey] = field(default_factory=list)
+    splits: list[SplitCheck] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
-    interrupted: bool = False
 
     @property
     def problems(self) -> list[str]:
-        """All that makes scores wrong or impossible, the listings before the files."""
-        own = [line for split in self.splits for line in split.problems]
-        return [*self.closed, *self._leaks(), *own]
-
-    @property
-    def warnings(self) -> list[str]:
-        """All that may be so on purpose."""
-        return [line for split in self.splits for line in split.warnings]
-
-    def close(self, split: Split, error: Exception) -> None:
-        """Note why a split could not be opened; once, where several read the same files."""
-        line = str(error)
-        if type(error) is not ValueError:  # no reader's message
-            line = f"{split}: unexpected {type(error).__name__}: {error}"
-        if line not in self.closed:
-            self.closed.append(line)
-
-    def _leaks(self) -> list[str]:
-        return [
+        """All that makes scores wrong or impossible."""
+        leaks = [
             f"{name} is in {first.title} and in {second.title}; no image may be in two splits"
             for first, second in combinations(self.splits, 2)
             for name in sorted(set(first.source.names) & set(second.source.names))
         ]
+        of_splits = [f"{split.title}: {line}" for split in self.splits for line in split.problems]
+        return [*self.closed, *leaks, *of_splits]
+
+    @property
+    def warnings(self) -> list[str]:
+        """All that may be so on purpose."""
+        return [f"{split.title}: {line}" for split in self.splits for line in split.warnings]
 
 
-def survey(name: str, knobs: dict[str, Any], *, jobs: int) -> Survey:
-    """Read every sample of every split once; Ctrl-C ends it early.
-
-    Args:
-        name: One of `DATASETS`.
-        knobs: Its knobs.
-        jobs: Reading processes; 1 reads in this one.
-
-    Returns:
-        Facts and problems. What is wrong with files is collected, never raised.
+def check(name: str, knobs: dict[str, Any], *, jobs: int) -> Check:
+    """Read every sample of every split once, in `jobs` processes; 1 reads in this one.
 
     Raises:
-        ValueError: Unknown name or knob.
+        ValueError: `name` is none of `DATASETS`, or a knob is not of its kind. What is wrong with
+            files is collected, never raised.
     """
     check_data(name, knobs)
-    result = Survey(name)
-    seen: dict[bytes, str] = {}
-    try:
-        _open_splits(result, knobs)
-        for split in result.splits:
-            _walk(split, seen, jobs=jobs)
-    except KeyboardInterrupt:
-        result.interrupted = True
-    return result
-
-
-def _open_splits(result: Survey, knobs: dict[str, Any]) -> None:
-    """Open each official split once, under the names of all our splits that read it."""
-    by_official: dict[str, SplitSurvey] = {}
+    found = Check(name)
+    by_official: dict[str, SplitCheck] = {}
     for split in get_args(Split):
         try:
-            source = open_source(result.name, split, **knobs)
-        except Exception as error:  # the other splits must still be looked at
-            result.close(split, error)
+            source = open_source(name, split, **knobs)
+        except ValueError as error:
+            found.closed += [str(error)] if str(error) not in found.closed else []
             continue
         official = source.official.get(split)
         key = official[0] if official else split
         if key in by_official:
             by_official[key].title += f", {split}"
         else:
-            pixels = np.zeros(len(source.classes) + 1, np.int64)
-            by_official[key] = SplitSurvey(split, source, official, pixels)
-    result.splits = list(by_official.values())
+            by_official[key] = SplitCheck(split, source, official)
+    found.splits = list(by_official.values())
+    for opened in found.splits:
+        _walk(opened, jobs=jobs)
+    return found
 
 
-def _walk(split: SplitSurvey, seen: dict[bytes, str], *, jobs: int) -> None:
-    total = len(split.source.names)
-    if not total:
-        return
-    console = Console(stderr=True)
-    title = f"reading {split.title}"
-    if not console.is_terminal:
-        print(f"{title}: {total} images", file=sys.stderr, flush=True)
-    # before the bar starts: the first sample may draw scenes, which has a bar of its own, and
-    # processes are better forked before there are threads
-    first, others = look(split.source, 0), iter(_loader(split.source, jobs=jobs))
-    looks = chain([first], others)
-    try:
-        for found in track(looks, title, total, console=console, disable=not console.is_terminal):
-            _count(split, found, seen)
-    except RuntimeError as error:  # `look` raises none: it is the loader's, of a process that died
-        last = split.source.names[split.num_looked - 1]
-        split.bad.append(
-            f"stopped a few images after {last!r}, since a reading process died ({error}); "
-            f"--jobs 1 needs the least memory"
+def _walk(split: SplitCheck, *, jobs: int) -> None:
+    source, total = split.source, len(split.source.names)
+    split.problems = list(dict.fromkeys(source.problems))
+    if split.official and total != split.official[1]:
+        split.problems.insert(
+            0,
+            f"{total} complete images, but the official split {split.official[0]!r} has "
+            f"{split.official[1]}; scores would not be comparable",
         )
-
-
-def _count(split: SplitSurvey, found: Facts | list[str], seen: dict[bytes, str]) -> None:
-    split.num_looked += 1
-    if isinstance(found, Facts):
-        split.add(found, seen)
-    else:
-        split.bad.extend(found)
+    looks = track(
+        _looks(source, jobs), f"reading {split.title}", total, console=Console(stderr=True)
+    )
+    for index, found in enumerate(looks):
+        if not isinstance(found, Facts):
+            split.problems += [line for line in found if line not in split.problems]
+            continue
+        split.facts.append(found)
+        if not found.pixels[:-1].any():
+            split.warnings.append(f"{_name(source, index)} is labelled void everywhere")
+    counts = zip(source.classes, split.pixels, strict=False)
+    if total and (never := [name for name, pixels in counts if not pixels]):
+        split.warnings.append(
+            f"{len(never)} of {len(source.classes)} classes never occur: {', '.join(never)}"
+        )
 
 
 class _Looks(Dataset[Any]):
@@ -225,20 +160,126 @@ class _Looks(Dataset[Any]):
     def __init__(self, source: Source) -> None:
         self.source = source
 
+    def __len__(self) -> int:
+        return len(self.source.names)
+
     def __getitem__(self, index: int) -> Facts | list[str]:
         return look(self.source, index)
 
 
-def _loader(source: Source, *, jobs: int) -> DataLoader[Any]:
-    """Looks at all samples but the first, in order."""
-    return DataLoader(
-        _Looks(source),
-        sampler=range(1, len(source.names)),
-        batch_size=None,
-        collate_fn=_unchanged,
-        num_workers=jobs if jobs > 1 else 0,
+def _looks(source: Source, jobs: int) -> Iterator[Facts | list[str]]:
+    """A look at every sample, in order; the first here, for it may draw scenes with a bar."""
+    looks = _Looks(source)
+    if not len(looks):
+        return
+    yield looks[0]
+    options: dict[str, Any] = {"sampler": range(1, len(looks)), "collate_fn": lambda item: item}
+    yield from DataLoader(looks, None, num_workers=jobs if jobs > 1 else 0, **options)
+
+
+def look(source: Source, index: int) -> Facts | list[str]:
+    """Facts of sample `index`, or a line for each thing that is wrong with its files."""
+    try:
+        sample = source.load(index)
+        counts = np.bincount(sample.label.ravel(), minlength=256)
+        num_classes = len(source.classes)
+        if wrong := (num_classes + np.flatnonzero(counts[num_classes:IGNORE_INDEX])).tolist():
+            raise ValueError(
+                f"{_name(source, index)} was read with labels {wrong}; the reader of its data set "
+                f"must give 0 to {num_classes - 1} or {IGNORE_INDEX}"
+            )
+    except ValueError as error:
+        return list(dict.fromkeys([str(error), *_further_errors(source, index)]))
+    objects = find_objects(sample.label, sample.instances)
+    pixels = np.append(counts[:num_classes], counts[IGNORE_INDEX])
+    height, width = sample.label.shape
+    return Facts((height, width), pixels, objects.cls, objects.area)
+
+
+def _name(source: Source, index: int) -> str:
+    """The image's path, or the name of a sample that is no file."""
+    if isinstance(source, FileSource):
+        return str(source.pairs[index].image)
+    return source.names[index]
+
+
+def _further_errors(source: Source, index: int) -> Iterator[str]:
+    """Of a sample's image and label, one by one: `load` stops at the first that is bad."""
+    if not isinstance(source, FileSource):
+        return
+    pair = source.pairs[index]
+    for read in (lambda: read_image(pair.image), lambda: source.read_label(pair)):
+        try:
+            read()
+        except ValueError as error:
+            yield str(error)
+
+
+def show(found: Check, console: Console) -> None:
+    """Print a table of the splits, one of each split's classes, every finding, the verdict last."""
+    if found.splits:
+        console.print(split_table(found))
+    for split in found.splits:
+        if split.facts:
+            console.print(class_table(split))
+    for kind, lines in (("warning", found.warnings), ("problem", found.problems)):
+        for line in lines:
+            console.print(f"{kind}: {line}", soft_wrap=True, markup=False, highlight=False)
+    console.print(verdict(found), soft_wrap=True, markup=False, highlight=False)
+
+
+def verdict(found: Check) -> str:
+    """One line: OK, OK with warnings, or FAILED, and what was looked at."""
+    images = sum(len(split.source.names) for split in found.splits)
+    subject = f"{found.name}, {_count(images, 'image')} in {_count(len(found.splits), 'split')}"
+    if found.problems:
+        return f"FAILED: {_count(len(found.problems), 'problem')} in {subject}"
+    if found.warnings:
+        return f"OK with {_count(len(found.warnings), 'warning')}: {subject}"
+    return f"OK: {subject}"
+
+
+def split_table(found: Check) -> Table:
+    """A row a split: images against the official count, image sizes (width x height), void."""
+    table = Table(title=found.name, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("split")
+    for header in ("images", "official", "read", "smallest", "largest", "void %", "problems"):
+        table.add_column(header, justify="right")
+    for split in found.splits:
+        sizes = sorted({facts.size for facts in split.facts}, key=lambda s: (s[0] * s[1], s))
+        ends = [f"{width}x{height}" for height, width in sizes[:1] + sizes[-1:]] or ["-", "-"]
+        pixels = split.pixels
+        void = f"{100 * pixels[-1] / pixels.sum():.2f}" if sizes else "-"
+        official = str(split.official[1]) if split.official else "-"
+        counts = [str(len(split.source.names)), official, str(len(split.facts))]
+        table.add_row(split.title, *counts, *ends, void, str(len(split.problems)))
+    return table
+
+
+def class_table(split: SplitCheck) -> Table:
+    """A row a class: its share of the labelled pixels, its objects and their sizes."""
+    title = (
+        f"{split.title}: share of the labelled pixels; quantiles of object size, sqrt(area) in px"
     )
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("class", overflow="fold")
+    for header in ("pixels %", "objects", *(f"{quantile} %" for quantile in QUANTILES)):
+        table.add_column(header, justify="right")
+    (cls, size), pixels = split.objects(), split.pixels[:-1]
+    shares = 100 * pixels / max(pixels.sum(), 1)
+    for index, name in enumerate(split.source.classes):
+        table.add_row(escape(name), f"{shares[index]:.3f}", *_sizes(size[cls == index]))
+    table.add_section()
+    table.add_row("all", f"{shares.sum():.0f}", *_sizes(size))
+    return table
 
 
-def _unchanged(item: Facts | list[str]) -> Facts | list[str]:
-    return item
+def _sizes(sizes: NDArray[np.float64]) -> list[str]:
+    if not sizes.size:
+        return ["none", *["-"] * len(QUANTILES)]
+    quantiles = np.quantile(sizes, np.array(QUANTILES) / 100)
+    return [f"{sizes.size}", *(f"{value:.1f}" for value in quantiles)]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
