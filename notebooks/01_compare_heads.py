@@ -24,7 +24,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from segattn.analysis import compare, figures, html, remote, report, tables, text
-from segattn.runs import load_runs
+from segattn.base.runs import load_runs
 
 RUNS = remote.find_runs_folder()
 comparison = compare(load_runs(RUNS))  # two heads: load_runs(RUNS, heads=["danet", "fla"])

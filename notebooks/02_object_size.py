@@ -26,7 +26,7 @@ from dataclasses import replace
 from IPython.display import HTML
 
 from segattn.analysis import compare, figures, html, remote
-from segattn.runs import load_runs
+from segattn.base.runs import load_runs
 
 comparison = compare(load_runs(remote.find_runs_folder()))
 print(comparison.measures)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from segattn.gallery import collect
+from segattn.analysis.crops import collect
 from segattn.grid import Cell, expand, run_grid
 from segattn.grid.slurm import requests
 from segattn.grid.slurm_options import read_options

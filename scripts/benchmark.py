@@ -23,6 +23,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from segattn.base.hardware import device_name
 from segattn.benchmark import display
 from segattn.benchmark.suite import (
     SHAPES,
@@ -33,8 +34,7 @@ from segattn.benchmark.suite import (
     memory_curves,
     training_steps,
 )
-from segattn.hardware import device_name
-from segattn.heads import HEADS
+from segattn.models.heads import HEADS
 
 ROOT = Path(__file__).resolve().parents[1]
 

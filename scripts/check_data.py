@@ -16,10 +16,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from segattn.arguments import check_choice
+from segattn.base.arguments import check_choice
+from segattn.base.hardware import num_cores
 from segattn.data import DATASETS
 from segattn.data.check import check, show
-from segattn.hardware import num_cores
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments"
 

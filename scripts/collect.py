@@ -7,8 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from segattn.analysis.crops import collect
 from segattn.analysis.report import experiment_folders
-from segattn.gallery import collect
 
 
 def main() -> int:

@@ -2,16 +2,17 @@
 
     python scripts/convert.py published=danet_resnet101 weights=FILE recipe=danet_cityscapes ...
 
-`published` names a model in segattn.published. The other words are those of scripts/train.py: which
-model of ours the weights belong to, and with data.root where a test finds the data.
+`published` names a model in segattn.models.published. The other words are those of
+scripts/train.py: which model of ours the weights belong to, and with data.root where a test finds
+the data.
 """
 
 import sys
 from pathlib import Path
 
-from segattn.commandline import plain_errors, read_words
-from segattn.config import compose_config
-from segattn.imported import import_published
+from segattn.base.commandline import plain_errors, read_words
+from segattn.config.compose import compose_config
+from segattn.evaluation.published_run import import_published
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN = ("published=", "weights=")

@@ -7,9 +7,9 @@ Publish runs first (scripts/publish.py), or log them while they train. Each --sa
 
 import argparse
 
-from segattn.commandline import plain_errors
-from segattn.dashboard import build_workspace, packages, save_workspace, workspace_json
-from segattn.login import log_in
+from segattn.base.commandline import plain_errors
+from segattn.tracking.dashboard import build_workspace, packages, save_workspace, workspace_json
+from segattn.tracking.login import log_in
 
 
 def main() -> None:

@@ -13,11 +13,11 @@ says that they are indices from 0. name= and seed= say what reports call them.
 import sys
 from pathlib import Path
 
-from segattn.commandline import plain_errors, read_words
-from segattn.distributed import is_main
-from segattn.evaluate import evaluate
-from segattn.runs import Run
-from segattn.score import score_predictions
+from segattn.base.commandline import plain_errors, read_words
+from segattn.base.distributed import is_main
+from segattn.base.runs import Run
+from segattn.evaluation.evaluate import evaluate
+from segattn.evaluation.score import score_predictions
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN = ("checkpoint=", "out=")

@@ -11,8 +11,8 @@ B is free; so are H and W, in the steps that are printed, unless size=H,W fixes 
 import argparse
 from pathlib import Path
 
-from segattn.commandline import plain_errors, read_words
-from segattn.export import export, read_size
+from segattn.base.commandline import plain_errors, read_words
+from segattn.evaluation.export import export, read_size
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ pack() { # EXPERIMENT: what is finished and not packed yet
 
 case $part in
   tests) # files by name: others import what need not be installed
-    "${python[@]}" -m pytest -m gpu $(grep -l "mark[.]gpu" tests/*.py) 2>&1 | tee "$out/tests.txt" ;;
+    "${python[@]}" -m pytest -m gpu $(grep -rl "mark[.]gpu" tests) 2>&1 | tee "$out/tests.txt" ;;
   benchmark)
     for precision in bf16 fp32; do
       benchmark "$precision" blocks --seconds 0.25 \

@@ -17,9 +17,9 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from segattn.commandline import plain_errors, read_protocol, read_words
-from segattn.inference import Protocol
-from segattn.predict import Outcome, predict_folder
+from segattn.base.commandline import plain_errors, read_protocol, read_words
+from segattn.evaluation.predict import Outcome, predict_folder
+from segattn.models.inference import Protocol
 
 PROTOCOLS = Path(__file__).resolve().parents[1] / "experiments" / "protocol"
 KNOBS = {f"protocol.{field.name}": field.name for field in fields(Protocol)}

@@ -8,8 +8,8 @@ Start it again at any time: what is there stays as it is, what is new is added.
 import argparse
 from pathlib import Path
 
-from segattn.commandline import plain_errors
-from segattn.publish import MODES, publish
+from segattn.analysis.publish import MODES, publish
+from segattn.base.commandline import plain_errors
 
 
 def main() -> None:

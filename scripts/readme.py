@@ -14,8 +14,8 @@ import pandas as pd
 
 from segattn.analysis import Comparison, compare, tables, text
 from segattn.analysis.claims import told
+from segattn.base.runs import load_runs
 from segattn.benchmark import display
-from segattn.runs import load_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

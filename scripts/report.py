@@ -10,7 +10,7 @@ from pathlib import Path
 import readme
 
 from segattn.analysis.report import write_report
-from segattn.commandline import plain_errors
+from segattn.base.commandline import plain_errors
 
 
 def main() -> None:

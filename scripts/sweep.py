@@ -9,8 +9,8 @@ import argparse
 import shlex
 from pathlib import Path
 
-from segattn.commandline import plain_errors
-from segattn.sweep import expand_sweep
+from segattn.base.commandline import plain_errors
+from segattn.grid.sweep import expand_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import yaml
 
-from segattn.commandline import plain_errors
-from segattn.config import compose_config
-from segattn.distributed import is_main
-from segattn.train import train
+from segattn.base.commandline import plain_errors
+from segattn.base.distributed import is_main
+from segattn.config.compose import compose_config
+from segattn.training.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
 

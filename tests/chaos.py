@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from tiny import tiny_config
 
-from segattn import files
-from segattn.runs import Run
-from segattn.train import run_folder, train
+from segattn.base import files
+from segattn.base.runs import Run
+from segattn.training.train import run_folder, train
 
 # what each plan makes the child do to itself; "random" is killed from outside
 PLANS = [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tiny import EXPERIMENTS
 
-from segattn.callbacks import StepSeed
+from segattn.training.callbacks import StepSeed
 
 runs_dir = Path(next(word.split("=")[1] for word in sys.argv if word.startswith("runs_dir=")))
 starts = runs_dir / "starts"

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from segattn.publish import run_id
-from segattn.runs import Run
-from segattn.wandb_folder import ARTIFACT_TYPE
+from segattn.analysis.publish import run_id
+from segattn.base.runs import Run
+from segattn.tracking.wandb_folder import ARTIFACT_TYPE
 
 FIXTURE = Path(__file__).parent / "fixture" / "runs"
 NAMES = ("channel_nl-resnet18-scenes-s0", "spatial_nl-resnet18-scenes-s0")

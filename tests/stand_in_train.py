@@ -15,8 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from segattn.lock import BUSY_EXIT, Busy, hold
-from segattn.runs import RESULT_SCHEMA
+from segattn.base.lock import BUSY_EXIT, Busy, hold
+from segattn.base.runs import RESULT_SCHEMA
 
 EPOCHS = 10
 overrides = dict(word.split("=", 1) for word in sys.argv[1:])

@@ -22,7 +22,7 @@ from segattn.benchmark.measure import (
 )
 from segattn.benchmark.pairs import BLOCKS, block_pair, with_published_blocks
 from segattn.benchmark.suite import blocks, memory_curves, training_steps
-from segattn.heads import HEADS, build_head
+from segattn.models.heads import HEADS, build_head
 
 CPU = torch.device("cpu")
 OPTIONS = {"device": CPU, "dtype": torch.float32}

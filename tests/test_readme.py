@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from tiny import EXPERIMENTS
 
-from segattn.config import compose_config
+from segattn.config.compose import compose_config
 from segattn.grid import expand
 
 ROOT = EXPERIMENTS.parent

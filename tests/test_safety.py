@@ -6,7 +6,7 @@ import sys
 import pytest
 from tiny import EXPERIMENTS
 
-from segattn.config import compose_config
+from segattn.config.compose import compose_config
 from segattn.grid import expand
 
 CODE = "{_target_: os.mkdir, path: taken-over}"

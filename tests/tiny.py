@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from segattn.config import compose_config
-from segattn.runs import Run
+from segattn.base.runs import Run
+from segattn.config.compose import compose_config
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 

@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 
 from segattn.metrics import Measures
-from segattn.task import SegmentationTask
+from segattn.training.task import SegmentationTask
 
 
 def write_checkpoint(path: Path, *, head="fcn", classes=("a", "b", "c"), protocol=None, **knobs):

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from segattn.analysis import html
-from segattn.analysis.attention_figures import attention_figure, block_names
 from segattn.analysis.remote import RunsError
-from segattn.arguments import check_choice
-from segattn.attention_maps import collect_attention
-from segattn.checkpoint import load_task
+from segattn.base.arguments import check_choice
+from segattn.base.runs import Run, load_runs
 from segattn.data.source import IGNORE_INDEX
-from segattn.runs import Run, load_runs
-from segattn.task import SegmentationTask
+from segattn.models.attention_maps import collect_attention
+from segattn.tracking.attention_figures import attention_figure, block_names
+from segattn.training.checkpoint import load_task
+from segattn.training.task import SegmentationTask
 
 Kind = Literal["spatial", "channel", "full"]
 _KEYS: dict[str, Kind] = {"rows": "spatial", "affinity": "channel", "column_maps": "full"}
@@ -180,7 +180,7 @@ def pixel_attention(run: Run, *, image: int, row: int, column: int) -> Arrays:
         column: px from the left.
 
     Returns:
-        See `segattn.attention_maps`; one image, one pixel.
+        See `segattn.models.attention_maps`; one image, one pixel.
 
     Raises:
         ValueError: There is no such image or pixel, or a file of the run is damaged.

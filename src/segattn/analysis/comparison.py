@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segattn.analysis.stats import HeadScores, resample
+from segattn.base.runs import Run
 from segattn.metrics import Measures, image_counts
-from segattn.runs import Run
 
 HEAD_ORDER = ("fcn", "channel_nl", "spatial_nl", "danet", "cs_nl", "fla")
 """The order of tables and figures; other heads follow by name. The first one is the reference."""
@@ -92,7 +92,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
     """Group the finished runs of one experiment into heads x seeds.
 
     Args:
-        runs: Finished and unfinished runs, as `segattn.runs.load_runs` returns them.
+        runs: Finished and unfinished runs, as `segattn.base.runs.load_runs` returns them.
 
     Raises:
         ValueError: No run is finished; the runs differ in data, test images, metric or protocol; a

@@ -193,7 +193,7 @@ def crops_picture(crops: dict[str, NDArray[Any]], comparison: Comparison, head: 
     """The objects with the largest gains, then losses: image, and both predictions.
 
     Args:
-        crops: Of `segattn.gallery`.
+        crops: Of `segattn.analysis.crops`.
         comparison: Names and colours.
         head: The one that is compared with the reference.
     """

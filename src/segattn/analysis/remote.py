@@ -12,7 +12,7 @@ from rich.progress import track
 
 import segattn
 from segattn.analysis.report import experiment_folders
-from segattn.wandb_folder import ARTIFACT_TYPE
+from segattn.tracking.wandb_folder import ARTIFACT_TYPE
 
 PREFIX = "wandb:"
 CHECKOUT = Path(segattn.__file__).parents[2]

@@ -15,7 +15,7 @@ from rich.table import Table
 from segattn.analysis import figures, html, tables, text
 from segattn.analysis.claims import told
 from segattn.analysis.comparison import Comparison, compare
-from segattn.runs import load_runs, read_crops
+from segattn.base.runs import load_runs, read_crops
 
 
 def write_report(runs_folder: Path, out: Path) -> list[Path]:

@@ -4,7 +4,7 @@ Written anew from the equations, with two things kept from the published code on
 parameter names, so that a published state dict loads, and the memory behaviour. Hence every N x N
 or C x C map is a tensor of its own, contexts are tiled, and intermediate results keep a name, which
 holds their memory until the function returns. Do not optimise this file; the blocks to use are in
-`segattn.heads`, and `segattn.published` carries weights over.
+`segattn.models.heads`, and `segattn.models.published` carries weights over.
 
 Axes: B batch, C channels, D query/key channels, H rows, W columns, N = H * W positions. Features
 are floating; every block computes in the dtype of its weights (our blocks stay in float32 under
@@ -77,7 +77,7 @@ class PublishedFull(nn.Module):
     Channel attention inside every column and every row, then a 3x3 convolution. Kept: columns and
     rows are copied, the context of an image is tiled once per slice, both sets of C x C maps and
     energies exist side by side, and the tiling mixes the images of a batch, see
-    `segattn.attention.full_attention`. H and W may differ.
+    `segattn.models.attention.full_attention`. H and W may differ.
 
     Deviation: the published block is one function and holds its energies during the 3x3
     convolution too, `forward` does not; so measure the memory of the attention on `attend`.
@@ -157,7 +157,7 @@ def _encoded_mean(x: Tensor, window: tuple[int, int], encode: nn.Linear) -> Tens
     return encode(mean.transpose(1, 2).contiguous())
 
 
-# not those of segattn.heads.scaffold: the baseline must not change with our scaffold
+# not those of segattn.models.heads.scaffold: the baseline must not change with our scaffold
 def _conv_norm_relu(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),

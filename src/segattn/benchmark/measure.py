@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from segattn.precision import HALF
+from segattn.models.precision import HALF
 
 Call = Callable[[], object]
 

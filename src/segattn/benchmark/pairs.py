@@ -9,9 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from segattn.benchmark.formulations import PublishedChannel, PublishedFull, PublishedSpatial
-from segattn.heads.blocks import ChannelBlock, DualBlock, FullBlock, SeriesBlock, SpatialBlock
-from segattn.heads.scaffold import ScaffoldHead
-from segattn.published import convert
+from segattn.models.heads.blocks import (
+    ChannelBlock,
+    DualBlock,
+    FullBlock,
+    SeriesBlock,
+    SpatialBlock,
+)
+from segattn.models.heads.scaffold import ScaffoldHead
+from segattn.models.published import convert
 
 Module = TypeVar("Module", bound=nn.Module)
 

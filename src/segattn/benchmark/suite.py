@@ -30,8 +30,8 @@ from segattn.benchmark.measure import (
 )
 from segattn.benchmark.pairs import BLOCKS, Pair, block_pair, with_published_blocks
 from segattn.data import street
-from segattn.losses import segmentation_loss
-from segattn.model import Segmenter
+from segattn.models.segmenter import Segmenter
+from segattn.training.losses import segmentation_loss
 
 Shape = tuple[int, int, int, int]
 Row = dict[str, Any]

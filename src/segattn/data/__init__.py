@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from segattn.arguments import check_arguments, check_choice
+from segattn.base.arguments import check_arguments, check_choice
 from segattn.data.ade20k import ADE20K
 from segattn.data.camvid import CamVid
 from segattn.data.cityscapes import Cityscapes

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import yaml
 
-from segattn.config import compose_config, differences
-from segattn.lock import is_held
-from segattn.runs import Run
-from segattn.train import run_folder
+from segattn.base.lock import is_held
+from segattn.base.runs import Run
+from segattn.config.compose import compose_config, differences
+from segattn.training.train import run_folder
 
 # what one report compares; each value of another axis has a report of its own
 _COMPARED_AXES = ("head", "seed")

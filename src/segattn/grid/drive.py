@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
+from segattn.base.hardware import num_cores
 from segattn.grid.cells import Cell
 from segattn.grid.local import devices_of, run_local, visible_gpus
 from segattn.grid.slurm import run_slurm
 from segattn.grid.table import display
-from segattn.hardware import num_cores
-from segattn.train import build_data
+from segattn.training.train import build_data
 
 
 def default_jobs(cells: Sequence[Cell]) -> int:

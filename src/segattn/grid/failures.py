@@ -3,8 +3,8 @@
 import signal
 import time
 
-from segattn.lock import BUSY_EXIT, Busy, hold
-from segattn.runs import Run, write_json
+from segattn.base.lock import BUSY_EXIT, Busy, hold
+from segattn.base.runs import Run, write_json
 
 
 def describe_exit(code: int) -> str:

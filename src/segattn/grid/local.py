@@ -13,13 +13,13 @@ from typing import IO
 
 import torch
 
+from segattn.base.hardware import CORES, num_cores
+from segattn.base.lock import BUSY_EXIT
 from segattn.grid.cells import Cell
 from segattn.grid.failures import describe_exit, failure
 from segattn.grid.signals import signals_later
 from segattn.grid.table import Show
-from segattn.hardware import CORES, num_cores
-from segattn.lock import BUSY_EXIT
-from segattn.train import KNOWN
+from segattn.training.train import KNOWN
 
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 30  # for the step that is under way, and the workers of the loader

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segattn.base.lock import hold
+from segattn.base.runs import write_json
 from segattn.grid.cells import Cell, State
 from segattn.grid.failures import write_failure
 from segattn.grid.local import take_free
@@ -20,8 +22,6 @@ from segattn.grid.signals import INTERRUPTIONS, signals_later
 from segattn.grid.slurm_job import CellJob
 from segattn.grid.slurm_options import check_slurm, import_submitit
 from segattn.grid.table import Show
-from segattn.lock import hold
-from segattn.runs import write_json
 
 _POLL_SECONDS = 3
 _RUNNING = ("RUNNING", "COMPLETING")

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from segattn.base.hardware import CORES
+from segattn.base.lock import BUSY_EXIT
+from segattn.base.runs import Run
 from segattn.grid.failures import describe_exit, failure, write_failure
 from segattn.grid.slurm_options import import_submitit
-from segattn.hardware import CORES
-from segattn.lock import BUSY_EXIT
-from segattn.runs import Run
 
 # the signal of the time-out, which is for this process and would kill that one
 _DEAF = ("sh", "-c", 'trap "" USR2; exec "$@"', "sh")

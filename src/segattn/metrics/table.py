@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from segattn.files import atomic_path
+from segattn.base.files import atomic_path
 from segattn.metrics.counts import Rows, count
 from segattn.metrics.measures import Measures
 

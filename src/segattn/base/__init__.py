@@ -1,0 +1,1 @@
+"""What every room uses: checked arguments, whole files, run folders, locks, the machine."""

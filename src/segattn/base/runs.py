@@ -1,0 +1,248 @@
+"""The run folder: the truth of one run. W&B, reports and notebooks are views of it.
+
+config.yaml      the resolved config, written once
+status.json      state (running | interrupted | failed | done), progress, error
+lock             held by the process that works on the run (segattn.base.lock)
+slurm.json       id of the last Slurm job of the run (segattn.grid.slurm)
+metrics.jsonl    one line per logged step or epoch
+result.json      final scores, cost and environment; its presence means "done"
+objects.parquet  one row per object of the test split (segattn.metrics.table)
+examples.npz     a few test images with labels and predictions
+attention.npz    the attention on them (segattn.models.attention_maps); heads with attention only
+checkpoints/     last.ckpt
+"""
+
+import json
+import zipfile
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from segattn.base.arguments import check_choice
+from segattn.base.files import atomic_path
+from segattn.metrics.table import read_table
+
+RESULT_SCHEMA = 3
+CROPS_FILE = "crops.npz"
+LEGEND = "predictions.json"  # what the values of predicted label maps mean
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` to `path` atomically; NaN is written as null."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(nan_to_none(content), indent=2, allow_nan=False) + "\n")
+
+
+def nan_to_none(value: Any) -> Any:
+    """`value` with None for NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: nan_to_none(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [nan_to_none(item) for item in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder; files are read when asked for.
+
+    Raises:
+        ValueError: A file is missing or damaged; the message names the file.
+    """
+
+    path: Path
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def status_path(self) -> Path:
+        """State and progress."""
+        return self.path / "status.json"
+
+    @property
+    def lock_path(self) -> Path:
+        """Held by the process that works on the run, see `segattn.base.lock`."""
+        return self.path / "lock"
+
+    @property
+    def slurm_path(self) -> Path:
+        """The last Slurm job of the run."""
+        return self.path / "slurm.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        """Logged values, one JSON object per line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def result_path(self) -> Path:
+        """The final result; written last."""
+        return self.path / "result.json"
+
+    @property
+    def objects_path(self) -> Path:
+        """The object table of the test split."""
+        return self.path / "objects.parquet"
+
+    @property
+    def examples_path(self) -> Path:
+        """A few test images with labels and predictions."""
+        return self.path / "examples.npz"
+
+    @property
+    def attention_path(self) -> Path:
+        """The attention on those images."""
+        return self.path / "attention.npz"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The checkpoint of the last finished epoch."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def log_path(self) -> Path:
+        """What the run printed when the grid started it."""
+        return self.path / "log.txt"
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """What the process that holds the lock writes."""
+        evidence = (self.objects_path, self.examples_path, self.attention_path)
+        facts = (self.config_path, self.status_path, self.result_path)
+        return (*facts, *evidence, self.checkpoint_path)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config as plain values."""
+        return dict(yaml.safe_load(_read_text(self.config_path)))
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """`state` is pending, running, interrupted, failed or done, as the run last said.
+
+        A run that was killed says "running" for ever: `segattn.base.lock.is_held` tells them apart.
+        """
+        if not self.status_path.exists():
+            return {"state": "pending"}
+        return _read_json(self.status_path)
+
+    @property
+    def stamp(self) -> float:
+        """Of status.json, 0 if there is none; tells whether it was written since one looked.
+
+        To be compared for equality alone: another machine's clock may have made it.
+        """
+        return float(self.status.get("updated", 0))
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The final result, None while unfinished."""
+        if not self.result_path.exists():
+            return None
+        result = _read_json(self.result_path)
+        if result.get("schema") != RESULT_SCHEMA:
+            raise ValueError(
+                f"{self.result_path} has schema {result.get('schema')!r}, this version of segattn "
+                f"reads {RESULT_SCHEMA}: scores by object size are defined anew (fixed classes, "
+                "thin without rounding). Run it again, or read it with the version that wrote it."
+            )
+        return result
+
+    def metrics(self) -> pd.DataFrame:
+        """Logged values as a frame, one row per (epoch, step).
+
+        A resumed run logs the interrupted epoch again; the later row counts.
+        """
+        if not self.metrics_path.exists():
+            return pd.DataFrame(columns=["epoch", "step"])
+        lines = _read_text(self.metrics_path).splitlines()
+        rows = [row for row in map(_parse_line, lines) if row]
+        frame = pd.DataFrame(rows).apply(pd.to_numeric)  # a column of nulls alone is no number
+        if frame.empty:
+            return pd.DataFrame(columns=["epoch", "step"])
+        # last() skips NaN column by column, so train and val rows of one step become one row
+        return frame.groupby(["epoch", "step"], as_index=False).last()
+
+    def objects(self) -> pd.DataFrame:
+        """The object table of the test split."""
+        try:
+            return read_table(self.objects_path)
+        except FileNotFoundError as error:
+            raise ValueError(f"{self.objects_path} is missing; run this cell again") from error
+
+    def examples(self) -> dict[str, np.ndarray]:
+        """Images uint8 [K, H, W, 3], labels and predictions uint8 [K, H, W], names [K]."""
+        return _read_arrays(self.examples_path)
+
+    def attention(self) -> dict[str, np.ndarray]:
+        """Attention maps of the examples; see `segattn.models.attention_maps` for the keys."""
+        return _read_arrays(self.attention_path)
+
+
+def load_runs(folder: Path, *, heads: Collection[str] | None = None) -> list[Run]:
+    """Every run folder at or below `folder`, sorted by path.
+
+    Args:
+        folder: Of runs.
+        heads: Names of the heads to keep, such as ("danet", "fla"); None keeps all.
+
+    Raises:
+        ValueError: `folder` does not exist, or has no run of a head of `heads`.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"no such folder of runs: {folder}. Start one with `make ablation`.")
+    paths = sorted(path.relative_to(folder) for path in folder.rglob("config.yaml"))
+    # W&B keeps a config.yaml of its own inside the run folder
+    runs = [Run(folder / path.parent) for path in paths if "wandb" not in path.parts]
+    if heads is None:
+        return runs
+    names = [run.config["head"]["name"] for run in runs]
+    for head in heads:
+        check_choice(f"head of the runs in {folder}", head, set(names))
+    return [run for run, name in zip(runs, names, strict=True) if name in heads]
+
+
+def read_crops(folder: Path) -> dict[str, np.ndarray]:
+    """The crops that `segattn.analysis.crops` left in an experiment's folder; {} without any."""
+    path = folder / CROPS_FILE
+    return _read_arrays(path) if path.exists() else {}
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as archive:
+            return dict(archive)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(_read_text(path)))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); delete it and run again") from error
+
+
+def _parse_line(line: str) -> dict[str, Any]:
+    # a killed process can leave half a line; the resumed run logs that row again
+    try:
+        return dict(json.loads(line))
+    except json.JSONDecodeError:
+        return {}

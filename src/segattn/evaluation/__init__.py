@@ -1,0 +1,1 @@
+"""What is done with a checkpoint or with predictions: test, predict, export, score."""

@@ -1,0 +1,240 @@
+"""Test a checkpoint again: on other data, by another protocol, or just to see that it is true."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from segattn.base.arguments import check_choice
+from segattn.base.distributed import is_main
+from segattn.base.errors import explained
+from segattn.base.files import digest, remove_drafts
+from segattn.base.lock import hold
+from segattn.base.runs import Run, write_json
+from segattn.config.compose import resolve_config
+from segattn.config.schema import Config
+from segattn.data.datamodule import SegmentationData
+from segattn.data.size_classes import measures_of
+from segattn.evaluation.published_run import read_record
+from segattn.metrics import Measures
+from segattn.training.callbacks import CostMeter, StatusWriter
+from segattn.training.checkpoint import load_task
+from segattn.training.outputs import Evidence
+from segattn.training.result import build_result
+from segattn.training.task import SegmentationTask
+from segattn.training.train import build_data, claim
+from segattn.training.trainer import build_trainer, quiet_lightning
+
+# what a test depends on beside the checkpoint; all else belongs to the training
+_SECTIONS = ("data", "protocol", "metric")
+_KNOBS = (
+    *("loader.eval_batch_size", "loader.num_workers", "loader.cache"),
+    *("trainer.accelerator", "trainer.precision", "trainer.devices", "trainer.num_nodes"),
+    *("trainer.tf32", "trainer.compile", "trainer.limit_test_batches", "trainer.profiler"),
+    "num_examples",
+)
+_ADVICE = "name another folder with out="
+
+
+def evaluate(
+    checkpoint: Path, overrides: Sequence[str], *, folder: Path, out: Path | None = None
+) -> Run:
+    """Test a checkpoint of a run folder; leaves a run folder as the end of training does.
+
+    Without overrides, on the same machine and with the same number of threads, the object table is
+    the same bit for bit, and so is result.json but for `experiment` and the seconds and the memory
+    of this test.
+
+    Args:
+        checkpoint: `checkpoints/last.ckpt` in its run folder.
+        overrides: In the style of Hydra, such as "protocol=sliding" and "data.root=PATH"; of data,
+            protocol, metric, and knobs that say how to compute.
+        folder: The config folder, for the files that overrides name.
+        out: Where the new run folder is made; None for a folder "<experiment>-evaluated" beside
+            that of the experiment. Its name is the `experiment` of the new run, since W&B tells
+            runs apart by experiment and name; where it is that of the training, "-evaluated"
+            follows.
+
+    Raises:
+        ValueError: No such checkpoint, or of a training that is not finished; an override that does
+            not compose or that training alone could follow; other classes; or another evaluation
+            (other weights, data or protocol) in the new run folder.
+    """
+    checkpoint = checkpoint.absolute()
+    trained = _run_of(checkpoint)
+    training = _training_of(trained)
+    config = override_config(trained.config, overrides, folder=folder)
+    out = out or trained.path.parent.with_name(f"{trained.path.parent.name}-evaluated")
+    config["experiment"] = _experiment(out, trained)
+    run = Run(out / config["name"])
+    if run.path.resolve() == trained.path.resolve():
+        raise ValueError(f"{run.path} is the trained run itself; {_ADVICE}")
+    if run.config_path.exists():
+        _check_same(run, config, checkpoint)
+    if run.result is not None:
+        print(f"already evaluated: {run.path}")
+        return run
+    data = build_data(config)
+    data.source("test").load(0)
+    data.warn_unless_official()
+    task = _load_task(checkpoint, config, data, measures=_measures(trained, config, data))
+    # only now: a mistake in the data or the classes must leave no folder
+    with hold(run.lock_path) if is_main() else nullcontext(), explained(run, config):
+        if is_main():
+            claim(run, config, advice=_ADVICE)
+            remove_drafts(*run.written)
+        _test(run, config, checkpoint, data=data, task=task, training=training)
+    return run
+
+
+def _experiment(out: Path, trained: Run) -> str:
+    name, of_training = out.resolve().name, str(trained.config["experiment"])
+    return f"{name}-evaluated" if name == of_training else name
+
+
+def _training_of(run: Run) -> dict[str, Any]:
+    """How the weights came about: `training` of result.json, or the record of an import."""
+    record = read_record(run)
+    if record is not None:
+        return record
+    if run.result is None:
+        raise ValueError(
+            f"the training of {run.path} has not finished; start it again, which goes on where it "
+            f"stopped"
+        )
+    return dict(run.result["training"])
+
+
+def _check_same(run: Run, config: dict[str, Any], checkpoint: Path) -> None:
+    """Whether the folder holds this very evaluation: config, place of the data, and weights."""
+    claim(run, config, advice=_ADVICE)
+    before, now = (Path(str(c["data"].get("root"))).absolute() for c in (run.config, config))
+    if before != now:
+        raise ValueError(f"{run.path} was evaluated on the data in {before}, not {now}; {_ADVICE}")
+    if run.result is not None and run.result["checkpoint"] != digest(checkpoint):
+        raise ValueError(f"{run.path} holds the evaluation of other weights; {_ADVICE}")
+
+
+def _measures(trained: Run, config: dict[str, Any], data: SegmentationData) -> Measures:
+    """As in the training, so that a test needs no training split; else those of the new data."""
+    same = all(
+        {**trained.config[key], "root": None} == {**config[key], "root": None}
+        for key in ("data", "metric")
+    )
+    if same and trained.result is not None:
+        return Measures(**trained.result["metric"])
+    return measures_of(data.source, radius=config["metric"]["radius"])
+
+
+def _run_of(checkpoint: Path) -> Run:
+    run = Run(checkpoint.parent.parent)
+    if not checkpoint.is_file():
+        raise ValueError(
+            f"no checkpoint {checkpoint}; a run leaves its own in checkpoints/last.ckpt"
+        )
+    if not run.config_path.is_file():
+        raise ValueError(
+            f"{run.config_path} is missing; keep a checkpoint in the folder checkpoints/ of its "
+            f"run, beside config.yaml"
+        )
+    return run
+
+
+def override_config(
+    config: dict[str, Any], overrides: Sequence[str], *, folder: Path
+) -> dict[str, Any]:
+    """The config of a trained run with another data set, protocol or way of computing.
+
+    Args:
+        config: Of the run.
+        overrides: "group=name" for `folder`/group/name.yaml, or "section.key=value".
+        folder: The config folder.
+
+    Raises:
+        ValueError: An override that is malformed, does not compose, or belongs to the training.
+    """
+    changed = OmegaConf.create(config)
+    # the config holds those of the machine that trained
+    changed.trainer.update({"accelerator": "auto", "devices": 1, "num_nodes": 1})
+    # whole sections first, since single keys refine them
+    for override in sorted(overrides, key=lambda o: "." in o.partition("=")[0]):
+        key, equals, value = override.partition("=")
+        if not equals or (key.split(".")[0] not in _SECTIONS and key not in _KNOBS):
+            raise ValueError(
+                f"cannot evaluate with {override!r}: an override is key=value, of "
+                f"{', '.join((*_SECTIONS, *_KNOBS))}; anything else belongs to the training"
+            )
+        _apply(changed, key, value, folder=folder)
+    try:
+        typed = OmegaConf.merge(OmegaConf.structured(Config), changed)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{error}") from error
+    assert isinstance(typed, DictConfig)
+    return resolve_config(typed)
+
+
+def _apply(config: DictConfig, key: str, value: str, *, folder: Path) -> None:
+    if "." in key or not (folder / key).is_dir():
+        try:  # a path is taken as it is typed
+            parsed = value if key == "data.root" else yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"cannot read {key}={value}; a list is [768,768]") from error
+        OmegaConf.update(config, key, parsed)
+        return
+    files = {path.stem: path for path in (folder / key).glob("*.yaml")}
+    check_choice(key, value, files)
+    config[key] = OmegaConf.load(files[value])
+
+
+def _test(
+    run: Run,
+    config: dict[str, Any],
+    checkpoint: Path,
+    *,
+    data: SegmentationData,
+    task: SegmentationTask,
+    training: dict[str, Any],
+) -> None:
+    meter = CostMeter()
+    evidence = Evidence(run, num_examples=config["num_examples"], meter=meter)
+    stored = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    meter.load_state_dict(stored["callbacks"]["CostMeter"])
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    with quiet_lightning():
+        trainer = build_trainer(run, config, loggers=[], callbacks=[meter, evidence])
+        trainer.test(task, datamodule=data, verbose=False)
+    if not is_main():
+        return
+    result = build_result(
+        config,
+        data,
+        task,
+        checkpoint=checkpoint,
+        training=training,
+        meter=meter,
+        evidence=evidence,
+    )
+    write_json(run.result_path, result)
+    epochs = config["trainer"]["max_epochs"]
+    StatusWriter(run, max_epochs=epochs).write("done", epoch=epochs)
+
+
+def _load_task(
+    checkpoint: Path, config: dict[str, Any], data: SegmentationData, *, measures: Measures
+) -> SegmentationTask:
+    task = load_task(checkpoint, device=torch.device("cpu"))
+    learned, given = list(task.hparams["classes"]), list(data.source("test").classes)
+    if learned != given:
+        raise ValueError(
+            f"{checkpoint} tells {len(learned)} classes apart ({', '.join(learned[:3])}, ...), "
+            f"{config['data']['name']} has {len(given)} ({', '.join(given[:3])}, ...); they must "
+            f"be the same"
+        )
+    task.test_by(metric=measures.plain(), protocol=config["protocol"])
+    return task

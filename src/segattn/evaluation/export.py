@@ -1,0 +1,201 @@
+"""A checkpoint as a program that runs without segattn: torch.export or ONNX, checked by running."""
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from segattn.base.arguments import check_choice
+from segattn.base.files import atomic_path
+from segattn.training.checkpoint import load_task
+
+_TOLERANCE = 1e-3  # of the largest logit
+_SIDES = (256, 384)  # px; what is traced where the size stays free; not equal, so that a swap shows
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and how far it is from the model.
+
+    Attributes:
+        sizes: Of the images it takes, for people.
+        difference: Largest |difference| of a logit on the checked images.
+        scale: Largest |logit| there.
+    """
+
+    sizes: str
+    difference: float
+    scale: float
+
+
+class _Logits(nn.Module):
+    """The model without its auxiliary results."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images).logits
+
+
+def export(checkpoint: Path, *, out: Path, size: tuple[int, int] | None = None) -> Exported:
+    """Write the model of a checkpoint as a program of images uint8 [B, 3, H, W] to logits.
+
+    The logits are float32 [B, C, H, W], B is free. The names of the classes go along, as JSON
+    under the key "classes" (of the extra files of torch.export, of the metadata of ONNX). The
+    program is the checkpoint's forward pass on a CPU with attention in its reference form, which
+    holds its whole map: [B, N, N] for N = H * W / stride ** 2 positions. What is written is read
+    again and run on random images before it takes the place of `out`.
+
+    Args:
+        checkpoint: Of a `SegmentationTask`.
+        out: File that ends in .pt2 (torch.export) or .onnx.
+        size: (H, W) of the only images it takes; None for any multiples of what its
+            encoder divides images by, 8 for most.
+
+    Raises:
+        ValueError: Another ending, no such checkpoint, missing packages, an encoder that cannot be
+            exported for free sizes, or a program that computes something else than the model.
+    """
+    check_choice("ending of out", out.suffix, _FORMATS)
+    write, run = _FORMATS[out.suffix]
+    if out.suffix == ".onnx":
+        _need_onnx()
+    task = load_task(checkpoint, device=torch.device("cpu"))
+    model, multiple = _Logits(task.model).eval(), task.model.size_multiple
+    free = size is None
+    # of a fixed size one image, since large ones are what sizes are fixed for
+    images = _random_images(
+        size or _SIDES, batches=(3, 1) if free else (1,), free=free, multiple=multiple
+    )
+    with torch.no_grad():  # before the forms are changed
+        expected = [model(given) for given in images]
+    _prepare(model)
+    program = _trace(model, size=size, multiple=multiple)
+    with atomic_path(out) as draft:
+        write(program, draft, json.dumps(list(task.hparams["classes"])))
+        try:
+            result = run(draft, images)
+        except Exception as error:  # its runtime names no type for a size that it does not take
+            raise _refusal("run what was exported from", error, free=size is None) from error
+        difference, scale = _compare(result, expected)
+    sizes = f"{size[0]} x {size[1]}" if size else f"any multiples of {multiple}"
+    return Exported(sizes, difference, scale)
+
+
+def _compare(result: list[Tensor], expected: list[Tensor]) -> tuple[float, float]:
+    """Largest difference and largest logit; raises ValueError if the first is too large."""
+    pairs = zip(result, expected, strict=True)
+    difference = max(float((got - want).abs().max()) for got, want in pairs)
+    scale = max(float(want.abs().max()) for want in expected)
+    if not difference <= _TOLERANCE * scale:  # also for NaN
+        raise ValueError(
+            f"the exported program differs from the model by {difference:.1e} where logits reach "
+            f"{scale:.1e}; nothing was written"
+        )
+    return difference, scale
+
+
+def _refusal(what: str, error: Exception, *, free: bool) -> ValueError:
+    advice = "; try a fixed size, such as size=512,1024" if free else ""
+    first = str(error).strip().split("\n")[0]
+    return ValueError(f"cannot {what} this model{advice} ({first})")
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """(H, W) of "H,W".
+
+    Raises:
+        ValueError: Other text.
+    """
+    sides = text.split(",")
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise ValueError(f"cannot read size={text}; it is height and width in px, as 512,1024")
+    return int(sides[0]), int(sides[1])
+
+
+def _random_images(
+    size: tuple[int, int], *, batches: tuple[int, ...], free: bool, multiple: int
+) -> list[Tensor]:
+    """Batches of other lengths than the traced one, and of other sizes where these are free."""
+    generator = torch.Generator().manual_seed(0)
+    height, width = size
+    sizes = [
+        (height + i * multiple, width - 3 * i * multiple) if free else size
+        for i in range(len(batches))
+    ]
+    return [
+        torch.randint(0, 256, (batch, 3, *side), dtype=torch.uint8, generator=generator)
+        for batch, side in zip(batches, sizes, strict=True)
+    ]
+
+
+def _prepare(model: nn.Module) -> None:
+    """Attention in its reference form, since the others choose by the tensors that they meet."""
+    blocks: list[Any] = [m for m in model.modules() if hasattr(m, "implementation")]
+    for block in blocks:
+        block.implementation = "reference"
+    model.to(memory_format=torch.contiguous_format)  # torch.export stores no other
+
+
+def _trace(model: nn.Module, *, size: tuple[int, int] | None, multiple: int) -> ExportedProgram:
+    axes: dict[int, Any] = {0: Dim("batch")}
+    if size is None:  # padding is a choice by size, which a program cannot make: there is none
+        axes |= {2: multiple * Dim("rows", min=2), 3: multiple * Dim("columns", min=2)}
+    images = torch.zeros(2, 3, *(size or _SIDES), dtype=torch.uint8)
+    try:
+        with torch.no_grad():
+            return torch.export.export(model, (images,), dynamic_shapes={"images": axes})
+    except Exception as error:  # what torch.export raises depends on the line it stumbles over
+        raise _refusal("trace", error, free=size is None) from error
+
+
+def _write_torch(program: ExportedProgram, path: Path, classes: str) -> None:
+    torch.export.save(program, path, extra_files={"classes": classes})
+
+
+def _run_torch(path: Path, images: list[Tensor]) -> list[Tensor]:
+    module = torch.export.load(path).module()
+    with torch.no_grad():
+        return [module(given) for given in images]
+
+
+def _need_onnx() -> None:
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise ValueError(f"ONNX needs {', '.join(missing)}; pip install segattn[export]")
+
+
+def _write_onnx(program: ExportedProgram, path: Path, classes: str) -> None:
+    with warnings.catch_warnings():
+        # about the exporter's own use of other packages; nothing that a user could change
+        warnings.simplefilter("ignore")
+        onnx = torch.onnx.export(
+            program, dynamo=True, verbose=False, input_names=["images"], output_names=["logits"]
+        )
+    assert onnx is not None  # without a file name
+    onnx.model.metadata_props["classes"] = classes
+    onnx.save(path, external_data=False)
+
+
+def _run_onnx(path: Path, images: list[Tensor]) -> list[Tensor]:
+    import onnxruntime  # of the extra "export"
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return [torch.from_numpy(session.run(None, {"images": i.numpy()})[0]) for i in images]
+
+
+_Write = Callable[[ExportedProgram, Path, str], None]
+_Run = Callable[[Path, list[Tensor]], list[Tensor]]
+_FORMATS: dict[str, tuple[_Write, _Run]] = {
+    ".pt2": (_write_torch, _run_torch),
+    ".onnx": (_write_onnx, _run_onnx),
+}

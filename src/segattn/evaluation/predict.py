@@ -1,0 +1,255 @@
+"""Predictions of a checkpoint for a folder of images: class indices, and pictures to look at."""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from segattn.base.arguments import check_choice
+from segattn.base.files import atomic_path, digest
+from segattn.base.runs import LEGEND, write_json
+from segattn.data import DATASETS
+from segattn.data.cityscapes import LABEL_IDS, Cityscapes
+from segattn.data.palette import Palette, voc_palette
+from segattn.evaluation.images import find_photos, read_photo
+from segattn.models.inference import Protocol, build_protocol, predict
+from segattn.training.checkpoint import load_task
+from segattn.training.task import SegmentationTask
+
+Format = Literal["png", "cityscapes"]
+
+_CITYSCAPES_NAME = re.compile(r"([^_]+_\d+_\d+)_leftImg8bit\.png")
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What the values of the written label maps mean, and how they came about.
+
+    Attributes:
+        checkpoint: The file.
+        weights: SHA-256 of it.
+        images: The folder.
+        protocol: Label of the protocol.
+        precision: Always "fp32"; a test in bf16 may decide a few pixels otherwise.
+        format: "png" or "cityscapes".
+        classes: For each class `value` (of its pixels), `name` and `colour` (RGB, 0 to 255).
+    """
+
+    checkpoint: str
+    weights: str
+    images: str
+    protocol: str
+    precision: str
+    format: Format
+    classes: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One image and what is written for it; None if the format has no overlay."""
+
+    image: Path
+    label: Path
+    overlay: Path | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the images of a folder.
+
+    Attributes:
+        num_done: Images with a prediction.
+        problems: One line for each image that has none.
+        ignored: Other files of the folder, relative to it.
+    """
+
+    num_done: int
+    problems: list[str]
+    ignored: list[Path]
+
+
+def predict_folder(
+    checkpoint: Path,
+    *,
+    images: Path,
+    out: Path,
+    format: Format = "png",
+    protocol: Mapping[str, Any] | None = None,
+) -> Outcome:
+    """Predict every image below a folder, on a GPU if there is one.
+
+    "png" writes out/labels/NAME.png, class indices with the classes' colours as palette, and
+    out/overlays/NAME.jpg, the colours over the image. "cityscapes" writes what the benchmark's
+    server and evaluation script take: out/labels/CITY_SEQUENCE_FRAME_pred.png, official label ids.
+    Both write out/predictions.json, see `Legend`. The same call again writes the same files again.
+
+    Args:
+        checkpoint: Of a `SegmentationTask`.
+        images: Folder of images; those in folders below it keep these in their names.
+        out: New, empty, or left by the same call.
+        format: "png" or "cityscapes".
+        protocol: Values of `Protocol` in which the checkpoint's own is changed.
+
+    Raises:
+        ValueError: Before anything is predicted, for what cannot work for any image; an image
+            that cannot be read becomes a line of the outcome instead.
+    """
+    check_choice("format", format, get_args(Format))
+    photos, ignored = find_photos(images)
+    _refuse_overlap(images, out)
+    jobs = _plan(photos, format=format, out=out)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    task = load_task(checkpoint, device=device)
+    chosen = build_protocol({**(task.hparams.get("protocol") or {}), **(protocol or {})})
+    legend = _legend(task, checkpoint=checkpoint, images=images, protocol=chosen, format=format)
+    _claim(out, legend)
+    problems, bar = [], Console(stderr=True)
+    for job in track(jobs, "predicting", console=bar, disable=not bar.is_terminal):
+        try:
+            _predict_one(images / job.image, job, task=task, protocol=chosen, legend=legend)
+        except (ValueError, OSError, torch.OutOfMemoryError) as error:
+            problems.append(f"{images / job.image}: {_explain(error)}")
+    return Outcome(len(jobs) - len(problems), problems, ignored)
+
+
+def _refuse_overlap(images: Path, out: Path) -> None:
+    """Nothing is written where the user's images lie, also where the paths are links."""
+    source, target = images.resolve(), out.resolve()
+    if source.is_relative_to(target) or target.is_relative_to(source):
+        raise ValueError(f"out={out} and images={images} overlap; name an out folder beside it")
+
+
+def _plan(photos: Sequence[Path], *, format: Format, out: Path) -> list[_Job]:
+    """Where the prediction of each image goes.
+
+    Raises:
+        ValueError: Two images have the same place, a name is not Cityscapes', or a link in `out`
+            leads out of it.
+    """
+    jobs = [_job(photo, format=format, out=out) for photo in photos]
+    taken: dict[str, list[str]] = defaultdict(list)
+    for job in jobs:
+        taken[str(job.label).casefold()].append(str(job.image))  # a Mac would take them for one
+        for path in (job.label, job.overlay):
+            if path is not None and not path.parent.resolve().is_relative_to(out.resolve()):
+                raise ValueError(f"{path.parent} is a link that leads out of {out}; remove it")
+    for names in taken.values():
+        if len(names) > 1:
+            raise ValueError(
+                f"{' and '.join(names)} would write the same prediction; rename all but one"
+            )
+    return jobs
+
+
+def _job(photo: Path, *, format: Format, out: Path) -> _Job:
+    if format == "png":
+        label = out / "labels" / photo.with_suffix(".png")
+        return _Job(photo, label, out / "overlays" / photo.with_suffix(".jpg"))
+    match = _CITYSCAPES_NAME.fullmatch(photo.name)
+    if match is None:
+        raise ValueError(
+            f"{photo} is not named CITY_SEQUENCE_FRAME_leftImg8bit.png, as images of Cityscapes "
+            "are; give them alone, or use format=png"
+        )
+    return _Job(photo, out / "labels" / f"{match[1]}_pred.png", None)
+
+
+def class_colours(classes: Sequence[str]) -> Palette:
+    """The colours of the data set that has these classes; PASCAL VOC's for any other."""
+    for source in DATASETS.values():
+        if getattr(source, "classes", None) == tuple(classes):
+            return source.palette  # type: ignore[attr-defined]
+    return voc_palette(len(classes))
+
+
+def _legend(
+    task: SegmentationTask, *, checkpoint: Path, images: Path, protocol: Protocol, format: Format
+) -> Legend:
+    names = tuple(task.hparams["classes"])
+    if format == "cityscapes" and names != Cityscapes.classes:
+        raise ValueError(
+            f"format=cityscapes needs the {len(LABEL_IDS)} classes of Cityscapes; the checkpoint "
+            f"has {len(names)}: {', '.join(names[:3])}, ...; use format=png"
+        )
+    values = LABEL_IDS if format == "cityscapes" else range(len(names))
+    classes = [
+        {"value": value, "name": name, "colour": list(colour)}
+        for value, name, colour in zip(values, names, class_colours(names), strict=True)
+    ]
+    return Legend(
+        checkpoint=str(checkpoint.resolve()),
+        weights=digest(checkpoint),
+        images=str(images.resolve()),
+        protocol=protocol.label,
+        precision="fp32",
+        format=format,
+        classes=classes,
+    )
+
+
+def _claim(out: Path, legend: Legend) -> None:
+    """Write the legend into a new folder, or check that the folder is of the same call."""
+    path, content = out / LEGEND, asdict(legend)
+    if path.is_file():
+        if json.loads(path.read_text(encoding="utf-8")) != content:
+            raise ValueError(
+                f"{path} tells of other predictions: other images, weights, protocol or format; "
+                "name another out folder, or delete that one"
+            )
+    # a draft of the legend, hidden, may be left of a call that was killed
+    elif out.exists() and (not out.is_dir() or any(p.name[0] != "." for p in out.iterdir())):
+        raise ValueError(f"out={out} holds other files; name a new or empty folder")
+    else:
+        write_json(path, content)
+
+
+def _predict_one(
+    path: Path, job: _Job, *, task: SegmentationTask, protocol: Protocol, legend: Legend
+) -> None:
+    photo = read_photo(path)
+    indices = label_map(task, photo, protocol=protocol)
+    colours = [entry["colour"] for entry in legend.classes]
+    if job.overlay is None:
+        values = np.array([entry["value"] for entry in legend.classes], dtype=np.uint8)
+        _save(Image.fromarray(values[indices]), job.label)
+        return
+    label = Image.fromarray(indices)
+    label.putpalette(np.array(colours, dtype=np.uint8).tobytes())
+    _save(label, job.label)
+    _save(Image.blend(Image.fromarray(photo), label.convert("RGB"), 0.5), job.overlay)
+
+
+def label_map(
+    task: SegmentationTask, photo: NDArray[np.uint8], *, protocol: Protocol
+) -> NDArray[np.uint8]:
+    """Class indices uint8 [H, W] of an image uint8 [H, W, 3], on the device of the task."""
+
+    def logits(images: Tensor) -> Tensor:
+        return task(images).logits
+
+    image = torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].to(task.device)
+    with torch.inference_mode():
+        scores = predict(logits, image, protocol=protocol)
+        return scores.max(1).indices[0].byte().cpu().numpy()
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    with atomic_path(path) as draft:
+        image.save(draft, quality=90)  # of JPEG; PNG has none
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        return "needs more memory than the GPU has; try protocol=sliding"
+    return str(error)

@@ -1,0 +1,62 @@
+"""A run folder made of published weights, so that every script takes them like our own."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from segattn.base.files import digest
+from segattn.base.runs import Run, write_json
+from segattn.data import DATASETS
+from segattn.metrics import Measures
+from segattn.models.encoder_weights import read_weights
+from segattn.models.published import convert
+from segattn.training.callbacks import CostMeter
+from segattn.training.train import claim, new_task, run_folder
+from segattn.training.trainer import quiet_lightning
+
+_RECORD = "published.json"
+
+
+def import_published(name: str, weights: Path, config: dict[str, Any]) -> Run:
+    """Write config.yaml and checkpoints/last.ckpt; the weights are those of `weights`, strictly.
+
+    Args:
+        name: Of a whole model in `segattn.models.published`, such as "danet_resnet101".
+        weights: The published file.
+        config: Of a run with the same classes, head and encoder; nothing is trained.
+
+    Raises:
+        ValueError: The file is none that torch reads safely, its weights are not those of the named
+            model or do not fit the config's, or the run folder holds something else.
+    """
+    classes: tuple[str, ...] = getattr(DATASETS[config["data"]["name"]], "classes")  # noqa: B009
+    task = new_task(config, classes=classes, class_weights=None, measures=Measures(classes))
+    renamed = convert(name, read_weights(weights))
+    try:
+        task.model.load_state_dict(renamed, strict=True)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{weights} does not fit this model, {len(classes)} classes, head {config['head']}, "
+            f"encoder {config['encoder']}: {error}"
+        ) from error
+    run, record = run_folder(config), {"published": name, "file": weights.name}
+    record["sha256"] = digest(weights)
+    if run.checkpoint_path.exists() and read_record(run) != record:
+        raise ValueError(f"{run.path} holds other weights; name another run with name=")
+    claim(run, config)
+    write_json(run.path / _RECORD, record)
+    with quiet_lightning():
+        trainer = pl.Trainer(
+            accelerator="cpu", logger=False, callbacks=[CostMeter()], enable_model_summary=False
+        )
+        trainer.strategy.connect(task)
+        trainer.save_checkpoint(run.checkpoint_path)
+    return run
+
+
+def read_record(run: Run) -> dict[str, Any] | None:
+    """Where the weights of an imported run came from: name, file, sha256; None for other runs."""
+    path = run.path / _RECORD
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None

@@ -1,0 +1,177 @@
+"""Score anybody's predictions: label maps in PNG files, as other code bases write them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from rich.progress import track
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+import segattn
+from segattn.base.arguments import check_choice
+from segattn.base.files import atomic_path
+from segattn.base.runs import LEGEND, RESULT_SCHEMA, Run, write_json
+from segattn.config.compose import compose_config
+from segattn.data.files import class_table
+from segattn.data.size_classes import measures_of
+from segattn.data.source import IGNORE_INDEX, Source
+from segattn.metrics import SizeStratifiedIoU, find_objects
+from segattn.metrics.table import table_of, write_table
+from segattn.training.result import data_facts
+from segattn.training.train import build_data
+
+VALUES = ("official", "classes")
+# what label files add to the name of their image: Cityscapes' server, mmsegmentation, our predict
+_ENDINGS = ("", "_pred", "_leftImg8bit", "_leftImg8bit_pred", "_gtFine_labelIds")
+
+
+def score_predictions(
+    predictions: Path,
+    overrides: Sequence[str],
+    *,
+    folder: Path,
+    out: Path,
+    name: str | None = None,
+    seed: int = 0,
+    values: str = "official",
+) -> Run:
+    """Score one label map per test image; leaves result.json and the object table of a run folder.
+
+    Args:
+        predictions: Folder of PNG files of one channel, at any depth, named after their images.
+        overrides: Of the data and the metric, such as "data=ade20k", "data.root=PATH".
+        folder: The config folder.
+        out: The experiment in which the new run folder stands, beside runs to compare with.
+        name: What reports call it; None takes the name of the folder.
+        seed: Runs of one name are seeds of one method.
+        values: "official" as in the data set's own label files (Cityscapes' label ids, 1 to 150 in
+            ADE20K), or "classes", indices from 0 in the order of the data set's classes. A
+            predictions.json that scripts/predict.py left says it by itself.
+
+    Raises:
+        ValueError: A test image without a prediction, a file of another size or with a value that
+            is no class, a data set that is not there, or a run folder that holds something else.
+    """
+    check_choice("values", values, VALUES)
+    config = compose_config([*overrides, "logger=none"], folder=folder)
+    name = name or predictions.resolve().name
+    run = Run(out / f"{name}-{config['data']['name']}-s{seed}")
+    record = {
+        "experiment": out.resolve().name,
+        "name": run.path.name,
+        "seed": seed,
+        "head": {"name": name},
+        **{key: config[key] for key in ("data", "metric")},
+        "predictions": str(predictions),
+    }
+    if run.config_path.exists() and run.config != record:
+        raise ValueError(f"{run.path} holds something else; give another name= or out=")
+    data = build_data(config)
+    test = data.source("test")
+    files = _files(predictions, test.names)
+    table = _table(predictions, test, values)
+    metric = SizeStratifiedIoU(
+        len(test.classes),
+        ignore_index=IGNORE_INDEX,
+        **measures_of(data.source, radius=config["metric"]["radius"]).plain(),
+    )
+    confusion = MulticlassConfusionMatrix(len(test.classes), ignore_index=IGNORE_INDEX)
+    rows = {}
+    for index, sample_name in enumerate(track(test.names, description="scoring predictions")):
+        sample = test.load(index)
+        predicted = _read(files[sample_name], table, shape=sample.label.shape)
+        objects = find_objects(sample.label, sample.instances, ignore_index=IGNORE_INDEX)
+        maps = [torch.from_numpy(m.astype(np.int64))[None] for m in (predicted, sample.label)]
+        metric.update(*maps, objects=[objects])
+        confusion.update(*maps)
+        rows[sample_name] = metric.rows[0]
+    _write(run, record, metric, confusion.compute().tolist(), source=test)
+    write_table(table_of(rows), run.objects_path)
+    return run
+
+
+def _write(
+    run: Run,
+    record: dict[str, Any],
+    metric: SizeStratifiedIoU,
+    confusion: list[list[int]],
+    *,
+    source: Source,
+) -> None:
+    with atomic_path(run.config_path) as draft:
+        draft.write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
+    result = {
+        "schema": RESULT_SCHEMA,
+        **{key: record[key] for key in ("name", "experiment", "seed", "head", "predictions")},
+        "split": source.official.get("test", ("test",))[0],
+        "protocol": None,  # that of whoever made them
+        "num_images": len(source.names),
+        "images": source.names,
+        "blocks": source.blocks(),
+        "data": data_facts(record["data"]["name"], source),
+        "metric": metric.measures.plain(),
+        "scores": {key: float(value) for key, value in metric.compute().items()},
+        "confusion": confusion,
+        "environment": {"segattn": segattn.__version__},
+    }
+    write_json(run.result_path, result)
+    write_json(run.status_path, {"state": "done"})
+
+
+def _files(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    """The prediction of each image; none may be missing, for that would change the score."""
+    if not folder.is_dir():
+        raise ValueError(f"no such folder of predictions: {folder}")
+    by_stem = {path.stem: path for path in sorted(folder.rglob("*.png"))}
+    found = {}
+    for name in names:
+        stem = Path(name).name
+        match = [by_stem[stem + ending] for ending in _ENDINGS if stem + ending in by_stem]
+        if match:
+            found[name] = match[0]
+    if missing := [name for name in names if name not in found]:
+        raise ValueError(
+            f"{folder} has no PNG for {len(missing)} of {len(names)} test images, such as "
+            f"{Path(missing[0]).name}.png; a score of a part of them would compare with nothing"
+        )
+    return found
+
+
+def _table(folder: Path, source: Source, values: str) -> NDArray[np.int16]:
+    """Class of each stored value 0 to 255, -1 where it is none."""
+    stored = source.values if values == "official" and source.values else None
+    stored = tuple(range(len(source.classes))) if stored is None else stored
+    for legend in (folder / LEGEND, folder.parent / LEGEND):  # predict writes into out/labels
+        if legend.is_file():
+            entries = json.loads(legend.read_text(encoding="utf-8"))["classes"]
+            stored = tuple(entry["value"] for entry in entries)
+    return class_table({value: index for index, value in enumerate(stored)})
+
+
+def _read(path: Path, table: NDArray[np.int16], *, shape: tuple[int, ...]) -> NDArray[np.int16]:
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("L", "P"):
+                raise ValueError(f"{path} is a {image.mode} image; labels are one 8-bit channel")
+            stored = np.asarray(image)
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise ValueError(f"cannot read {path} ({error})") from error
+    if stored.shape != shape:
+        raise ValueError(
+            f"{path} is {stored.shape[1]} x {stored.shape[0]}, its label {shape[1]} x {shape[0]}; "
+            "bring predictions to the size of the labels"
+        )
+    classes = table[stored]
+    if (classes < 0).any():
+        wrong = ", ".join(map(str, np.unique(stored[classes < 0])[:5]))
+        raise ValueError(
+            f"{path} holds {wrong}, which is no class; values=official means the numbers of the "
+            "data set's label files, values=classes indices from 0"
+        )
+    return classes

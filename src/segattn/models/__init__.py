@@ -1,0 +1,1 @@
+"""Attention, the heads made of it, encoders, and the network of both."""

@@ -1,0 +1,75 @@
+"""The heads by name. Adding one: its block (or head) in this folder, one line in HEADS, one YAML.
+
+A head maps the encoder's last feature map [B, in_channels, h, w] to a `HeadOutput`; it may read
+earlier maps too, see `Head`.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+from segattn.base.arguments import check_arguments, check_choice
+from segattn.models.heads.blocks import ChannelBlock, SeriesBlock, SpatialBlock
+from segattn.models.heads.danet import danet
+from segattn.models.heads.fla import fla
+from segattn.models.heads.scaffold import Head, HeadOutput, scaffold
+
+HEADS: dict[str, Callable[..., Head]] = {
+    "fcn": scaffold(nn.Identity),
+    "channel_nl": scaffold(ChannelBlock),
+    "spatial_nl": scaffold(SpatialBlock),
+    "danet": danet,
+    "cs_nl": scaffold(SeriesBlock),
+    "fla": fla,
+}
+
+# what a head is told of the encoder and the data; everything else is a knob
+GIVEN = ("in_channels", "num_classes", "stage_channels")
+
+
+def check_head(name: str, knobs: dict[str, Any]) -> None:
+    """Raise ValueError for an unknown head or knob (lists the choices), a wrong type or range."""
+    check_choice("head", name, HEADS)
+    check_arguments(f"head {name!r}", HEADS[name], knobs, given=GIVEN)
+    channels, dropout = knobs.get("channels", 1), knobs.get("dropout", 0.0)
+    if channels < 1 or not 0 <= dropout < 1:
+        raise ValueError(
+            f"head {name!r} needs channels >= 1 and dropout in [0, 1), got {channels} and {dropout}"
+        )
+
+
+def build_head(
+    name: str,
+    in_channels: int,
+    num_classes: int,
+    *,
+    stage_channels: Sequence[int] = (),
+    **knobs: Any,
+) -> Head:
+    """Build a head by name.
+
+    Args:
+        name: A key of `HEADS`.
+        in_channels: Channels of the encoder's last map.
+        num_classes: Number of classes.
+        stage_channels: Channels of the encoder's maps before the last, fine to coarse, without the
+            image; for heads that read them. Empty if there are none.
+        **knobs: Every head has `channels` (inner width) and `dropout`; some have more.
+
+    Returns:
+        A module that maps [B, in_channels, h, w], and the `num_earlier` maps before it, to a
+        `HeadOutput`.
+
+    Raises:
+        ValueError: Unknown name or knob (the message lists the choices), or a wrong type.
+    """
+    check_head(name, knobs)
+    values = (in_channels, num_classes, stage_channels)
+    wanted = inspect.signature(HEADS[name]).parameters
+    given = {key: value for key, value in zip(GIVEN, values, strict=True) if key in wanted}
+    return HEADS[name](**given, **knobs)
+
+
+__all__ = ["GIVEN", "HEADS", "Head", "HeadOutput", "build_head", "check_head"]

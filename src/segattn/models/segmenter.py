@@ -1,0 +1,76 @@
+"""Segmenter: an encoder, a head, and upsampling to the image."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from segattn.models.encoders import build_encoder
+from segattn.models.heads import HeadOutput, build_head
+from segattn.models.upsampling import upsample
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Segmenter(nn.Module):
+    """Encoder, head and bilinear upsampling; takes images as they are stored.
+
+    Normalisation is part of the model, so that a checkpoint carries it.
+
+    Args:
+        num_classes: Number of classes.
+        head: `name` and the knobs of `build_head`.
+        encoder: `name`, `depth`, `output_stride`, and where it is not null, `multi_grid`.
+
+    Attributes:
+        stride: px per cell of the encoder's last map.
+        size_multiple: What the encoder wants both sides of an image to be divisible by, in px.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, *, num_classes: int, head: dict[str, Any], encoder: dict[str, Any]) -> None:
+        super().__init__()
+        built: Any = build_encoder(**encoder)
+        self.encoder: nn.Module = built
+        self.stride = int(built.output_stride)
+        self.size_multiple = int(getattr(built, "size_multiple", self.stride))
+        _, *stages, last = built.out_channels
+        built_head = build_head(
+            in_channels=last, num_classes=num_classes, stage_channels=stages, **head
+        )
+        self.head: nn.Module = built_head
+        self.num_maps = 1 + built_head.num_earlier
+        self.align_corners = built_head.align_corners
+        self.register_buffer("mean", _channel_values(IMAGENET_MEAN), persistent=False)
+        self.register_buffer("std", _channel_values(IMAGENET_STD), persistent=False)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Images uint8 [B, 3, H, W] to the maps that the head reads, the last [B, C, h, w]."""
+        x = (images.float() / 255 - self.mean) / self.std
+        # what is padded is cut off again
+        pad_h, pad_w = -x.shape[2] % self.size_multiple, -x.shape[3] % self.size_multiple
+        x = functional.pad(x, (0, pad_w, 0, pad_h)).contiguous(memory_format=torch.channels_last)
+        return self.encoder(x)[-self.num_maps :]
+
+    def forward(self, images: Tensor) -> HeadOutput:
+        """Images uint8 [B, 3, H, W], any H and W, to logits float32 [B, num_classes, H, W]."""
+        *earlier, last = self.features(images)
+        output = self.head(last, *earlier)
+
+        def full(logits: Tensor) -> Tensor:
+            # a head may answer at its own resolution; int, for torch.export sees symbols here
+            stride = int(self.stride * last.shape[2] // logits.shape[2])
+            return upsample(
+                logits, stride=stride, size=images.shape[2:], align_corners=self.align_corners
+            )
+
+        aux = {name: full(logits) for name, logits in output.aux.items()}
+        return HeadOutput(full(output.logits), aux)
+
+
+def _channel_values(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values).view(1, 3, 1, 1)

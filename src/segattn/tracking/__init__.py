@@ -1,0 +1,1 @@
+"""Loggers and what they show; the only room, beside publishing, that talks to W&B."""

@@ -1,0 +1,301 @@
+"""Loggers: metrics.jsonl is always written, and one more with the same keys.
+
+W&B when it can be had without waiting or asking, TensorBoard, or a CSV file.
+"""
+
+import json
+import os
+import signal
+import socket
+import threading
+import warnings
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from segattn.base.runs import Run, nan_to_none
+from segattn.tracking.media import costs
+from segattn.tracking.wandb_folder import (
+    keep_id,
+    remember_offline,
+    run_artifact,
+    wandb_folder,
+    wandb_id,
+)
+
+_DEFAULT_SERVER = "https://api.wandb.ai"
+_INIT_SECONDS = 20  # W&B would wait 90 for a server that accepts and does not answer
+# W&B would wait for ever, and a grid with it; pictures of a run need seconds, and publish.py sends
+# what was cut off. WANDB_FINISH_TIMEOUT is for slower lines.
+_FINISH_SECONDS = 60
+
+
+class JsonlLogger(Logger):
+    """Appends one JSON object per call to metrics.jsonl: epoch, step and the logged values."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        if path.exists() and not path.read_bytes().endswith(b"\n"):
+            with path.open("a", encoding="utf-8") as file:  # a killed process left half a line
+                file.write("\n")
+
+    @property
+    def name(self) -> str:
+        """Of the logger."""
+        return "jsonl"
+
+    @property
+    def version(self) -> None:
+        """None, so that the progress bar shows no version."""
+        return
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Append one line."""
+        row = {"epoch": metrics.get("epoch"), "step": step, **metrics}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(nan_to_none(row), allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # as the checkpoint of the epoch, which follows
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        """Nothing: config.yaml holds them."""
+
+
+class TolerantWandbLogger(WandbLogger):
+    """W&B's logger; neither its errors nor a server that is gone stop a run.
+
+    Attributes:
+        broken: It failed, as when W&B's service process died. It logs no more then: what W&B has
+            is a beginning without gaps, which `segattn.analysis.publish` completes.
+        keeps_all: It is offline, and it was there from the first row on; so it also takes what
+            publishing would add, and `wandb sync` of its files is enough.
+    """
+
+    broken, keeps_all = False, False
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log them, unless it is broken."""
+        self._attempt(super().log_metrics, metrics, step)
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        """Log them, unless it is broken."""
+        self._attempt(super().log_hyperparams, params)
+
+    def _attempt(self, log: Callable[..., None], *arguments: Any) -> None:
+        if self.broken:
+            return
+        try:
+            log(*arguments)
+        except Exception as error:  # of W&B: segattn computes nothing here
+            self.broken = True
+            text = f"W&B failed, and the run goes on without it: {type(error).__name__}: {error}"
+            warnings.warn(text, stacklevel=3)
+
+    def close(self, *, failed: bool) -> None:
+        """End W&B's run, in a bounded time, and say if it did not take everything."""
+        import wandb
+
+        if threading.current_thread() is threading.main_thread():
+            # Lightning ignores Ctrl-C from the first one on, and this can take a minute
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            whole = self._add_files()
+            wandb.finish(exit_code=int(failed))
+            if whole:
+                remember_offline(self._run, self.experiment)
+            if not self.broken:
+                return
+            reason = "it failed on the way"
+        except (Exception, KeyboardInterrupt) as error:  # Ctrl-C: the user waits no longer
+            reason = str(error) or type(error).__name__
+        print(
+            f"W&B did not take everything ({reason}); the run folder has it, and once the run is "
+            f"done, `python scripts/publish.py {self.save_dir}` completes it",
+            flush=True,
+        )
+        with suppress(Exception, KeyboardInterrupt):
+            wandb.teardown()  # else a service that died shows a traceback when Python ends
+
+    @property
+    def _run(self) -> Run:
+        return Run(Path(str(self.save_dir)))
+
+    def _add_files(self) -> bool:
+        """Whether W&B's files hold the whole run; if so, the artifact is added."""
+        # the final numbers come last
+        if self.broken or not self.keeps_all or "flops" not in dict(self.experiment.summary):
+            return False
+        wandb_run = self.experiment
+        wandb_run.log_artifact(run_artifact(self._run, wandb_run.id, media=True))
+        return True
+
+
+def resolve_mode(mode: str) -> str:
+    """The W&B mode to use; "auto" is decided in seconds, without a prompt.
+
+    Args:
+        mode: "auto", "online", "offline" or "disabled". WANDB_MODE in the environment decides for
+            "auto"; else it is "online" if a server answers and a key is there, else "offline".
+    """
+    if mode != "auto":
+        return mode
+    if "WANDB_MODE" in os.environ:
+        return os.environ["WANDB_MODE"]
+    # the server first: with a key, a login to a server that is not there takes 6 s
+    return "online" if _server_answers() and _has_key() else "offline"
+
+
+def _server_answers() -> bool:
+    url = urlsplit(os.environ.get("WANDB_BASE_URL", _DEFAULT_SERVER))
+    address = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
+    try:
+        socket.create_connection(address, timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def _has_key() -> bool:
+    import wandb  # 0.7 s, and not needed where W&B is off
+
+    try:
+        return bool(wandb.login(prompt=False, verify=False))
+    except wandb.errors.UsageError:
+        return False
+
+
+def build_loggers(config: dict[str, Any], run: Run) -> list[Logger]:
+    """The local logger, and the one that `logger.name` asks for.
+
+    TensorBoard's events are in the folder `tensorboard` of the run, the CSV file in
+    `csv/version_N`.
+    """
+    # the local one last: a row that it has is not logged again after a kill
+    return [*_BUILD[config["logger"]["name"]](config, run), JsonlLogger(run.metrics_path)]
+
+
+def _tensorboard(config: dict[str, Any], run: Run) -> list[Logger]:
+    return [TensorBoardLogger(run.path, name="tensorboard", version="", default_hp_metric=False)]
+
+
+def _csv(config: dict[str, Any], run: Run) -> list[Logger]:
+    # a version for every start: Lightning would delete what a cut-off run has left
+    return [CSVLogger(run.path, name="csv")]
+
+
+def _wandb(config: dict[str, Any], run: Run) -> list[Logger]:
+    """W&B's unless its mode is "disabled".
+
+    In mode "auto", a server that answers but does not let us in makes the run offline, and a W&B
+    that does not start at all is done without.
+    """
+    mode = resolve_mode(config["logger"]["mode"])
+    if mode == "disabled":
+        return []
+    import wandb
+
+    for offline in dict.fromkeys((mode == "offline", True)):
+        try:
+            return [_start_wandb(config, run, offline=offline)]
+        except Exception as error:  # W&B's own have no common base class
+            if config["logger"]["mode"] != "auto":
+                raise
+            instead = "without it" if offline else "offline"
+            print(f"W&B does not let us in ({error}); going on {instead}", flush=True)
+            wandb.teardown()  # else its service holds the run's id as "in use"
+    return []
+
+
+_BUILD: dict[str, Callable[[dict[str, Any], Run], list[Logger]]] = {
+    "wandb": _wandb,
+    "tensorboard": _tensorboard,
+    "csv": _csv,
+    "none": lambda config, run: [],
+}
+
+
+def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> TolerantWandbLogger:
+    import wandb
+
+    folder = wandb_folder(run)
+    # not by Lightning, which passes W&B a setting that it warns of (`anonymous`)
+    wandb_run = wandb.init(
+        project=config["logger"]["project"],
+        id=wandb_id(folder, config),
+        **wandb_facts(config),
+        dir=str(run.path),
+        mode="offline" if offline else None,
+        resume=None if offline else "allow",  # offline there is nothing to resume
+        config=config,
+        settings=wandb_settings(),
+    )
+    # an agent of a sweep names its runs itself, and W&B drops our id
+    keep_id(folder, wandb_run.id)
+    # Lightning counts in trainer/global_step; heads are compared by epoch
+    wandb_run.define_metric("*", step_metric="epoch")
+    if offline:
+        print(f"W&B is offline; later: wandb sync {Path(wandb_run.dir).parent}", flush=True)
+    logger = TolerantWandbLogger(experiment=wandb_run, save_dir=str(run.path))
+    logger.keeps_all = offline and not run.metrics_path.exists()
+    return logger
+
+
+def wandb_settings(**more: Any) -> Any:
+    """W&B's settings with bounded waits, and `more` of them."""
+    import wandb
+
+    return wandb.Settings(
+        init_timeout=_INIT_SECONDS,
+        finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", _FINISH_SECONDS)),
+        finish_timeout_raises=True,
+        **more,
+    )
+
+
+def wandb_facts(config: dict[str, Any], *, job_type: str = "train") -> dict[str, Any]:
+    """Name, group, job type and tags of a run in W&B.
+
+    Heads compare side by side: the runs of one head share a group, so W&B averages their seeds.
+
+    Args:
+        config: Of the run.
+        job_type: "train", or "evaluation" for a checkpoint that was tested again.
+    """
+    name, experiment = config["name"], config["experiment"]
+    return {
+        "name": name,
+        "group": f"{experiment}-{name}".removesuffix(f"-s{config['seed']}"),
+        "job_type": job_type,
+        "tags": [experiment, config["head"]["name"], *config["logger"]["tags"]],
+    }
+
+
+def close_loggers(loggers: list[Logger], *, failed: bool) -> None:
+    """End them, also after an error; else W&B's next run in this process would be this one.
+
+    A CSV file gets the costs of the finished run, which W&B and TensorBoard have from
+    `segattn.tracking.media.log_finished`.
+    """
+    for logger in loggers:
+        if isinstance(logger, CSVLogger) and not failed:
+            _log_costs(logger)
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.close()  # a picture after the test has opened it again
+        if isinstance(logger, TolerantWandbLogger):
+            logger.close(failed=failed)
+
+
+def _log_costs(logger: CSVLogger) -> None:
+    result = Run(Path(logger.save_dir)).result
+    if result is not None:
+        done = result["training"]
+        logger.log_metrics({"epoch": done["max_epochs"], **costs(result)}, done["steps"])
+        logger.save()

@@ -1,0 +1,267 @@
+"""What happens beside training: seeds, progress, cost and pictures."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from segattn.base.distributed import is_main
+from segattn.base.hardware import process_peak_memory
+from segattn.base.runs import Run, write_json
+from segattn.data.datamodule import SegmentationData, image_tensor
+from segattn.data.source import Source
+from segattn.tracking.media import Scene, log_scenes, picture_loggers, pictures_may_fail
+from segattn.training.task import SegmentationTask
+
+_ROW = "segattn_epoch_row"  # key in a checkpoint
+# of the seconds of the training steps; what is logged at the end may take as much again
+_SCENES_SHARE = 0.025
+
+
+class StepSeed(Callback):
+    """Seeds dropout by (seed, step), so that a resumed run draws what the whole one would.
+
+    Once an epoch would not do: creating a loader's iterator draws from the same stream, and a
+    resumed run creates it at another moment.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed."""
+        # batches of one step and processes of a run drop out different things
+        part = batch_idx % trainer.accumulate_grad_batches
+        torch.manual_seed(
+            self._seed * 1_000_003
+            + trainer.global_step
+            + part * 2**40
+            + trainer.global_rank * 2**48
+        )
+
+
+class StatusWriter(Callback):
+    """Keeps status.json: state, epochs done, and the last validation score under its own name.
+
+    Prints a line per epoch where standard output is no terminal and so has no progress bar.
+    """
+
+    def __init__(self, run: Run, *, max_epochs: int) -> None:
+        self._run, self._started = run, time.time()
+        # a resumed run is where the last one was
+        self._progress: dict[str, Any] = {"epoch": 0, **self._told(), "max_epochs": max_epochs}
+
+    def write(self, state: str, **details: Any) -> None:
+        """Write the state: running, interrupted, failed or done."""
+        times = {"started": self._started, "updated": time.time()}
+        if not is_main():  # the first process knows how far the run is
+            self._progress |= self._told()
+        write_json(self._run.status_path, {"state": state, **self._progress, **details, **times})
+
+    def _told(self) -> dict[str, Any]:
+        status = self._run.status
+        return {key: status[key] for key in ("epoch", "score") if key in status}
+
+    def interrupt(self) -> None:
+        """Say that the run was cut off, unless its result is there and only pictures are not."""
+        if self._run.result is None:
+            self.write("interrupted", error="start it again to go on")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A new score."""
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, SegmentationTask)
+        key = f"{pl_module.stage_of_validation}/miou"
+        self._progress["score"] = {key: float(trainer.callback_metrics[key])}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """One more epoch is done."""
+        if not trainer.is_global_zero:
+            return
+        epoch = trainer.current_epoch + 1
+        self._progress["epoch"] = epoch
+        self.write("running")
+        if not sys.stdout.isatty():
+            score = "".join(f"  {k} {v:.4f}" for k, v in self._progress.get("score", {}).items())
+            print(f"epoch {epoch}/{trainer.max_epochs}{score}", flush=True)
+
+
+class EpochRow(Callback):
+    """Carries the logged training values of an epoch in the epoch's checkpoint.
+
+    Lightning logs them after it has written the checkpoint: a run killed between the two goes on
+    with the next epoch, and would have lost them.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add them to the checkpoint."""
+        # those of the validation are logged by then, and may be of an earlier epoch
+        values = {k: float(v) for k, v in trainer.callback_metrics.items() if k[:3] != "val"}
+        checkpoint[_ROW] = {"epoch": trainer.current_epoch, **values}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Log what metrics.jsonl lacks of them."""
+        row, step = checkpoint.get(_ROW), checkpoint["global_step"] - 1
+        if row is None or row.keys() <= self._logged(row["epoch"], step):
+            return
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step)
+
+    def _logged(self, epoch: int, step: int) -> set[str]:
+        rows = self._run.metrics()
+        rows = rows[(rows["epoch"] == epoch) & (rows["step"] == step)]
+        return set(rows.dropna(axis="columns", how="all").columns)
+
+
+class CostMeter(Callback):
+    """Seconds of training, testing and pictures, and peak memory.
+
+    Training is steps and loading, from end to end, without validation and pictures. The checkpoint
+    carries what it took over to a resumed run. On several devices the images are those of all,
+    seconds and memory those of the first.
+    """
+
+    def __init__(self) -> None:
+        self.train_seconds, self.test_seconds, self.train_images = 0.0, 0.0, 0
+        self.media_seconds = 0.0
+        self.peak_memory, self._mark = 0, 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {
+            "train_seconds": self.train_seconds,
+            "train_images": self.train_images,
+            "media_seconds": self.media_seconds,
+            "peak_memory": self.peak_memory,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.train_seconds = state_dict["train_seconds"]
+        self.train_images = state_dict["train_images"]
+        self.media_seconds = state_dict.get("media_seconds", 0.0)  # older checkpoints have none
+        self.peak_memory = state_dict["peak_memory"]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock: one of steps would have to wait for the device twice in each."""
+        self._mark = _now(pl_module.device)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Count the images."""
+        self.train_images += len(batch["name"]) * trainer.world_size
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock."""
+        self.train_seconds += _now(pl_module.device) - self._mark
+
+    on_validation_end = on_train_epoch_start  # it may be in the midst of an epoch
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock, and look at the memory before the checkpoint is written."""
+        self.train_seconds += _now(pl_module.device) - self._mark
+        self.peak_memory = max(self.peak_memory, process_peak_memory(pl_module.device))
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._mark = _now(pl_module.device)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock."""
+        self.test_seconds = _now(pl_module.device) - self._mark
+        self.peak_memory = max(self.peak_memory, process_peak_memory(pl_module.device))
+
+    @contextmanager
+    def media(self, device: torch.device) -> Iterator[None]:
+        """Counts the seconds inside as those of pictures, which are no part of the work itself."""
+        started = _now(device)
+        try:
+            yield
+        finally:
+            taken = _now(device) - started
+            self.media_seconds += taken
+            self._mark += taken
+
+    def summary(self) -> dict[str, float]:
+        """Images per second of training, seconds, and peak memory in bytes."""
+        return {
+            "images_per_second": self.train_images / max(self.train_seconds, 1e-9),
+            "train_seconds": self.train_seconds,
+            "test_seconds": self.test_seconds,
+            "media_seconds": self.media_seconds,
+            "peak_memory_bytes": self.peak_memory,
+        }
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+class ValidationScenes(Callback):
+    """Shows the first validation images with prediction and ground truth in W&B or TensorBoard.
+
+    At the first validation, and then whenever one more showing keeps all of them within 2.5% of
+    the time of the training steps. Draws no random number, leaves weights and metrics alone, and
+    does nothing where no such logger is.
+
+    Args:
+        meter: Counts the seconds.
+        num_scenes: How many images.
+    """
+
+    def __init__(self, meter: CostMeter, *, num_scenes: int) -> None:
+        self._meter, self._num_scenes, self._seconds = meter, num_scenes, 0.0
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show them, if it is time."""
+        loggers, before = picture_loggers(trainer.loggers), self._meter.media_seconds
+        if not trainer.is_global_zero or not loggers or not self._is_time():
+            return
+        with self._meter.media(pl_module.device), pictures_may_fail():
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            assert isinstance(data, SegmentationData)
+            scenes = self._scenes(trainer, pl_module, data.source("val"))
+            for logger in loggers:
+                log_scenes(
+                    logger,
+                    "val/scenes",
+                    scenes,
+                    classes=data.source("val").classes,
+                    palette=data.source("val").palette,
+                    epoch=trainer.current_epoch,
+                    step=trainer.global_step,
+                )
+        self._seconds = self._meter.media_seconds - before
+
+    def _is_time(self) -> bool:
+        spent, allowed = self._meter.media_seconds, _SCENES_SHARE * self._meter.train_seconds
+        return self._num_scenes > 0 and (spent == 0 or spent + self._seconds <= allowed)
+
+    def _scenes(self, trainer: pl.Trainer, task: pl.LightningModule, source: Source) -> list[Scene]:
+        scenes = []
+        for index in range(min(self._num_scenes, len(source.names))):
+            sample = source.load(index)
+            image = image_tensor(sample)[None].to(task.device)
+            with trainer.precision_plugin.val_step_context():
+                labels = task(image).logits.max(1).indices[0]
+            prediction = labels.byte().cpu().numpy()
+            scenes.append(Scene(sample.name, sample.image, sample.label, prediction))
+        return scenes

@@ -1,0 +1,262 @@
+"""SegmentationTask: model, losses, metric and optimizer under Lightning."""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric, Metric
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from segattn.data.datamodule import SegmentationData
+from segattn.data.source import IGNORE_INDEX
+from segattn.metrics import SizeStratifiedIoU
+from segattn.models.heads import HeadOutput
+from segattn.models.heads.blocks import Learned, learned_blocks
+from segattn.models.inference import build_protocol, predict
+from segattn.models.segmenter import Segmenter
+from segattn.training.losses import LossWatch, segmentation_loss
+from segattn.training.optimizers import build_optimizer, schedule_factor
+
+
+class SegmentationTask(pl.LightningModule):
+    """Trains a `Segmenter` and scores it by object size.
+
+    Every argument is a plain value, so a checkpoint loads with `load_from_checkpoint(path)` and
+    `weights_only=True`, without the config that made it and without a download.
+
+    Args:
+        classes: Class names.
+        head: `name` and knobs of the head.
+        encoder: `name`, `depth`, `output_stride`.
+        optimizer: Arguments of `build_optimizer`, and `schedule` and `warmup`.
+        loss: `aux_weight`, and `class_weights`: one number per class, or None.
+        metric: Values of `segattn.metrics.Measures`.
+        protocol: Of the test, values of `inference.Protocol`; None, as in checkpoints of
+            the time before, gives the image as a whole. Validation always does: it is for watching.
+    """
+
+    blocks: dict[str, Learned]
+    block_shares: Any  # a ModuleList of metrics, in the order of the blocks
+    class_weights: Tensor | None
+    val_metric: SizeStratifiedIoU
+    test_metric: SizeStratifiedIoU
+
+    def __init__(
+        self,
+        *,
+        classes: Sequence[str],
+        head: dict[str, Any],
+        encoder: dict[str, Any],
+        optimizer: dict[str, Any],
+        loss: dict[str, Any],
+        metric: dict[str, Any],
+        protocol: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        # the logger gets the resolved config instead: nested hparams would overwrite it
+        self.save_hyperparameters(logger=False)
+        self.protocol = build_protocol(protocol or {})
+        self.configure_models()
+        self.configure_losses()
+        self.configure_metrics()
+
+    def test_by(self, *, metric: dict[str, Any], protocol: dict[str, Any]) -> None:
+        """Score by another metric and protocol than the training did."""
+        self.hparams.update(metric=metric, protocol=protocol)
+        self.protocol = build_protocol(protocol)
+        self.configure_metrics()
+
+    @property
+    def stage_of_validation(self) -> Literal["val", "val_whole"]:
+        """The prefix of validation scores; another one where the test has another protocol."""
+        return "val" if self.protocol.label == "whole" else "val_whole"
+
+    def configure_models(self) -> None:
+        """Encoder and head in channels_last, which convolutions prefer."""
+        self.model = Segmenter(
+            num_classes=len(self.hparams["classes"]),
+            head=self.hparams["head"],
+            encoder=self.hparams["encoder"],
+        ).to(memory_format=torch.channels_last)
+
+    def compile_models(self) -> None:
+        """Compile encoder and head in place: the names of weights and checkpoints stay."""
+        self.model.encoder.compile()
+        self.model.head.compile()
+
+    def configure_losses(self) -> None:
+        """Class weights as a buffer, so that they follow the device; hparams hold their values."""
+        weights = self.hparams["loss"]["class_weights"]
+        self._watch = LossWatch()
+        buffer = None if weights is None else torch.tensor(weights)
+        self.register_buffer("class_weights", buffer, persistent=False)
+
+    def configure_metrics(self) -> None:
+        """One metric per evaluated split."""
+        num_classes = len(self.hparams["classes"])
+        self.val_metric, self.test_metric = (
+            SizeStratifiedIoU(num_classes, ignore_index=IGNORE_INDEX, **self.hparams["metric"])
+            for _ in range(2)
+        )
+        self.test_confusion = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORE_INDEX)
+        self.blocks = learned_blocks(self.model.head)
+        self.block_shares = nn.ModuleList(MeanMetric() for _ in self.blocks)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Optimizer with a schedule that is stepped every batch."""
+        options = dict(self.hparams["optimizer"])
+        name, warmup = options.pop("schedule"), options.pop("warmup")
+        optimizer = build_optimizer(self.model.encoder, self.model.head, **options)
+        total_steps = self._total_steps()
+        scheduler = LambdaLR(
+            optimizer,
+            lambda step: schedule_factor(step, name=name, warmup=warmup, total_steps=total_steps),
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def _total_steps(self) -> int:
+        """Of the whole training."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, SegmentationData):
+            return int(self.trainer.estimated_stepping_batches)
+        # that property starts the loader's workers: after a resume, before it is known at which
+        # epoch, so that the first epoch would have the order of epoch 0
+        limit = self.trainer.limit_train_batches
+        batches = data.batches_per_epoch
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        steps = math.ceil(batches / self.trainer.accumulate_grad_batches)
+        steps *= self.trainer.max_epochs or 1
+        return steps if self.trainer.max_steps == -1 else min(steps, self.trainer.max_steps)
+
+    def forward(self, images: Tensor) -> HeadOutput:
+        """Images uint8 [B, 3, H, W] to logits float32 [B, num_classes, H, W]."""
+        return self.model(images)
+
+    def by_protocol(self, images: Tensor) -> Tensor:
+        """Images uint8 [B, 3, H, W] to [B, num_classes, H, W]: what the test takes its maximum of.
+
+        Logits, or mean probabilities, as the protocol says.
+        """
+        return predict(lambda x: self(x).logits, images, protocol=self.protocol)
+
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Keep the learning rate of the head for this step: after it, the next one's is set."""
+        self._lr = float(self.trainer.optimizers[0].param_groups[-1]["lr"])
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        losses, at = self._losses(self(batch["image"]), batch["label"]), self.trainer
+        where = {"epoch": at.current_epoch, "step": at.global_step, "names": batch["name"]}
+        self._watch.add(losses["loss"], last=at.is_last_batch, **where)
+        size = len(batch["name"])
+        self.log_dict(
+            {f"train/{name}": value.detach() for name, value in losses.items()},
+            on_step=False,
+            on_epoch=True,
+            batch_size=size,
+            sync_dist=True,
+        )
+        return losses["loss"]
+
+    def on_train_epoch_end(self) -> None:
+        """Log the head's learning rate in the last step, and how much each of its blocks counts."""
+        self._watch.look()  # trainer.max_steps may end an epoch before its last batch
+        gammas = {
+            f"gamma/{name}": float(block.gamma.detach()) for name, block in self.blocks.items()
+        }
+        # equal in all processes
+        self.log_dict({"lr": self._lr, **gammas}, rank_zero_only=True)
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Update the val metric."""
+        output = self(batch["image"])
+        loss = self._losses(output, batch["label"])["loss"]
+        size, key = len(batch["name"]), f"{self.stage_of_validation}/loss"
+        self.log(key, loss, batch_size=size, sync_dist=True)
+        self._update(self.val_metric, output.logits, batch)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Update the test metric; gives predictions int64 [B, H, W].
+
+        The rows of the object table are the metric's: `test_metric.rows`.
+        """
+        logits = self.by_protocol(batch["image"])
+        self._update_block_shares()
+        predictions = self._update(self.test_metric, logits, batch)
+        self.test_confusion.update(predictions, batch["label"])
+        return {"predictions": predictions}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log val/... or val_whole/... and start the metric anew."""
+        self._log_scores(self.stage_of_validation, self.val_metric)
+        self.val_metric.reset()
+
+    def on_test_epoch_end(self) -> None:
+        """Log test/..., and keep what result.json says, of all processes, in `tested`."""
+        with synced(self.test_metric):
+            num_images = int(self.test_metric.n_images)
+        shares = [float(share.compute()) for share in self.block_shares]
+        named = {
+            f"block_share/{block}": share for block, share in zip(self.blocks, shares, strict=True)
+        }
+        for block in self.blocks.values():
+            block.shares = None
+        self.tested = {
+            "num_images": num_images,
+            "scores": self._log_scores("test", self.test_metric, **named),
+            "confusion": self.test_confusion.compute().tolist(),
+        }
+
+    def on_test_epoch_start(self) -> None:
+        """Start anew."""
+        for metric in (self.test_metric, self.test_confusion, *self.block_shares):
+            metric.reset()
+        for block in self.blocks.values():
+            block.shares = []
+
+    def _update_block_shares(self) -> None:
+        """Of every image that a block has seen: of several windows or scales, each counts."""
+        for block, share in zip(self.blocks.values(), self.block_shares, strict=True):
+            seen, block.shares = block.shares or [], []
+            share.update(torch.cat(seen))
+
+    def _losses(self, output: HeadOutput, target: Tensor) -> dict[str, Tensor]:
+        return segmentation_loss(
+            output,
+            target,
+            aux_weight=self.hparams["loss"]["aux_weight"],
+            class_weights=self.class_weights,
+            ignore_index=IGNORE_INDEX,
+        )
+
+    def _update(self, metric: SizeStratifiedIoU, logits: Tensor, batch: dict[str, Any]) -> Tensor:
+        # several times as fast as argmax on a CPU; of equal logits both take the first
+        predictions = logits.max(1).indices
+        metric.update(predictions, batch["label"], objects=batch["objects"])
+        return predictions
+
+    def _log_scores(
+        self, stage: str, metric: SizeStratifiedIoU, **others: float
+    ) -> dict[str, float]:
+        # compute() sums over the processes, which all have to call it
+        scores = {name: float(value) for name, value in metric.compute().items()} | others
+        self.log_dict(
+            {f"{stage}/{name}": value for name, value in scores.items()},
+            rank_zero_only=True,  # equal in all processes
+        )
+        return scores
+
+
+def synced(metric: Metric) -> AbstractContextManager[None]:
+    """Inside it the states of `metric` are the sums over all processes."""
+    context: AbstractContextManager[None] = metric.sync_context()
+    return context

@@ -1,0 +1,275 @@
+"""One run from a checked config: train, test, and leave the run folder. Idempotent."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from pytorch_lightning.loggers import Logger
+from torch import nn
+
+from segattn.base.commandline import own_message
+from segattn.base.distributed import is_main
+from segattn.base.errors import Fault, expect_workers_to_end, explained
+from segattn.base.files import atomic_path, remove_drafts
+from segattn.base.hardware import resolve_workers
+from segattn.base.lock import Busy, hold, is_held
+from segattn.base.runs import Run, write_json
+from segattn.config.compose import differences
+from segattn.data.datamodule import SegmentationData
+from segattn.data.size_classes import measures_of
+from segattn.metrics import Measures
+from segattn.models.encoder_weights import load_encoder, weights_file
+from segattn.models.encoders import architecture, build_encoder
+from segattn.tracking.loggers import build_loggers, close_loggers
+from segattn.tracking.media import log_finished, picture_loggers, pictures_may_fail
+from segattn.training.callbacks import CostMeter, StatusWriter, ValidationScenes
+from segattn.training.checkpoint import check_checkpoint
+from segattn.training.losses import inverse_sqrt_weights
+from segattn.training.outputs import Evidence
+from segattn.training.result import build_result, training_facts
+from segattn.training.task import SegmentationTask
+from segattn.training.trainer import (
+    EndAtSigterm,
+    build_trainer,
+    quiet_lightning,
+    training_callbacks,
+)
+
+KNOWN = "SEGATTN_KNOWN"
+"""Environment variable: the stamp of the run when its driver, seconds ago, decided to start it."""
+
+
+def run_folder(config: dict[str, Any]) -> Run:
+    """runs_dir / experiment / name."""
+    return Run(Path(config["runs_dir"]) / config["experiment"] / config["name"])
+
+
+def train(config: dict[str, Any]) -> Run:
+    """Train and test one run; a finished run returns at once, a cut-off one goes on.
+
+    With several devices every process calls this; the first one writes.
+
+    Args:
+        config: As `segattn.config.compose.resolve_config` gives it.
+
+    Raises:
+        Busy: Another process is at this run.
+        Fault: The run cannot go on as it is: a loss that is not finite, no memory, a full disk.
+        ValueError: The folder holds a run with another config, or the data is missing or damaged.
+    """
+    if config["trainer"].get("fast_dev_run"):
+        return _try_out(config)
+    run = run_folder(config)
+    status = StatusWriter(run, max_epochs=config["trainer"]["max_epochs"])
+    if not is_main():
+        if run.result is None:
+            _attempt(run, config, status)
+        return run
+    known = os.environ.get(KNOWN, str(run.stamp))
+    with hold(run.lock_path):
+        _leave_what_just_failed(run, known)
+        claim(run, config)
+        remove_drafts(*run.written)
+        _finish(run, config, status)
+    return run
+
+
+def _try_out(config: dict[str, Any]) -> Run:
+    """A batch of everything, in a folder that goes again: its scores are no result."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = run_folder({**config, "runs_dir": folder})
+        with explained(run, config):
+            silent = {**config, "logger": {**config["logger"], "name": "none"}}
+            _fit_and_test(run, silent, StatusWriter(run, max_epochs=1))
+    if is_main():
+        print("fast_dev_run: training, validation and test went through; nothing is kept")
+    return run_folder(config)
+
+
+def _leave_what_just_failed(run: Run, known: str) -> None:
+    """Raise Busy where another process has failed since `known`, a stamp: its driver tells that."""
+    status = run.status
+    if status["state"] == "failed" and str(run.stamp) != known:
+        raise Busy(f"{run.path} failed in another process just now: {status.get('error')}")
+
+
+def _finish(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
+    """Do what the run still lacks, and say in status.json how it went."""
+    if run.result is not None:
+        if run.status["state"] != "done":  # killed just before it could say so
+            status.write("done", epoch=config["trainer"]["max_epochs"])
+        print(f"already finished: {run.path}")
+        return
+    status.write("running")
+    try:
+        _attempt(run, config, status)
+    except (KeyboardInterrupt, SystemExit):  # Lightning makes SystemExit of Ctrl-C and SIGTERM
+        expect_workers_to_end()
+        status.interrupt()
+        raise
+
+
+def _attempt(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
+    try:
+        with explained(run, config):
+            _fit_and_test(run, config, status)
+    except Exception as error:
+        if not is_main() and not (run.status["state"] == "running" and is_held(run.lock_path)):
+            raise  # the first process has ended or was killed, and this one only lost it
+        if run.status["state"] == "failed":  # another process of the run has said why
+            raise Fault(f"{run.status['error']}; see above for this process") from error
+        _write_failure(status, error)
+        raise
+
+
+def _write_failure(status: StatusWriter, error: Exception) -> None:
+    told = own_message(error) if isinstance(error, ValueError) else None
+    with suppress(OSError):  # a full disk: what went wrong first is what to tell
+        status.write("failed", error=f"{type(error).__name__}: {told or error}")
+
+
+def claim(
+    run: Run,
+    config: dict[str, Any],
+    *,
+    advice: str = "start it under another name (experiment=... or name=...)",
+) -> None:
+    """Write config.yaml, or check that it is the same experiment.
+
+    Raises:
+        ValueError: It is not; the message lists the differences.
+    """
+    if not run.config_path.exists():
+        with atomic_path(run.config_path) as temporary:
+            temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        return
+    changes = differences(run.config, config)
+    if changes:
+        raise ValueError(
+            f"{run.path} holds a run with another config:\n  "
+            + "\n  ".join(changes)
+            + f"\nTo keep both, {advice}; or delete that folder."
+        )
+
+
+def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    data = build_data(config)
+    data.prepare_data()
+    data.warn_unless_official()
+    checkpoint = str(run.checkpoint_path) if run.checkpoint_path.exists() else None
+    task = build_task(config, data, pretrained=checkpoint is None)
+    if config["trainer"]["compile"]:
+        task.compile_models()
+    loggers = build_loggers(config, run) if is_main() else []
+    num_examples, meter = config["num_examples"], CostMeter()
+    evidence = Evidence(run, num_examples=num_examples, meter=meter)
+    scenes = ValidationScenes(meter, num_scenes=num_examples)
+    failed = True
+    try:
+        if checkpoint:
+            check_checkpoint(run.checkpoint_path)
+        with quiet_lightning():
+            callbacks = [status, meter, evidence, scenes, EndAtSigterm(status)]
+            callbacks += training_callbacks(run, config)
+            trainer = build_trainer(run, config, loggers=loggers, callbacks=callbacks)
+            trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            trainer.test(task, datamodule=data, verbose=False)
+        if not is_main() or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        result = build_result(
+            config,
+            data,
+            task,
+            checkpoint=run.checkpoint_path,
+            training=training_facts(config, data, steps=trainer.global_step),
+            meter=meter,
+            evidence=evidence,
+        )
+        write_json(run.result_path, result)
+        status.write("done", epoch=config["trainer"]["max_epochs"])  # before waiting for W&B
+        _log_finished(run, loggers, meter=meter, device=task.device)
+        failed = False
+    finally:
+        close_loggers(loggers, failed=failed)
+
+
+def _log_finished(
+    run: Run, loggers: list[Logger], *, meter: CostMeter, device: torch.device
+) -> None:
+    """Pictures and tables of the finished run, and their seconds in its result."""
+    if not picture_loggers(loggers):
+        return
+    with meter.media(device), pictures_may_fail():
+        log_finished(run, loggers)
+    result = run.result
+    assert result is not None
+    write_json(run.result_path, {**result, "cost": {**result["cost"], **meter.summary()}})
+
+
+def build_data(config: dict[str, Any]) -> SegmentationData:
+    """The data module of a config."""
+    loader, processes = dict(config["loader"]), config["trainer"]["devices"]
+    loader["num_workers"] = resolve_workers(loader["num_workers"], processes=processes)
+    return SegmentationData(
+        data=config["data"], augment=config["augment"], seed=config["seed"], **loader
+    )
+
+
+def build_task(
+    config: dict[str, Any], data: SegmentationData, *, pretrained: bool = True
+) -> SegmentationTask:
+    """The task of a config.
+
+    Args:
+        config: Of the run.
+        data: Its data.
+        pretrained: Whether the encoder gets the weights that the config names, if any; one that a
+            checkpoint follows needs neither download nor file.
+    """
+    balanced = config["loss"]["class_weights"] == "inverse_sqrt"
+    task = new_task(
+        config,
+        classes=data.source("train").classes,
+        class_weights=inverse_sqrt_weights(data.class_frequencies()) if balanced else None,
+        measures=measures_of(data.source, radius=config["metric"]["radius"]),
+    )
+    if pretrained and config["encoder"]["weights"] is not None:
+        _load_pretrained(task.model.encoder, config["encoder"])
+    return task
+
+
+def _load_pretrained(encoder: nn.Module, options: dict[str, Any]) -> None:
+    if file := weights_file(options["name"], options["weights"]):
+        load_encoder(encoder, file, name=options["name"])
+    else:
+        pretrained = build_encoder(**architecture(options), weights=options["weights"])
+        encoder.load_state_dict(pretrained.state_dict())
+
+
+def new_task(
+    config: dict[str, Any],
+    *,
+    classes: Sequence[str],
+    class_weights: list[float] | None,
+    measures: Measures,
+) -> SegmentationTask:
+    """A task without pretrained weights, which are none of its properties.
+
+    So a checkpoint loads without a download.
+    """
+    return SegmentationTask(
+        classes=list(classes),
+        head=config["head"],
+        encoder=architecture(config["encoder"]),
+        optimizer=config["optimizer"],
+        loss=config["loss"] | {"class_weights": class_weights},
+        metric=measures.plain(),
+        protocol=config["protocol"],
+    )

@@ -1,0 +1,96 @@
+"""Composing and checking: every mistake is named before anything runs."""
+
+import copy
+
+import pytest
+import torch
+from tiny import EXPERIMENTS, tiny_config
+
+from segattn.config.compose import check_config, compose_config, differences
+
+
+def test_facts_are_written_once_and_follow(tmp_path):
+    config = tiny_config(
+        tmp_path, "encoder=resnet50", "encoder.output_stride=16", "encoder.depth=5", "seed=3"
+    )
+    assert config["encoder"]["output_stride"] == 16
+    assert config["name"] == "fcn-resnet50-scenes-s3"
+    assert tiny_config(tmp_path)["encoder"]["depth"] == 3  # from recipe/scenes.yaml
+    assert (
+        compose_config(["data=camvid", "data.root=x"], folder=EXPERIMENTS)["encoder"]["depth"] == 5
+    )
+
+
+def test_auto_is_resolved(tmp_path):
+    trainer = tiny_config(tmp_path, "trainer.precision=auto")["trainer"]
+    assert trainer["precision"] in ("fp32", "bf16")
+    assert trainer["accelerator"] == ("gpu" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("head.chanels=4", "chanels"),
+        ("+head.extra=4", "no knob 'extra'.*channels"),
+        ("head=flaa", "flaa"),
+        ("encodr.depth=4", "encodr"),
+        ("trainer.max_epochs=0", r"trainer\.max_epochs must be in \[1"),
+        ("trainer.max_epochs=soon", "soon.*could not be converted to Integer"),
+        ("loader.num_workers=-1", r"loader\.num_workers must be auto, 0 or more, got -1"),
+        ("loader.num_workers=some", r"num_workers must be auto, 0 or more, got 'some'"),
+        ("seed=-1", r"seed must be in \[0"),
+        ("augment.flip=2", r"augment\.flip must be in \[0, 1\], got 2"),
+        ("augment.scale=[2,1]", r"0 < low <= high, got \[2\.0, 1\.0\]"),
+        ("augment.scale=[1]", r"\[low, high\].* got \[1\.0\]"),
+        ("augment.crop=[32]", r"\[height, width\], got \[32\]"),
+        ("augment.jitter=1", r"augment\.jitter must be in \[0, 0\.99\]"),
+        ("metric.radius=-1", "metric.radius must be in"),
+        ("encoder.name=resnet81", "unknown encoder 'resnet81'"),
+        ("encoder.output_stride=16", "at most 2 .* = 8, got 16"),
+        ("head.channels=-4", "channels >= 1"),
+        ("experiment=../x", "experiment must be a plain folder name"),
+        ("optimizer.name=adam", r"unknown optimizer\.name 'adam'.*adamw.*sgd"),
+        ("optimizer.schedule=step", r"schedule 'step'.*cosine.*poly"),
+        ("loss.class_weights=some", "'some'.*inverse_sqrt.*none"),
+        ("trainer.precision=fp8", "'fp8'.*auto.*bf16.*fp32"),
+        ("trainer.accelerator=tpu", "'tpu'.*auto.*cpu.*gpu"),
+        ("logger.mode=on", "'on'.*auto.*disabled"),
+        ("name=a/b", "plain folder name"),
+        ("data.root=???", r"not set: data\.root; pass data\.root=VALUE"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, override, message):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        tiny_config(tmp_path, override)
+
+
+def test_mixing_images_is_evaluated_one_at_a_time(tmp_path):
+    overrides = ["head=fla", "head.published_batch_mixing=true"]
+    with pytest.raises(ValueError, match=r"=8; set loader\.eval_batch_size=1"):
+        tiny_config(tmp_path, *overrides)
+    assert tiny_config(tmp_path, *overrides, "loader.eval_batch_size=1")
+
+
+def test_gpu_without_cuda_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="sees no CUDA device"):
+        tiny_config(tmp_path, "trainer.accelerator=gpu")
+
+
+def test_differences_name_what_makes_another_experiment(tmp_path):
+    first = tiny_config(tmp_path)
+    second = copy.deepcopy(first)
+    second["data"]["root"] = "elsewhere"
+    second["loader"]["num_workers"] = 2
+    second["logger"]["mode"] = "auto"
+    assert differences(first, second) == []
+    second["optimizer"]["lr"] = 0.5
+    second["data"]["height"] = 128
+    assert differences(first, second) == [
+        "data.height: 64 -> 128",
+        "optimizer.lr: 0.002 -> 0.5",
+    ]
+
+
+def test_check_config_accepts_what_compose_gives(tmp_path):
+    check_config(tiny_config(tmp_path))

@@ -1,0 +1,325 @@
+"""Predictions of a folder: right pixels in the right files, and nothing of the user's touched."""
+
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from photo_files import photo, write
+from PIL import Image
+from tiny_checkpoint import write_checkpoint
+
+from segattn.base.commandline import read_protocol, read_words
+from segattn.data import DATASETS
+from segattn.data.cityscapes import LABEL_IDS, Cityscapes
+from segattn.data.palette import voc_palette
+from segattn.evaluation.predict import class_colours, label_map, predict_folder
+from segattn.models.inference import Protocol
+from segattn.training.checkpoint import load_task
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("run") / "last.ckpt")
+
+
+@pytest.fixture(scope="module")
+def cityscapes_checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "last.ckpt"
+    return write_checkpoint(path, classes=Cityscapes.classes)
+
+
+def content(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def expected(checkpoint, array, protocol=None):
+    task = load_task(checkpoint, device=torch.device("cpu"))
+    return label_map(task, array, protocol=protocol or Protocol())
+
+
+def test_writes_indices_with_palette_overlay_and_legend(tmp_path, checkpoint):
+    images, out = tmp_path / "in", tmp_path / "out"
+    write(images / "a.png")
+    write(images / "deep" / "er" / "b.v2.tif", photo(41, 53, seed=1))
+    write(images / "deep" / "c.webp", photo(40, 30, seed=2), lossless=True)
+    (images / "notes.txt").write_text("mine")
+    (images / ".DS_Store").write_text("")
+    before = content(images)
+    outcome = predict_folder(checkpoint, images=images, out=out)
+    assert (outcome.num_done, outcome.problems) == (3, [])
+    assert outcome.ignored == [Path("notes.txt")]
+    assert content(images) == before
+    assert sorted(content(out)) == [
+        *("labels/a.png", "labels/deep/c.png", "labels/deep/er/b.v2.png"),
+        *("overlays/a.jpg", "overlays/deep/c.jpg", "overlays/deep/er/b.v2.jpg"),
+        "predictions.json",
+    ]
+    for name, array in (
+        ("a", photo()),
+        ("deep/er/b.v2", photo(41, 53, seed=1)),
+        ("deep/c", photo(40, 30, seed=2)),
+    ):
+        with Image.open(out / "labels" / f"{name}.png") as label:
+            assert label.mode == "P"
+            indices = np.asarray(label)
+            colours = np.asarray(label.convert("RGB"))
+        assert len(np.unique(indices)) > 1
+        assert np.array_equal(indices, expected(checkpoint, array))
+        assert np.array_equal(colours, np.array(voc_palette(3), dtype=np.uint8)[indices])
+        overlay = np.asarray(Image.open(out / "overlays" / f"{name}.jpg")).astype(int)
+        assert overlay.shape == array.shape
+        blend = (array.astype(int) + colours) // 2
+        assert np.abs(overlay.mean((0, 1)) - blend.mean((0, 1))).max() < 4
+    legend = json.loads((out / "predictions.json").read_text())
+    assert legend["protocol"] == "whole"
+    assert legend["checkpoint"] == str(checkpoint)
+    assert legend["classes"][1] == {"value": 1, "name": "b", "colour": [128, 0, 0]}
+
+
+def test_same_call_goes_on_and_another_is_refused(tmp_path, checkpoint):
+    images, out = tmp_path / "in", tmp_path / "out"
+    write(images / "a.png")
+    predict_folder(checkpoint, images=images, out=out)
+    first = content(out)
+    (out / "labels" / "a.png").unlink()
+    (out / ".predictions-1.json").write_text("half")
+    predict_folder(checkpoint, images=images, out=out)
+    assert {k: v for k, v in content(out).items() if k[0] != "."} == first
+    with pytest.raises(ValueError, match=r"tells of other predictions.*name another out folder"):
+        predict_folder(checkpoint, images=images, out=out, protocol={"flip": True})
+    other = tmp_path / "other"
+    write(other / "labels" / "a.png")
+    mine = content(other)
+    with pytest.raises(ValueError, match="holds other files; name a new or empty folder"):
+        predict_folder(checkpoint, images=images, out=other)
+    assert content(other) == mine
+
+
+@pytest.mark.parametrize("out", ["in", "in/out", ".", "link"])
+def test_out_and_images_must_lie_apart(tmp_path, checkpoint, out):
+    write(tmp_path / "in" / "a.png")
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    with pytest.raises(ValueError, match="overlap; name an out folder beside it"):
+        predict_folder(checkpoint, images=tmp_path / "in", out=tmp_path / out)
+    assert sorted(content(tmp_path / "in")) == ["a.png"]
+
+
+def test_links_do_not_lead_out_of_out(tmp_path, checkpoint):
+    images, out, elsewhere = (tmp_path / name for name in ("in", "out", "elsewhere"))
+    write(images / "deep" / "a.png")
+    elsewhere.mkdir()
+    predict_folder(checkpoint, images=images, out=out)
+    label = out / "labels" / "deep" / "a.png"
+    intact = label.read_bytes()
+    label.unlink()
+    target = elsewhere / "a.png"
+    target.write_bytes(b"mine")
+    label.symlink_to(target)
+    predict_folder(checkpoint, images=images, out=out)  # replaces the link, not its target
+    assert target.read_bytes() == b"mine"
+    assert label.read_bytes() == intact
+    label.unlink()
+    label.parent.rmdir()
+    label.parent.symlink_to(elsewhere)
+    with pytest.raises(ValueError, match="labels/deep is a link that leads out of"):
+        predict_folder(checkpoint, images=images, out=out)
+    assert target.read_bytes() == b"mine"
+
+
+def test_images_that_share_a_name_are_refused_before_anything_is_written(tmp_path, checkpoint):
+    images, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a.png", "b.png", "sub/B.png", "sub/b.jpg"):
+        write(images / name)
+    message = r"sub/B\.png and sub/b\.jpg would write the same prediction"
+    with pytest.raises(ValueError, match=message):
+        predict_folder(checkpoint, images=images, out=out)
+    assert not out.exists()
+
+
+def test_bad_files_are_named_and_the_others_done(tmp_path, checkpoint):
+    images, out = tmp_path / "in", tmp_path / "out"
+    good = write(images / "good.png")
+    (images / "cut.png").write_bytes(good.read_bytes()[:200])
+    (images / "text.jpg").write_text("no image")
+    (images / "empty.webp").write_bytes(b"")
+    pages = [Image.fromarray(photo(seed=seed)) for seed in range(3)]
+    pages[0].save(images / "pages.tif", save_all=True, append_images=pages[1:])
+    write(images / "float.tif", np.zeros((4, 4), np.float32))
+    write(images / "int.tif", np.zeros((4, 4), np.int32))
+    outcome = predict_folder(checkpoint, images=images, out=out)
+    assert outcome.num_done == 1
+    assert sorted(content(out / "labels")) == ["good.png"]
+    problems = dict(problem.split(": ", 1) for problem in outcome.problems)
+    assert list(problems) == [
+        str(images / name)
+        for name in ("cut.png", "empty.webp", "float.tif", "int.tif", "pages.tif", "text.jpg")
+    ]
+    said = list(problems.values())
+    assert all(line.startswith("cannot be read (") for line in (said[0], said[1], said[5]))
+    assert "F pixels of 32 bits, whose range is not known" in said[2]
+    assert "I pixels of 32 bits" in said[3]
+    assert said[4] == "holds 3 images; store each as a file of its own"
+
+
+def test_too_large_for_the_gpu_is_a_bad_file(tmp_path, checkpoint, monkeypatch):
+    write(tmp_path / "in" / "a.png")
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("segattn.evaluation.predict.predict", full)
+    outcome = predict_folder(checkpoint, images=tmp_path / "in", out=tmp_path / "out")
+    assert outcome.problems[0].endswith("needs more memory than the GPU has; try protocol=sliding")
+
+
+def test_classes_have_the_colours_of_their_data_set():
+    for source in DATASETS.values():
+        assert class_colours(list(source.classes)) == source.palette
+    assert class_colours(["a", "b"]) == ((0, 0, 0), (128, 0, 0))
+
+
+def test_protocol_is_the_checkpoints_own_unless_changed(tmp_path):
+    own = {"name": "sliding", "crop": [16, 16], "stride": [8, 8]}
+    checkpoint = write_checkpoint(tmp_path / "last.ckpt", protocol=own)
+    write(tmp_path / "in" / "a.png")
+
+    def run(out, protocol=None):
+        predict_folder(checkpoint, images=tmp_path / "in", out=tmp_path / out, protocol=protocol)
+        legend = json.loads((tmp_path / out / "predictions.json").read_text())
+        return legend["protocol"], np.asarray(Image.open(tmp_path / out / "labels" / "a.png"))
+
+    label, indices = run("own")
+    assert label == "sliding 16x16, stride 8x8"
+    assert np.array_equal(indices, expected(checkpoint, photo(), Protocol(**own)))
+    assert not np.array_equal(indices, expected(checkpoint, photo()))
+    assert run("flip", {"flip": True})[0] == "sliding 16x16, stride 8x8, flip"
+    whole = read_protocol("whole", {}, folder=ROOT / "experiments" / "protocol")
+    label, indices = run("whole", whole)
+    assert label == "whole"
+    assert np.array_equal(indices, expected(checkpoint, photo()))
+
+
+def test_protocol_words_are_yaml():
+    folder = ROOT / "experiments" / "protocol"
+    knobs = {"crop": "[64,32]", "flip": "true", "scales": "[0.5, 1]"}
+    assert read_protocol(None, knobs, folder=folder) == {
+        "crop": [64, 32],
+        "flip": True,
+        "scales": [0.5, 1],
+    }
+    assert read_protocol("sliding", {"flip": "true"}, folder=folder)["flip"] is True
+    with pytest.raises(ValueError, match=r"unknown protocol 'slide'.*sliding.*whole"):
+        read_protocol("slide", {}, folder=folder)
+    with pytest.raises(ValueError, match=r"cannot read protocol\.crop=\[64; a list is \[768,768\]"):
+        read_protocol(None, {"crop": "[64"}, folder=folder)
+
+
+def test_words_are_checked():
+    assert read_words(["a=1=2", "b=x"], needed=("a",), optional=("b",)) == {"a": "1=2", "b": "x"}
+    for words, message in (
+        (["c=1"], "cannot read 'c=1'; arguments are key=value, of a, b"),
+        (["a"], "cannot read 'a'"),
+        (["a=1", "a=2"], "a stands twice"),
+        (["a="], "a has no value"),
+        (["b=1"], "missing a=..."),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            read_words(words, needed=("a",), optional=("b",))
+
+
+def test_cityscapes_files_are_what_the_server_takes(tmp_path, cityscapes_checkpoint):
+    images, out = tmp_path / "in", tmp_path / "out"
+    frames = ("berlin/berlin_000000_000019", "bonn/bonn_000003_000019")
+    for seed, frame in enumerate(frames):
+        write(images / f"{frame}_leftImg8bit.png", photo(seed=seed))
+    predict_folder(cityscapes_checkpoint, images=images, out=out, format="cityscapes")
+    names = ["labels/berlin_000000_000019_pred.png", "labels/bonn_000003_000019_pred.png"]
+    assert sorted(content(out)) == [*names, "predictions.json"]
+    for seed, name in enumerate(names):
+        with Image.open(out / name) as image:
+            assert image.mode == "L"
+            stored = np.asarray(image)
+        indices = expected(cityscapes_checkpoint, photo(seed=seed))
+        assert np.array_equal(stored, np.array(LABEL_IDS)[indices])
+    legend = json.loads((out / "predictions.json").read_text())["classes"]
+    assert legend[13] == {"value": 26, "name": "car", "colour": [0, 0, 142]}
+
+
+def test_cityscapes_needs_its_classes_and_names(tmp_path, checkpoint, cityscapes_checkpoint):
+    images, out = tmp_path / "in", tmp_path / "out"
+    name = "berlin_000000_000019_leftImg8bit.png"
+    write(images / name)
+    with pytest.raises(ValueError, match=r"needs the 19 classes of Cityscapes; .*has 3: a, b, c"):
+        predict_folder(checkpoint, images=images, out=out, format="cityscapes")
+    write(images / "other" / name)
+    with pytest.raises(ValueError, match="would write the same prediction"):
+        predict_folder(cityscapes_checkpoint, images=images, out=out, format="cityscapes")
+    write(images / "holiday.png")
+    with pytest.raises(ValueError, match=r"holiday\.png is not named CITY_SEQUENCE_FRAME_left"):
+        predict_folder(cityscapes_checkpoint, images=images, out=out, format="cityscapes")
+    with pytest.raises(ValueError, match=r"unknown format 'voc'.*cityscapes.*png"):
+        predict_folder(cityscapes_checkpoint, images=images, out=out, format="voc")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "damage", ["text", "empty", "half", "weights", "number", "head", "pickle", "folder"]
+)
+def test_what_is_no_checkpoint_is_named(tmp_path, checkpoint, damage):
+    path = tmp_path / "x.ckpt"
+    stored = torch.load(checkpoint, weights_only=True)
+    if damage == "text":
+        path.write_text("not a checkpoint")
+    elif damage == "empty":
+        path.touch()
+    elif damage == "half":
+        path.write_bytes(checkpoint.read_bytes()[:5000])
+    elif damage == "weights":
+        torch.save(stored["state_dict"], path)
+    elif damage == "number":
+        torch.save(torch.zeros(3), path)
+    elif damage == "head":
+        stored["hyper_parameters"]["head"]["name"] = "fla"
+        torch.save(stored, path)
+    elif damage == "pickle":
+        torch.save({"state_dict": print}, path)
+    else:
+        path.mkdir()
+    message = "no checkpoint" if damage == "folder" else r"x\.ckpt is no checkpoint of segattn"
+    with pytest.raises(ValueError, match=message):
+        load_task(path, device=torch.device("cpu"))
+
+
+def test_script_predicts_reports_and_exits(tmp_path, checkpoint, monkeypatch, capsys):
+    write(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "bad.png").write_text("")
+    (tmp_path / "in" / "list.txt").write_text("")
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["predict.py", *words])
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(ROOT / "scripts" / "predict.py"), run_name="__main__")
+        return caught.value.code
+
+    words = [f"checkpoint={checkpoint}", f"images={tmp_path / 'in'}"]
+    knobs = ["protocol=sliding", "protocol.crop=[16,16]", "protocol.stride=[8,8]"]
+    assert run(*words, f"out={tmp_path / 'out'}", *knobs) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "not images, left out: 1 (list.txt)\npredicted 1 image\n"
+    assert re.fullmatch(r"failed: .*bad\.png: cannot be read \(.*\)\n", printed.err)
+    legend = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert legend["protocol"] == "sliding 16x16, stride 8x8"
+    (tmp_path / "in" / "bad.png").unlink()
+    assert run(*words, f"out={tmp_path / 'new'}") == 0
+    assert run(*words) == "error: missing out=..."
+    assert run(*words, "out=x", "flip=true").startswith("error: cannot read 'flip=true'")
+    assert run("checkpoint=nowhere", *words[1:], f"out={tmp_path / 'no'}").startswith(
+        "error: no checkpoint nowhere"
+    )

@@ -1,0 +1,110 @@
+"""Predictions that other code made: the same numbers as a run of ours that predicts the same."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from ade20k_files import write_ade20k
+from camvid_files import write_camvid
+from cityscapes_files import write_cityscapes
+from PIL import Image
+from tiny import EXPERIMENTS, tiny_config
+
+from segattn.base.runs import load_runs
+from segattn.data import build_source
+from segattn.evaluation.predict import predict_folder
+from segattn.evaluation.score import score_predictions
+from segattn.training.train import train
+
+WRITERS = {"ade20k": write_ade20k, "cityscapes": write_cityscapes, "camvid": write_camvid}
+
+
+def score(folder, data, root, out, **options):
+    overrides = [f"data={data}", f"data.root={root}"]
+    return score_predictions(folder, overrides, folder=EXPERIMENTS, out=out, **options)
+
+
+def perfect(source, folder, *, values, ending=""):
+    """The labels as a prediction, in the values that the data set's files have or in indices."""
+    folder.mkdir(parents=True)
+    for index, name in enumerate(source.names):
+        label = source.load(index).label.astype(int)
+        label[label == 255] = 0
+        Image.fromarray(np.array(values)[label].astype(np.uint8)).save(
+            folder / f"{name}{ending}.png"
+        )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("data", "ending"), [("ade20k", ""), ("cityscapes", "_pred"), ("cityscapes", "_leftImg8bit")]
+)
+@pytest.mark.parametrize("values", ["official", "classes"])
+def test_official_ids_and_indices_are_read(tmp_path, data, ending, values):
+    root = WRITERS[data](tmp_path / "data")
+    source = build_source(data, "test", root=str(root))
+    stored = source.values if values == "official" else range(len(source.classes))
+    folder = perfect(source, tmp_path / "p", values=stored, ending=ending)
+    run = score(folder, data, root, tmp_path / "out", values=values, name="theirs")
+    assert run.path.name == f"theirs-{data}-s0"
+    assert run.result["scores"]["miou"] == 1
+    assert np.trace(run.result["confusion"]) == np.sum(run.result["confusion"])
+
+
+def test_our_predictions_scored_as_files_give_our_numbers(tmp_path):
+    """Through predict.py, whose legend says what its values mean."""
+    root = write_camvid(tmp_path / "data")
+    config = tiny_config(tmp_path)
+    run = train({**config, "data": {"name": "camvid", "root": str(root), "scale": 1.0}})
+    predict_folder(run.checkpoint_path, images=root / "test", out=tmp_path / "p")
+    out = tmp_path / "runs" / config["experiment"]
+    scored = score(tmp_path / "p", "camvid", root, out, name="files")
+    ours = {k: v for k, v in run.result["scores"].items() if not k.startswith("block_share")}
+    assert scored.result["scores"] == pytest.approx(ours, nan_ok=True)
+    assert scored.result["confusion"] == run.result["confusion"]
+    assert scored.objects().equals(run.objects())
+    assert [other.result["head"]["name"] for other in load_runs(out)] == ["fcn", "files"]
+
+
+@pytest.fixture
+def camvid(tmp_path):
+    root = write_camvid(tmp_path / "data")
+    source = build_source("camvid", "test", root=str(root))
+    return root, perfect(source, tmp_path / "p", values=range(11)), source.names
+
+
+def test_a_missing_prediction_is_an_error(camvid, tmp_path):
+    root, folder, names = camvid
+    (folder / f"{names[1]}.png").unlink()
+    with pytest.raises(
+        ValueError, match=rf"no PNG for 1 of 3 test images, such as {names[1]}\.png"
+    ):
+        score(folder, "camvid", root, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda a: a + 11, "which is no class; values=official means"),
+        (lambda a: a[:-2], "its label 96 x 64; bring predictions to the size"),
+        (lambda a: np.stack([a] * 3, -1), "is a RGB image"),
+    ],
+)
+def test_a_wrong_file_is_named(camvid, tmp_path, damage, message):
+    root, folder, names = camvid
+    path = folder / f"{names[0]}.png"
+    Image.fromarray(damage(np.asarray(Image.open(path)))).save(path)
+    with pytest.raises(ValueError, match=rf"{names[0]}\.png .*{message}"):
+        score(folder, "camvid", root, tmp_path / "out")
+
+
+def test_another_folder_does_not_take_the_place_of_a_result(camvid, tmp_path):
+    root, folder, _ = camvid
+    score(folder, "camvid", root, tmp_path / "out", name="a")
+    shutil.copytree(folder, tmp_path / "other")
+    with pytest.raises(ValueError, match="holds something else; give another name="):
+        score(tmp_path / "other", "camvid", root, tmp_path / "out", name="a")
+    result = tmp_path / "out" / "a-camvid-s0" / "result.json"
+    assert json.loads(result.read_text())["predictions"] == str(folder)

@@ -1,0 +1,135 @@
+"""The workspace names only keys that runs log, groups them by head, and needs no login to print."""
+
+import inspect
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from fake_wandb import fake_wandb
+
+from segattn.base.runs import Run
+from segattn.tracking import media
+from segattn.tracking.dashboard import build_workspace, save_workspace, workspace_json
+from segattn.tracking.media import final_numbers
+from segattn.training import callbacks
+
+# wandb-workspaces 0.4.13 on pydantic 2.14
+pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style:DeprecationWarning")
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = Run(ROOT / "tests" / "fixture" / "runs" / "spatial_nl-resnet18-scenes-s0")
+
+
+@pytest.fixture
+def spec():
+    workspace = build_workspace(entity="me", project="segattn", experiment="heads-scenes")
+    return json.loads(workspace_json(workspace))["spec"]["section"]
+
+
+def panels(spec: dict, kind: str) -> list[dict]:
+    found = [p for section in spec["panelBankConfig"]["sections"] for p in section["panels"]]
+    return [panel["config"] for panel in found if panel["viewType"] == kind]
+
+
+def filters(runs: dict) -> dict:
+    return {f["key"]["name"]: f["value"] for f in runs["filters"]["filters"]}
+
+
+def test_sections(spec):
+    assert [section["name"] for section in spec["panelBankConfig"]["sections"]] == [
+        "IoU by object size",
+        "Learning curves (validation)",
+        "Efficiency",
+        "Predictions",
+    ]
+
+
+def test_bars_show_every_group_with_the_spread_of_seeds(spec):
+    bars = panels(spec, "Bar Chart")
+    sizes = [f"test/iou_size/{name}" for name in ("small", "medium", "large")]
+    groups = [f"test/iou_group/{name}" for name in ("small", "large", "thin")]
+    keys = ("test/miou", *sizes, "test/iou_shape/thin", *groups)
+    assert [bar["metrics"] for bar in bars] == [[key] for key in keys]
+    for bar in bars:
+        assert (bar["groupBy"], bar["groupAgg"], bar["groupArea"]) == ("group", "mean", "stddev")
+    # a data set without large classes has no such group
+    assert set(keys[:5]) <= {f"test/{name}" for name in RUN.result["scores"]}
+
+
+def test_curves_are_logged_over_the_epoch(spec):
+    lines = panels(spec, "Run History Line Plot")
+    logged = RUN.metrics().columns
+    for line in lines:
+        assert line["xAxis"] == "epoch"
+        assert line["groupBy"] == "group"
+        assert {key.replace("val_whole/", "val/") for key in line["metrics"]} <= set(logged)
+    # a run has the first, or where its test is not on whole images the second
+    assert ["val/miou", "val_whole/miou"] in [line["metrics"] for line in lines]
+    assert [line["metricRegex"] for line in lines if not line["metrics"]] == ["gamma/.*"]
+    assert any(key.startswith("gamma/") for key in logged)
+
+
+def test_scatter_sets_scores_against_costs(spec):
+    points = [(plot["xAxis"], plot["yAxis"]) for plot in panels(spec, "Scatter Plot")]
+    assert ("summary:flops", "summary:test/miou") in points
+    keys = {key.removeprefix("summary:") for pair in points for key in pair}
+    assert keys <= final_numbers(RUN.result).keys()
+
+
+def test_pictures_are_those_that_runs_log(spec):
+    keys = {key for panel in panels(spec, "Media Browser") for key in panel["mediaKeys"]}
+    source = inspect.getsource(media) + inspect.getsource(callbacks)
+    assert keys == {"test/examples", "test/attention", "val/scenes", "test/confusion_picture"}
+    assert all(f'"{key}"' in source for key in keys)
+
+
+def test_runs_of_an_experiment_are_grouped_by_head(spec):
+    (runs,) = spec["runSets"]
+    assert [(key["section"], key["name"]) for key in runs["grouping"]] == [("run", "group")]
+    assert filters(runs) == {"experiment": "heads-scenes"}
+
+
+def test_evaluations_are_not_averaged_with_the_trainings_of_a_project():
+    workspace = build_workspace(entity="me", project="segattn")
+    (runs,) = json.loads(workspace_json(workspace))["spec"]["section"]["runSets"]
+    assert filters(runs) == {"jobType": "train"}
+
+
+def test_saved_is_what_is_printed(monkeypatch, tmp_path):
+    with fake_wandb(monkeypatch, tmp_path) as server:
+        workspace = build_workspace(entity="me", project="segattn")
+        printed = json.loads(workspace_json(workspace))
+        page = save_workspace(workspace)
+        assert page.startswith(f"{server.url}/me/segattn?nw=")
+        (view,) = server.views
+        assert json.loads(view["spec"]) == printed["spec"]
+        server.refuse = True
+        with pytest.raises(ValueError, match=r"does not save a view in me/segattn: refused"):
+            save_workspace(workspace)
+
+
+def run_script(monkeypatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["dashboard.py", *arguments])
+    runpy.run_path(str(ROOT / "scripts" / "dashboard.py"), run_name="__main__")
+
+
+def test_script_prints_without_a_login(monkeypatch, capsys):
+    run_script(monkeypatch, "--dry-run", "--project", "mine")
+    assert json.loads(capsys.readouterr().out)["project"] == "mine"
+
+
+def test_script_wants_a_login_to_save(monkeypatch, tmp_path):
+    with fake_wandb(monkeypatch, tmp_path):
+        monkeypatch.delenv("WANDB_API_KEY")
+        with pytest.raises(SystemExit, match=r"^error: nobody is logged in .*with `wandb login`"):
+            run_script(monkeypatch, "--save")
+
+
+def test_missing_package_is_named_before_a_login(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
+    with fake_wandb(monkeypatch, tmp_path):
+        monkeypatch.delenv("WANDB_API_KEY")
+        with pytest.raises(SystemExit, match=r"needs wandb-workspaces .*\[dashboard\]"):
+            run_script(monkeypatch, "--save")

@@ -1,0 +1,279 @@
+"""What W&B shows of a run is what its folder holds, read back from its own records."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import wandb
+from PIL import Image
+from tiny import tiny_config
+
+from segattn.base.runs import Run
+from segattn.models.attention_maps import attention_pictures
+from segattn.tracking import media
+from segattn.tracking.figures import confusion_figure, figure_pixels, size_figure, size_scores
+from segattn.tracking.media import final_numbers, log_media
+from segattn.training import callbacks
+from segattn.training import outputs as evidence
+from segattn.training.train import train
+
+OFFLINE = ("logger=wandb", "logger.mode=offline")
+CS_NL = ("head=cs_nl", "head.channels=8")  # two blocks, whose pictures differ in size
+
+
+def read_back(folder: Path) -> list[dict]:
+    """The records of the only offline run below `folder`, by W&B's reader."""
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    done = subprocess.run(
+        [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def history(records: list[dict]) -> dict[str, list]:
+    """Every value ever logged, by key."""
+    values: dict[str, list] = {}
+    for record in records:
+        if record["type"] == "history":
+            for key, value in record["history"]["item"].items():
+                values.setdefault(key, []).append(value)
+    return values
+
+
+def summary(records: list[dict]) -> dict:
+    """The last value of each key."""
+    numbers: dict = {}
+    for record in records:
+        if record["type"] == "summary":
+            numbers |= record["summary"]["update"]
+    return numbers
+
+
+def config(records: list[dict]) -> dict:
+    """The run's config as it was last written; below _wandb it holds charts and class names."""
+    merged: dict = {}
+    for record in records:
+        if record["type"] == "config":
+            merged |= record["config"]["update"]
+    return merged
+
+
+def files(run: Run) -> Path:
+    (folder,) = run.path.glob("wandb/offline-run-*/files")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def online(tmp_path_factory):
+    """A finished run, and what W&B recorded of it."""
+    run = train(tiny_config(tmp_path_factory.mktemp("media"), *CS_NL, *OFFLINE))
+    return run, read_back(run.path)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The same run without W&B."""
+    return train(tiny_config(tmp_path_factory.mktemp("plain"), *CS_NL))
+
+
+def test_records_hold_every_key(online):
+    run, records = online
+    values = history(records)
+    logged = set().union(*map(json.loads, run.metrics_path.read_text().splitlines()))
+    assert logged - {"step"} <= values.keys()
+    assert {
+        "lr",
+        "gamma/block.0",
+        "gamma/block.1",
+        "val/miou",
+        "test/iou_size/small",
+    } <= values.keys()
+    numbers = summary(records)
+    costs = ("parameters", "head_parameters", "flops", "images_per_second", "peak_memory_bytes")
+    for key in (*costs, "train_seconds"):
+        assert numbers[key] == pytest.approx(run.result["cost"][key]), key
+    assert numbers["test/miou"] == pytest.approx(run.result["scores"]["miou"])
+
+
+@pytest.mark.parametrize("key", ["val/scenes", "test/examples"])
+def test_scenes_have_masks_with_class_names(online, key):
+    run, records = online
+    values = history(records)
+    assert values[f"{key}.count"] == [2]
+    (masks,) = values[f"{key}.all_masks"]
+    assert [set(scene) for scene in masks] == 2 * [{"prediction", "ground truth"}]
+    names = config(records)["_wandb"]["mask/class_labels"]
+    labels = dict(map(str, pair) for pair in enumerate(run.result["data"]["classes"]))
+    for mask in ("prediction", "ground truth"):
+        assert names[f"{key}_wandb_delimeter_{mask}"]["value"] == labels | {"255": "void"}
+
+
+def test_masks_are_the_arrays_of_the_run(online):
+    run, records = online
+    examples = run.examples()
+    (masks,) = history(records)["test/examples.all_masks"]
+    for position, scene in enumerate(masks):
+        for mask, name in (("prediction", "predictions"), ("ground truth", "labels")):
+            shown = np.asarray(Image.open(files(run) / scene[mask]["path"]))
+            np.testing.assert_array_equal(shown, examples[name][position])
+
+
+def test_attention_of_every_block_is_shown(online):
+    run, records = online
+    values = history(records)
+    names = [f"{image} block.{k}" for image in run.examples()["names"] for k in (0, 1)]
+    assert values["test/attention.captions"] == [names]
+    shown = [Image.open(files(run) / path) for path in values["test/attention.filenames"][0]]
+    for picture, pixels in zip(shown, attention_pictures(run).values(), strict=True):
+        assert picture.size == shown[0].size
+        height, width = pixels.shape[:2]
+        np.testing.assert_array_equal(np.asarray(picture)[:height, :width], pixels)
+
+
+def test_tables_hold_the_scores_and_the_confusion(online):
+    run, records = online
+    (path,) = history(records)["test/iou_by_size.path"]
+    table = json.loads((files(run) / path).read_text())
+    assert table["columns"] == ["head", "seed", "score", "iou"]
+    iou = {row[2]: row[3] for row in table["data"]}
+    assert iou == size_scores(run.result)
+    (path,) = history(records)["test/confusion_table.path"]
+    table = json.loads((files(run) / path).read_text())
+    assert sum(row[3] for row in table["data"]) == np.sum(run.result["confusion"])
+    shares: dict = {}
+    for true, _, percent, _ in table["data"]:
+        shares[true] = shares.get(true, 0) + percent
+    assert list(shares.values()) == pytest.approx([100] * len(shares), abs=0.1)
+
+
+def test_charts_name_their_tables(online):
+    run, records = online
+    for key, chart, field, column in (
+        ("test/iou_by_size_bars", "wandb/bar/v0", "value", "iou"),
+        ("test/confusion", "wandb/confusion_matrix/v1", "nPredictions", "percent"),
+    ):
+        panel = config(records)[f"_wandb.visualize.{key}"]["panel_config"]
+        assert panel["panelDefId"] == chart
+        (path,) = history(records)[f"{key}_table.path"]
+        columns = json.loads((files(run) / path).read_text())["columns"]
+        assert panel["fieldSettings"][field] == column
+        assert set(panel["fieldSettings"].values()) <= set(columns)
+    assert history(records)["test/confusion_picture.width"][0] > 300
+
+
+def test_pictures_change_nothing_else(online, plain):
+    run, _ = online
+    first, second = (
+        torch.load(r.checkpoint_path, weights_only=True)["state_dict"] for r in (run, plain)
+    )
+    assert all(torch.equal(first[key], second[key]) for key in first | second)
+    assert run.metrics().equals(plain.metrics())
+    assert run.objects().equals(plain.objects())
+    assert run.result["scores"] == plain.result["scores"]
+
+
+def test_attention_that_fails_costs_no_test(tmp_path, monkeypatch):
+    def explode(*_):
+        raise MemoryError("out of memory")
+
+    monkeypatch.setattr(evidence, "example_attention", explode)
+    with pytest.warns(UserWarning, match="pictures left out: MemoryError: out of memory"):
+        run = train(tiny_config(tmp_path, *CS_NL, "trainer.max_epochs=1"))
+    assert run.result is not None
+    assert run.examples_path.exists()
+    assert not run.attention_path.exists()
+
+
+@pytest.mark.parametrize(("share", "num_examples", "shown"), [(0, 2, 1), (1e9, 2, 3), (1e9, 0, 0)])
+def test_scenes_are_shown_as_often_as_time_allows(
+    tmp_path, monkeypatch, share, num_examples, shown
+):
+    keys = []
+    monkeypatch.setattr(callbacks, "_SCENES_SHARE", share)
+    monkeypatch.setattr(callbacks, "picture_loggers", lambda _: ["a logger"])
+    monkeypatch.setattr(callbacks, "log_scenes", lambda _, key, *__, **___: keys.append(key))
+    train(tiny_config(tmp_path, "trainer.max_epochs=3", f"num_examples={num_examples}"))
+    assert keys == ["val/scenes"] * shown
+
+
+def test_seconds_of_pictures_are_in_the_result(online):
+    assert online[0].result["cost"]["media_seconds"] > 0
+
+
+def test_a_picture_that_fails_costs_no_run(tmp_path, monkeypatch):
+    def explode(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(media, "_masked", explode)
+    with pytest.warns(UserWarning, match="pictures left out: OSError: disk full"):
+        run = train(tiny_config(tmp_path, "trainer.max_epochs=1", *OFFLINE))
+    assert run.status["state"] == "done"
+    assert run.result is not None
+
+
+def log_later(run: Run, folder: Path) -> list[dict]:
+    """Records of a W&B run that is made for a folder that is already finished."""
+    with wandb.init(mode="offline", dir=folder, settings=wandb.Settings(silent=True)) as later:
+        log_media(run, later)
+    return read_back(folder)
+
+
+def test_finished_folder_is_logged_later(plain, tmp_path):
+    records = log_later(plain, tmp_path)
+    assert {"test/examples.all_masks", "test/iou_by_size.path"} <= history(records).keys()
+    assert summary(records)["flops"] == plain.result["cost"]["flops"]
+
+
+def test_folder_without_pictures_has_the_rest(plain, tmp_path):
+    run = Run(tmp_path / "copy")
+    shutil.copytree(plain.path, run.path)
+    run.examples_path.unlink()
+    run.attention_path.unlink()
+    values = history(log_later(run, tmp_path))
+    assert not [key for key in values if key.startswith(("test/examples", "test/attention"))]
+    assert "test/confusion_table.path" in values
+
+
+def test_unfinished_run_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"is not finished: it has no result\.json"):
+        log_media(Run(tmp_path), None)
+
+
+def test_numbers_leave_out_what_the_test_cannot_tell(plain):
+    result = plain.result
+    result["scores"]["iou/train"] = None
+    unknown = [key for key, value in result["scores"].items() if value is None]
+    assert unknown
+    numbers = final_numbers(result)
+    assert not {f"test/{key}" for key in unknown} & numbers.keys()
+    assert "media_seconds" not in numbers
+    assert all(isinstance(value, int | float) for value in numbers.values())
+
+
+def test_confusion_figure_shows_shares_of_the_true_class(plain):
+    result = plain.result
+    result["data"]["classes"] = ["road", "bus", "lamp"]
+    result["confusion"] = [[3, 1, 0], [0, 0, 0], [0, 2, 2]]
+    axes = confusion_figure(result).axes[0]
+    assert sorted(text.get_text() for text in axes.texts) == ["25", "50", "50", "75"]
+    shares = axes.images[0].get_array()
+    np.testing.assert_array_equal(shares.filled(-1)[:2], [[75, 25, 0], [-1, -1, -1]])
+
+
+def test_size_figure_names_missing_groups(plain):
+    result = plain.result
+    result["scores"] = {"miou": 0.3, "iou_size/small": 0.25, "iou_size/large": None}
+    figure = size_figure(result)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == ["25.0", "n/a"]
+    pixels = figure_pixels(figure)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape[1:] == (500, 3)

@@ -1,0 +1,137 @@
+"""A run that was cut off goes on where it was."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from processes import wait_for
+from tiny import EXPERIMENTS, tiny_config, tiny_overrides, weights
+
+from segattn.base.runs import Run, load_runs
+from segattn.models.encoders import build_encoder
+from segattn.tracking.loggers import JsonlLogger
+from segattn.training.task import SegmentationTask
+from segattn.training.train import train
+
+SCRIPT = EXPERIMENTS.parent / "scripts" / "train.py"
+
+
+def test_killed_run_resumes_to_the_same_weights_and_table(tmp_path):
+    """SIGKILL in the second epoch: the first epoch's checkpoint is there, nothing else is."""
+    overrides = tiny_overrides(tmp_path, "head=fla", "head.channels=8", "trainer.max_epochs=20")
+    config = tiny_config(tmp_path, "head=fla", "head.channels=8", "trainer.max_epochs=20")
+    command = [sys.executable, str(SCRIPT), *overrides]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    run = Run(tmp_path / "runs/default/fla-resnet18-scenes-s0")
+    wait_for(lambda: run.checkpoint_path.exists() or process.poll() is not None)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert run.checkpoint_path.exists()
+    assert run.result is None
+    resumed = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    assert resumed.returncode == 0
+
+    config["name"] = "whole"
+    whole = _train_with_one_thread(config)
+    assert weights(run).keys() == weights(whole).keys()
+    assert all(torch.equal(weights(run)[k], weights(whole)[k]) for k in weights(whole))
+    assert run.objects().equals(whole.objects())
+    epochs = run.metrics()["val/miou"].dropna()
+    assert epochs.tolist() == whole.metrics()["val/miou"].dropna().tolist()
+    assert len(epochs) == 20
+
+
+def _train_with_one_thread(config) -> Run:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return train(config)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def whole_metrics(tmp_path_factory):
+    return train(tiny_config(tmp_path_factory.mktemp("whole"))).metrics()
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_an_epoch_cut_off_between_its_checkpoint_and_its_row_is_logged(
+    tmp_path, monkeypatch, whole_metrics, epoch
+):
+    """Lightning writes the checkpoint first; epoch 1 is the last, after which nothing is left."""
+
+    def stop(self, metrics, step=None):
+        if "train/loss" in metrics and metrics["epoch"] == epoch:
+            raise KeyboardInterrupt
+        log(self, metrics, step)
+
+    log = JsonlLogger.log_metrics
+    with monkeypatch.context() as cut_off:
+        cut_off.setattr(JsonlLogger, "log_metrics", stop)
+        with pytest.raises(SystemExit):
+            train(tiny_config(tmp_path))
+    (run,) = load_runs(tmp_path / "runs")
+    lost = run.metrics().query(f"epoch == {epoch}")
+    assert "train/loss" not in lost or lost["train/loss"].isna().all()
+    assert torch.load(run.checkpoint_path, weights_only=True)["epoch"] == epoch
+    train(tiny_config(tmp_path))
+    assert run.metrics().equals(whole_metrics)
+
+
+def test_a_checkpoint_without_a_row_is_gone_on_from(tmp_path, monkeypatch):
+    """One of a version before."""
+    run = train(tiny_config(tmp_path))
+    run.result_path.unlink()
+    checkpoint = torch.load(run.checkpoint_path, weights_only=True)
+    del checkpoint["segattn_epoch_row"]
+    torch.save(checkpoint, run.checkpoint_path)
+    assert train(tiny_config(tmp_path)).status["state"] == "done"
+
+
+def test_going_on_needs_no_pretrained_weights(tmp_path, monkeypatch):
+    """They may be out of reach by then, as on a node without network."""
+    asked = []
+    monkeypatch.setattr(
+        "segattn.training.train.build_encoder", lambda **_: asked.append(1) or _encoder()
+    )
+    config = tiny_config(tmp_path, "encoder.weights=imagenet")
+    run = train(config)
+    run.result_path.unlink()
+    train(config)
+    assert asked == [1]
+
+
+def _encoder():
+    return build_encoder(name="resnet18", depth=3, output_stride=8, weights=None)
+
+
+def test_what_is_logged_already_is_not_logged_again(tmp_path, monkeypatch):
+    def stop(self, batch, batch_idx):
+        if self.current_epoch:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    step = SegmentationTask.training_step
+    with monkeypatch.context() as cut_off:
+        cut_off.setattr(SegmentationTask, "training_step", stop)
+        with pytest.raises(SystemExit):
+            train(tiny_config(tmp_path))
+    train(tiny_config(tmp_path))
+    (run,) = load_runs(tmp_path / "runs")
+    assert run.metrics_path.read_text().count('"train/loss"') == 2
+
+
+@pytest.mark.parametrize("signal_type", [KeyboardInterrupt, SystemExit])
+def test_interruption_is_no_error_of_the_run(tmp_path, monkeypatch, signal_type):
+    def stop(self, batch, batch_idx):
+        raise signal_type
+
+    monkeypatch.setattr(SegmentationTask, "training_step", stop)
+    with pytest.raises(SystemExit):
+        train(tiny_config(tmp_path))
+    (run,) = load_runs(tmp_path / "runs")
+    assert run.status["state"] == "interrupted"
