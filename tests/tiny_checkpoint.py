@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 
 from segattn.metrics import Measures
+from segattn.training.checkpoint import load_task
 from segattn.training.task import SegmentationTask
 
 
@@ -35,3 +37,16 @@ def write_checkpoint(path: Path, *, head="fcn", classes=("a", "b", "c"), protoco
     }
     torch.save(content, path)
     return path
+
+
+def make_task(folder: Path, head: str, **knobs):
+    """The task of such a checkpoint."""
+    knobs = {key: value for key, value in knobs.items() if value is not None}
+    path = write_checkpoint(folder / "last.ckpt", head=head, **knobs)
+    return load_task(path, device=torch.device("cpu"))
+
+
+def make_images(count=2, height=44, width=60):
+    """Noise, uint8 [count, 3, height, width]."""
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 3, height, width), dtype=np.uint8)
+    return torch.from_numpy(pixels)

@@ -4,15 +4,13 @@ import numpy as np
 import pytest
 import torch
 from tiny import tiny_config
-from tiny_checkpoint import write_checkpoint
+from tiny_checkpoint import make_images, make_task
 
 from segattn.base.runs import Run
 from segattn.models import block_maps
 from segattn.models.attention_maps import (
-    attention_pictures,
     choose_pixels,
     collect_attention,
-    write_attention,
 )
 from segattn.models.block_maps import (
     channel_affinity,
@@ -24,7 +22,7 @@ from segattn.models.block_maps import (
 from segattn.models.heads import HEADS
 from segattn.models.heads.blocks import ChannelBlock, FullBlock, SpatialBlock
 from segattn.tracking.attention_figures import block_names
-from segattn.training.checkpoint import load_task
+from segattn.tracking.media import attention_pictures
 from segattn.training.train import train
 
 NO_CELLS = torch.zeros(0, 2, dtype=torch.int64)
@@ -55,18 +53,6 @@ def ready(block):
     """The block with gamma 1, so that its output minus its input is the attention."""
     block.gamma.data.fill_(1.0)
     return block.eval()
-
-
-def make_task(tmp_path, head, **knobs):
-    knobs = {key: value for key, value in knobs.items() if value is not None}
-    path = write_checkpoint(tmp_path / "last.ckpt", head=head, **knobs)
-    return load_task(path, device=torch.device("cpu"))
-
-
-def make_images(count=2, height=44, width=60):
-    return torch.from_numpy(
-        np.random.default_rng(0).integers(0, 256, (count, 3, height, width), dtype=np.uint8)
-    )
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +97,7 @@ def test_slice_maps_applied_to_the_features_are_the_attention():
 def test_collects_what_the_table_says(tmp_path, head, wiring):
     task = make_task(tmp_path, head, wiring=wiring)
     pixels = np.array([[[0, 0], [43, 59], [20, 8]]] * 2)
-    attention = collect_attention(task, make_images(), pixels=pixels)
+    attention = collect_attention(task.model, make_images(), pixels=pixels)
     kinds = BLOCKS[head, wiring]
     own = {f"{block}/{key}" for block, kind in kinds.items() for key in KEYS[kind]}
     assert set(attention) == (own | {"pixels", "stride"} if own else set())
@@ -134,7 +120,7 @@ def test_maps_are_those_of_the_features_that_reach_the_block(tmp_path, head):
     """The features are taken here by other means: the scaffold's own modules."""
     task, image = make_task(tmp_path, head), make_images(1)
     pixel = np.array([[[20, 35]]])
-    attention = collect_attention(task, image, pixels=pixel)
+    attention = collect_attention(task.model, image, pixels=pixel)
     block, cell = task.model.head.block, torch.tensor([[2, 4]])
     with torch.no_grad():
         x = task.model.head.reduce(task.model.features(image)[-1])
@@ -159,7 +145,7 @@ def test_task_stays_as_it_is(tmp_path):
     task, images = make_task(tmp_path, "danet").train(), make_images()
     before = {key: value.clone() for key, value in task.state_dict().items()}
     state = torch.get_rng_state()
-    collect_attention(task, images, pixels=np.zeros((2, 1, 2), dtype=np.int64))
+    collect_attention(task.model, images, pixels=np.zeros((2, 1, 2), dtype=np.int64))
     assert task.training
     assert all(torch.equal(value, before[key]) for key, value in task.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
@@ -177,7 +163,7 @@ def test_attention_is_exact_under_autocast(tmp_path, monkeypatch):
 
     monkeypatch.setattr(block_maps, "spatial_rows", spy)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        collect_attention(task, make_images(1), pixels=np.zeros((1, 1, 2), dtype=np.int64))
+        collect_attention(task.model, make_images(1), pixels=np.zeros((1, 1, 2), dtype=np.int64))
     assert seen == [(torch.float32, torch.float32)]
 
 
@@ -229,7 +215,7 @@ def test_image_without_objects_has_fixed_pixels():
 def test_pixel_outside_the_image_is_refused(tmp_path, pixel):
     task = make_task(tmp_path, "spatial_nl")
     with pytest.raises(ValueError, match=rf"pixel \({pixel[0]}, {pixel[1]}\).*44 x 60"):
-        collect_attention(task, make_images(1), pixels=np.array([[pixel]]))
+        collect_attention(task.model, make_images(1), pixels=np.array([[pixel]]))
 
 
 def test_run_keeps_attention_and_gives_pictures(finished):
@@ -248,11 +234,3 @@ def test_damaged_attention_is_named(tmp_path):
     run.attention_path.write_bytes(b"none")
     with pytest.raises(ValueError, match=r"cannot read .*attention\.npz"):
         run.attention()
-
-
-def test_written_attention_reads_back(tmp_path):
-    attention = {"pixels": np.zeros((1, 1, 2), int), "block.0/gamma": np.array(0.5, np.float32)}
-    write_attention(Run(tmp_path).attention_path, attention)
-    back = Run(tmp_path).attention()
-    assert back.keys() == attention.keys()
-    assert back["block.0/gamma"] == np.float32(0.5)

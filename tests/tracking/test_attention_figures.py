@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from test_attention_maps import make_images, make_task
+from tiny_checkpoint import make_images, make_task
 
 from segattn.models.attention_maps import collect_attention
 from segattn.tracking.attention_figures import attention_figure, block_names
@@ -16,7 +16,7 @@ from segattn.tracking.figures import figure_pixels
 def test_figures_show_every_block(tmp_path, head, num_pixels):
     task, images = make_task(tmp_path, head), make_images(1)
     pixels = np.array([[[5, 5], [40, 50], [20, 30], [9, 2]][:num_pixels]])
-    attention = collect_attention(task, images, pixels=pixels)
+    attention = collect_attention(task.model, images, pixels=pixels)
     for block in block_names(attention):
         figure = attention_figure(
             attention, block, index=0, image=images[0].permute(1, 2, 0).numpy(), titles=()
@@ -41,7 +41,9 @@ def test_number_of_a_pixel_stays_inside_its_panel(pixel):
 
 def test_names_of_neighbouring_channels_do_not_overlap(tmp_path):
     images = make_images(1)
-    attention = collect_attention(make_task(tmp_path, "danet"), images, pixels=np.array([[[5, 5]]]))
+    attention = collect_attention(
+        make_task(tmp_path, "danet").model, images, pixels=np.array([[[5, 5]]])
+    )
     channels, block = attention["block.channel/channels"][0], "block.channel"
     attention[f"{block}/shown"][0, :, 0] = channels[: len(attention[f"{block}/shown"][0])]
     figure = attention_figure(attention, block, index=0, image=images[0].permute(1, 2, 0).numpy())
@@ -56,7 +58,7 @@ def test_names_of_neighbouring_channels_do_not_overlap(tmp_path):
 def test_colours_of_a_map_are_those_of_its_bar(tmp_path, head, maps):
     """One opacity and a map of colours that weights do not have; both have a bar."""
     images, pixels = make_images(1), np.array([[[5, 5]]])
-    attention = collect_attention(make_task(tmp_path, head), images, pixels=pixels)
+    attention = collect_attention(make_task(tmp_path, head).model, images, pixels=pixels)
     block = next(b for b in block_names(attention) if b != "block.spatial")
     figure = attention_figure(attention, block, index=0, image=images[0].permute(1, 2, 0).numpy())
     shown = [image for axes in figure.axes for image in axes.images if image.get_array().ndim == 2]
@@ -70,7 +72,7 @@ def test_colours_of_a_map_are_those_of_its_bar(tmp_path, head, maps):
 
 def test_strips_of_full_attention_name_their_axes(tmp_path):
     images, pixels = make_images(1), np.array([[[5, 5]]])
-    attention = collect_attention(make_task(tmp_path, "fla"), images, pixels=pixels)
+    attention = collect_attention(make_task(tmp_path, "fla").model, images, pixels=pixels)
     figure = attention_figure(attention, "block", index=0, image=images[0].permute(1, 2, 0).numpy())
     names = [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes]
     assert names.count(("image column", "channel")) == names.count(("channel", "image row")) == 3

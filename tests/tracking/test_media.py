@@ -14,7 +14,6 @@ from PIL import Image
 from tiny import tiny_config
 
 from segattn.base.runs import Run
-from segattn.models.attention_maps import attention_pictures
 from segattn.tracking import media
 from segattn.tracking.figures import confusion_figure, figure_pixels, size_figure, size_scores
 from segattn.tracking.media import final_numbers, log_media
@@ -132,7 +131,7 @@ def test_attention_of_every_block_is_shown(online):
     names = [f"{image} block.{k}" for image in run.examples()["names"] for k in (0, 1)]
     assert values["test/attention.captions"] == [names]
     shown = [Image.open(files(run) / path) for path in values["test/attention.filenames"][0]]
-    for picture, pixels in zip(shown, attention_pictures(run).values(), strict=True):
+    for picture, pixels in zip(shown, media.attention_pictures(run).values(), strict=True):
         assert picture.size == shown[0].size
         height, width = pixels.shape[:2]
         np.testing.assert_array_equal(np.asarray(picture)[:height, :width], pixels)

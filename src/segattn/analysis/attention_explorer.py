@@ -190,7 +190,7 @@ def pixel_attention(run: Run, *, image: int, row: int, column: int) -> Arrays:
         raise ValueError(f"{run.path.name} keeps {len(images)} images, so there is no {image}")
     if run.checkpoint_path.exists():
         pixels = torch.from_numpy(images[[image]]).permute(0, 3, 1, 2)
-        return collect_attention(_task(run), pixels, pixels=np.array([[[row, column]]]))
+        return collect_attention(_task(run).model, pixels, pixels=np.array([[[row, column]]]))
     kept = {k: v[[image]] if v.ndim else v for k, v in run.attention().items()}
     distances = np.square(kept["pixels"][0] - (row, column)).sum(1)
     nearest = [int(distances.argmin())]

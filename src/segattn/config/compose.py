@@ -26,8 +26,9 @@ from segattn.models.encoder_weights import weights_file
 from segattn.models.encoders import architecture, check_encoder
 from segattn.models.heads import check_head
 from segattn.models.inference import build_protocol
-from segattn.training.optimizers import OPTIMIZERS, SCHEDULES
 
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("poly", "cosine")
 CLASS_WEIGHTS = ("none", "inverse_sqrt")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 ACCELERATORS = ("auto", "cpu", "gpu", "mps")

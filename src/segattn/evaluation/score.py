@@ -92,7 +92,8 @@ def score_predictions(
         confusion.update(*maps)
         rows[sample_name] = metric.rows[0]
     _write(run, record, metric, confusion.compute().tolist(), source=test)
-    write_table(table_of(rows), run.objects_path)
+    with atomic_path(run.objects_path) as draft:
+        write_table(table_of(rows), draft)
     return run
 
 

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from segattn.base.files import atomic_path
 from segattn.metrics.counts import Rows, count
 from segattn.metrics.measures import Measures
 
@@ -43,11 +42,10 @@ def table_of(rows: Mapping[str, Rows]) -> pd.DataFrame:
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write an object table as Parquet: a reader finds the old file or the new one."""
+    """Write an object table as Parquet, with a checksum."""
     table = pa.Table.from_pandas(frame, schema=_SCHEMA, preserve_index=False)
     table = table.replace_schema_metadata({_VERSION_KEY: str(SCHEMA_VERSION)})
-    with atomic_path(path) as draft:
-        pq.write_table(table, draft, compression="zstd", write_page_checksum=True)
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
 
 
 def read_table(path: Path) -> pd.DataFrame:

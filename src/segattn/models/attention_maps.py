@@ -29,7 +29,6 @@ two channels, X X^T (arXiv 1809.02983, section 3.3).
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import edt
@@ -38,14 +37,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from segattn.base.files import atomic_path
-from segattn.base.runs import Run
 from segattn.metrics import find_objects
 from segattn.models.block_maps import block_maps
 from segattn.models.heads.blocks import AttentionBlock, DualBlock, learned_blocks
-from segattn.tracking.attention_figures import attention_figure, block_names
-from segattn.tracking.figures import figure_pixels
-from segattn.training.task import SegmentationTask
+from segattn.models.segmenter import Segmenter
 
 _NUM_PIXELS = 4
 _MIN_AREA = 16  # px; the area from which objects count in the scores
@@ -55,18 +50,18 @@ _SPARE = ((0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75))
 Arrays = dict[str, NDArray[Any]]
 
 
-def example_attention(task: SegmentationTask, examples: Arrays) -> Arrays:
+def example_attention(model: Segmenter, examples: Arrays) -> Arrays:
     """The maps of the images of examples.npz, for pixels that `choose_pixels` chooses.
 
     Args:
-        task: As it was trained.
+        model: As it was trained.
         examples: As `segattn.base.runs.Run.examples` gives them.
 
     Returns:
         See the table of this module; {} if the head has no attention.
     """
     images = torch.from_numpy(examples["images"]).permute(0, 3, 1, 2)
-    return collect_attention(task, images, pixels=choose_pixels(examples["labels"]))
+    return collect_attention(model, images, pixels=choose_pixels(examples["labels"]))
 
 
 def choose_pixels(labels: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -97,17 +92,15 @@ def _object_pixels(label: NDArray[np.integer]) -> NDArray[np.int64]:
     return np.array([*inside, *spare][:_NUM_PIXELS], dtype=np.int64)
 
 
-def collect_attention(
-    task: SegmentationTask, images: Tensor, *, pixels: NDArray[np.int64]
-) -> Arrays:
+def collect_attention(model: Segmenter, images: Tensor, *, pixels: NDArray[np.int64]) -> Arrays:
     """The attention of every block of a head, image by image.
 
     One forward pass per image in evaluation mode, without gradients. The attention is computed in
     the dtype of the weights, also under autocast; the network before it as the caller's autocast
-    says. The task stays as it is.
+    says. The model stays as it is.
 
     Args:
-        task: On any device.
+        model: On any device.
         images: uint8 [K, 3, H, W], K >= 1, on any device.
         pixels: [K, P, 2], row and column of the pixels whose attention is wanted.
 
@@ -118,14 +111,14 @@ def collect_attention(
         ValueError: A pixel lies outside its image.
     """
     _check_pixels(pixels, images)
-    head, stride = task.model.head, task.model.stride
+    head, stride = model.head, model.stride
     blocks = learned_blocks(head)
     if not blocks:
         return {}
-    found = []
+    found, device = [], next(model.parameters()).device
     for image, places in zip(images, pixels, strict=True):
-        inputs = _block_inputs(task, image[None].to(task.device))
-        cells = torch.from_numpy(places // stride).to(task.device)
+        inputs = _block_inputs(model, image[None].to(device))
+        cells = torch.from_numpy(places // stride).to(device)
         found.append(
             {
                 f"{name}/{key}": value
@@ -140,37 +133,6 @@ def collect_attention(
     return {"pixels": pixels, "stride": np.array(stride), **gammas, **maps}
 
 
-def write_attention(path: Path, attention: Arrays) -> None:
-    """Write the arrays of `collect_attention`, atomically; `Run.attention` reads them."""
-    with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, **attention)  # type: ignore[arg-type]
-
-
-def attention_pictures(run: Run, *, num_images: int = 2) -> dict[str, NDArray[np.uint8]]:
-    """A picture of every block and some example images of a run, by "<image> <block>".
-
-    Args:
-        run: With examples and attention.
-        num_images: How many, the first ones; a picture takes a quarter of a second.
-
-    Returns:
-        uint8 [H, W, 3] each; {} if the head has no attention, or the run has kept none.
-
-    Raises:
-        ValueError: A file of the run is damaged or missing.
-    """
-    if not run.attention_path.exists():
-        return {}
-    attention, examples = run.attention(), run.examples()
-    return {
-        f"{name} {block}": figure_pixels(
-            attention_figure(attention, block, index=index, image=examples["images"][index])
-        )
-        for index, name in enumerate(examples["names"][:num_images].tolist())
-        for block in block_names(attention)
-    }
-
-
 def _check_pixels(pixels: NDArray[np.int64], images: Tensor) -> None:
     size = tuple(images.shape[2:])
     for row, column in pixels.reshape(-1, 2).tolist():
@@ -181,17 +143,17 @@ def _check_pixels(pixels: NDArray[np.int64], images: Tensor) -> None:
             )
 
 
-def _block_inputs(task: SegmentationTask, image: Tensor) -> dict[str, Tensor]:
-    """What reaches every block when the task sees one image [1, 3, H, W]."""
-    training = task.training
-    task.eval()
+def _block_inputs(model: Segmenter, image: Tensor) -> dict[str, Tensor]:
+    """What reaches every block when the model sees one image [1, 3, H, W]."""
+    training = model.training
+    model.eval()
     try:
         # compiled code does not hear of hooks that came after it
         eager = torch.compiler.set_stance("force_eager")
-        with eager, torch.no_grad(), _listening(task.model.head) as inputs:
-            task(image)
+        with eager, torch.no_grad(), _listening(model.head) as inputs:
+            model(image)
     finally:
-        task.train(training)
+        model.train(training)
     return inputs
 
 

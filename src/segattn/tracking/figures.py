@@ -1,25 +1,30 @@
 """Figures of one run, and figures as pixels; see `segattn.analysis` for comparisons."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # a training that draws nothing need not load it
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _MAX_NUMBERS = 20  # classes of a confusion matrix whose cells still have room for a number
 
 
-def figure_pixels(figure: Figure) -> NDArray[np.uint8]:
+def figure_pixels(figure: "Figure") -> NDArray[np.uint8]:
     """A figure as uint8 [H, W, 3]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def size_figure(result: dict[str, Any]) -> Figure:
+def size_figure(result: dict[str, Any]) -> "Figure":
     """Bars of the test IoU of every group of classes and every size of objects."""
+    from matplotlib.figure import Figure
+
     rows = size_scores(result)
     figure = Figure(figsize=(5, 0.8 + 0.3 * len(rows)), layout="constrained")
     axes = figure.subplots()
@@ -31,12 +36,14 @@ def size_figure(result: dict[str, Any]) -> Figure:
     return figure
 
 
-def confusion_figure(result: dict[str, Any]) -> Figure:
+def confusion_figure(result: dict[str, Any]) -> "Figure":
     """Where the pixels of each true class went, in percent of the class; rows without any: blank.
 
     Args:
         result: `confusion` holds pixels [true class][predicted class].
     """
+    from matplotlib.figure import Figure
+
     classes, shares = result["data"]["classes"], confusion_shares(result)
     few = len(classes) <= _MAX_NUMBERS
     side = 1.6 + 0.38 * len(classes) if few else 12
@@ -54,7 +61,7 @@ def confusion_figure(result: dict[str, Any]) -> Figure:
     return figure
 
 
-def _write_shares(axes: Axes, shares: NDArray[np.float64]) -> None:
+def _write_shares(axes: "Axes", shares: NDArray[np.float64]) -> None:
     for (row, column), share in np.ndenumerate(shares):
         if share >= 0.5:  # else it would read 0
             color = "white" if share > 60 else "black"

@@ -12,7 +12,6 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from segattn.base.runs import Run
 from segattn.data.source import IGNORE_INDEX
-from segattn.models.attention_maps import attention_pictures
 from segattn.tracking.figures import (
     confusion_figure,
     confusion_shares,
@@ -143,6 +142,33 @@ def _log_tensorboard(run: Run, logger: TensorBoardLogger) -> None:
     _add_images(logger, pictures, step)
     for key, value in costs(result).items():  # the test has logged the scores
         logger.experiment.add_scalar(key, value, step)
+
+
+def attention_pictures(run: Run, *, num_images: int = 2) -> dict[str, NDArray[np.uint8]]:
+    """A picture of every block and some example images of a run, by "<image> <block>".
+
+    Args:
+        run: With examples and attention.
+        num_images: How many, the first ones; a picture takes a quarter of a second.
+
+    Returns:
+        uint8 [H, W, 3] each; {} if the head has no attention, or the run has kept none.
+
+    Raises:
+        ValueError: A file of the run is damaged or missing.
+    """
+    if not run.attention_path.exists():
+        return {}
+    from segattn.tracking.attention_figures import attention_figure, block_names
+
+    attention, examples = run.attention(), run.examples()
+    return {
+        f"{name} {block}": figure_pixels(
+            attention_figure(attention, block, index=index, image=examples["images"][index])
+        )
+        for index, name in enumerate(examples["names"][:num_images].tolist())
+        for block in block_names(attention)
+    }
 
 
 def costs(result: dict[str, Any]) -> dict[str, float]:

@@ -7,9 +7,6 @@ from typing import Any
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from segattn.base.arguments import check_choice
-
-OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES: dict[str, Callable[[float], float]] = {
     # (1 - t)^0.9, the "poly" policy of DeepLab (arXiv 1606.00915), DANet and FLANet
     "poly": lambda t: (1 - t) ** 0.9,
@@ -41,7 +38,6 @@ def build_optimizer(
         momentum: SGD's momentum, AdamW's beta 1.
         encoder_lr_factor: Factor on the encoder's learning rate.
     """
-    check_choice("optimizer", name, OPTIMIZERS)
     groups: list[dict[str, Any]] = []
     for module, factor in ((encoder, encoder_lr_factor), (head, 1.0)):
         for decayed in (True, False):
@@ -65,7 +61,6 @@ def schedule_factor(step: int, *, name: str, warmup: float, total_steps: int) ->
         warmup: Share of the steps that warm up, in [0, 1).
         total_steps: Steps of the whole run.
     """
-    check_choice("schedule", name, SCHEDULES)
     warmup_steps = warmup * total_steps
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)

@@ -16,7 +16,7 @@ from segattn.base.files import atomic_path
 from segattn.base.runs import Run
 from segattn.data.datamodule import SegmentationData
 from segattn.metrics.table import table_of, write_table
-from segattn.models.attention_maps import example_attention, write_attention
+from segattn.models.attention_maps import example_attention
 from segattn.tracking.media import pictures_may_fail
 from segattn.training.callbacks import CostMeter
 from segattn.training.task import SegmentationTask
@@ -76,9 +76,9 @@ class Evidence(Callback):
         # of all of them, but for trainer.limit_test_batches
         tested = data.source("test").names[: len(self.names)]
         assert self.names == tested, "each image is tested once"
-        write_table(
-            _sorted(pd.concat(frames, ignore_index=True), self.names), self._run.objects_path
-        )
+        table = _sorted(pd.concat(frames, ignore_index=True), self.names)
+        with atomic_path(self._run.objects_path) as draft:
+            write_table(table, draft)
         if all_examples := interleave(found):
             examples = _stack_examples(all_examples)
             _write_arrays(self._run.examples_path, examples)
@@ -90,9 +90,9 @@ class Evidence(Callback):
     ) -> None:
         assert isinstance(task, SegmentationTask)
         with trainer.precision_plugin.test_step_context():
-            attention = example_attention(task, examples)
+            attention = example_attention(task.model, examples)
         if attention:
-            write_attention(self._run.attention_path, attention)
+            _write_arrays(self._run.attention_path, attention)
 
 
 def _sorted(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
