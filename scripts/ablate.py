@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from segattn.analysis.crops import collect
+from segattn.base.commandline import plain_errors
 from segattn.grid import Cell, expand, run_grid
 from segattn.grid.slurm import requests
 from segattn.grid.slurm_options import read_options
@@ -59,7 +60,7 @@ def main() -> int:
     for name in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal stops the cells in order too
         if signal.getsignal(name) is signal.SIG_DFL:  # else it was started with nohup
             signal.signal(name, signal.default_int_handler)
-    try:
+    with plain_errors():
         slurm = slurm_options(arguments)
         words = [*(slurm or {}).get("overrides", []), *arguments.overrides]
         cells = expand(words, folder=ROOT / "experiments", here=slurm is None)
@@ -74,10 +75,6 @@ def main() -> int:
             slurm=slurm,
         )
         write_reports(cells)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt as error:
-        sys.exit(f"interrupted; {str(error) or 'the same command goes on where it stopped'}")
     for cell in failed:
         print(f"{cell.state} {cell.run.path}: {cell.error} (see {cell.run.log_path})")
     if failed and not arguments.retry_failed:

@@ -17,6 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from segattn.base.arguments import check_choice
+from segattn.base.commandline import plain_errors
+from segattn.base.errors import UserError
 from segattn.base.hardware import num_cores
 from segattn.data import DATASETS
 from segattn.data.check import check, show
@@ -33,12 +35,9 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.jobs < 1:
         parser.error(f"--jobs must be 1 or more, got {arguments.jobs}")
-    try:
+    with plain_errors():
         data = compose_data(arguments.overrides)
-        name = data.pop("name")
-        found = check(name, data, jobs=arguments.jobs)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+        found = check(data.pop("name"), data, jobs=arguments.jobs)
     show(found, Console(width=None if sys.stdout.isatty() else 100))
     return 1 if found.problems else 0
 
@@ -48,17 +47,17 @@ def compose_data(overrides: list[str]) -> dict[str, Any]:
     chosen = [o.partition("=")[2] for o in overrides if o.startswith("data=")]
     knobs = [o for o in overrides if not o.startswith("data=")]
     if len(chosen) != 1:
-        raise ValueError(f"name one data set, e.g. data=camvid; got {len(chosen)}")
+        raise UserError(f"name one data set, e.g. data=camvid; got {len(chosen)}")
     check_choice("data set", chosen[0], DATASETS)
     if others := [knob for knob in knobs if not knob.lstrip("+").startswith("data.")]:
-        raise ValueError(f"only data=NAME and data.KNOB=VALUE have an effect here; drop {others}")
+        raise UserError(f"only data=NAME and data.KNOB=VALUE have an effect here; drop {others}")
     with initialize_config_dir(str(FOLDER), version_base="1.3"):
         try:
             composed = compose(overrides=[f"+data={chosen[0]}", *knobs])
         except (HydraException, OmegaConfBaseException) as error:
-            raise ValueError(f"{error}\n{error.__cause__ or ''}".strip()) from error
+            raise UserError(f"{error}\n{error.__cause__ or ''}".strip()) from error
     if missing := sorted(OmegaConf.missing_keys(composed)):
-        raise ValueError(f"not set: {', '.join(missing)}; pass {missing[0]}=VALUE")
+        raise UserError(f"not set: {', '.join(missing)}; pass {missing[0]}=VALUE")
     return dict(OmegaConf.to_container(composed, resolve=True)["data"])
 
 

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from tiny import tiny_config
 
 import segattn
-from segattn.base.errors import Fault
+from segattn.base.errors import UserError
 from segattn.training import callbacks
 from segattn.training.losses import LossWatch
 from segattn.training.train import run_folder, train
@@ -81,21 +81,23 @@ def test_first_loss_that_is_not_finite_is_told_at_the_next_look():
     watch = LossWatch(every=4)
     for step, loss in enumerate([1.0, 2.0, 3.0, 4.0, 5.0, float("nan"), float("inf")]):
         watch.add(torch.tensor(loss), last=False, **at(step))
-    with pytest.raises(Fault, match=r"the loss is nan at epoch 0, step 5, on the images image-5\."):
+    with pytest.raises(
+        UserError, match=r"the loss is nan at epoch 0, step 5, on the images image-5\."
+    ):
         watch.add(torch.tensor(0.0), last=False, **at(7))
 
 
 def test_last_step_of_an_epoch_looks():
     watch = LossWatch()
     watch.add(torch.tensor(float("inf")), last=False, **at(0))
-    with pytest.raises(Fault, match=r"the loss is inf at epoch 0, step 0"):
+    with pytest.raises(UserError, match=r"the loss is inf at epoch 0, step 0"):
         watch.add(torch.tensor(1.0), last=True, **at(1))
 
 
 def test_training_that_ends_amid_an_epoch_looks_before_its_checkpoint(tmp_path):
     wild = ("optimizer.name=sgd", "optimizer.lr=1e30", "optimizer.warmup=0", "data.num_train=16")
     config = tiny_config(tmp_path, *wild, "trainer.max_steps=3", "trainer.max_epochs=1")
-    with pytest.raises(Fault, match=r"the loss is (nan|inf) at epoch 0, step 1, on"):
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at epoch 0, step 1, on"):
         train(config)
     assert not run_folder(config).checkpoint_path.exists()
 

@@ -7,7 +7,7 @@ from tiny import EXPERIMENTS, tiny_config, weights
 from torch import nn
 
 from segattn.base import hardware
-from segattn.base.errors import Fault
+from segattn.base.errors import UserError
 from segattn.base.hardware import resolve_accelerator, resolve_precision, set_tf32
 from segattn.config.compose import differences
 from segattn.evaluation.evaluate import evaluate
@@ -185,7 +185,7 @@ def test_missing_compiler_is_told(tmp_path, monkeypatch):
         raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found in config.cpp.cxx")
 
     monkeypatch.setattr(SegmentationTask, "compile_models", fail)
-    with pytest.raises(Fault, match=r"trainer\.compile=true needs a C\+\+ compiler"):
+    with pytest.raises(UserError, match=r"trainer\.compile=true needs a C\+\+ compiler"):
         train(tiny_config(tmp_path, "trainer.compile=true"))
 
 

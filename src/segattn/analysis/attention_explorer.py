@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from segattn.analysis import html
 from segattn.analysis.remote import RunsError
 from segattn.base.arguments import check_choice
+from segattn.base.errors import UserError
 from segattn.base.runs import Run, load_runs
 from segattn.data.source import IGNORE_INDEX
 from segattn.models.attention_maps import collect_attention
@@ -76,7 +77,7 @@ def figures_of(runs: Sequence[Run], kind: Kind, *, index: int = 0) -> str:
         index: Of the image in examples.npz.
 
     Raises:
-        ValueError: Unknown `kind`.
+        UserError: Unknown `kind`.
     """
     check_choice("kind of attention", kind, get_args(Kind))
     first = {run.config["head"]["name"]: run for run in reversed(runs)}
@@ -183,11 +184,11 @@ def pixel_attention(run: Run, *, image: int, row: int, column: int) -> Arrays:
         See `segattn.models.attention_maps`; one image, one pixel.
 
     Raises:
-        ValueError: There is no such image or pixel, or a file of the run is damaged.
+        UserError: There is no such image or pixel, or a file of the run is damaged.
     """
     images = run.examples()["images"]
     if not 0 <= image < len(images):
-        raise ValueError(f"{run.path.name} keeps {len(images)} images, so there is no {image}")
+        raise UserError(f"{run.path.name} keeps {len(images)} images, so there is no {image}")
     if run.checkpoint_path.exists():
         pixels = torch.from_numpy(images[[image]]).permute(0, 3, 1, 2)
         return collect_attention(_task(run).model, pixels, pixels=np.array([[[row, column]]]))
@@ -201,7 +202,7 @@ def pixel_view(run: Run, *, image: int, row: int, column: int) -> str:
     """HTML of the blocks of a run for one pixel; a sentence where there is no such pixel."""
     try:
         attention = pixel_attention(run, image=image, row=row, column=column)
-    except ValueError as error:
+    except UserError as error:
         return html.paragraph(str(error))
     blocks = block_names(attention)
     return "".join(_figure(run, attention, block, image=image, alone=True) for block in blocks)

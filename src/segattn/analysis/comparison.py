@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segattn.analysis.stats import HeadScores, resample
+from segattn.base.errors import UserError
 from segattn.base.runs import Run
 from segattn.metrics import Measures, image_counts
 
@@ -95,12 +96,12 @@ def compare(runs: Sequence[Run]) -> Comparison:
         runs: Finished and unfinished runs, as `segattn.base.runs.load_runs` returns them.
 
     Raises:
-        ValueError: No run is finished; the runs differ in data, test images, metric or protocol; a
+        UserError: No run is finished; the runs differ in data, test images, metric or protocol; a
             head has two runs with one seed; the ground truth of two runs differs.
     """
     cells = [(run, result) for run in runs if (result := run.result) is not None]
     if not cells:
-        raise ValueError(
+        raise UserError(
             f"none of {len(runs)} runs is finished, so there is nothing to compare. "
             "Run `make ablation`, or wait for it."
         )
@@ -129,7 +130,7 @@ def _check_shared(cells: list[Cell], key: str) -> None:
     for run, result in known[1:]:
         first_run, first = known[0]
         if result[key] != first[key]:
-            raise ValueError(
+            raise UserError(
                 f"runs with different {key} cannot be compared: {first_run.path.name} and "
                 f"{run.path.name}. Give a folder that holds one experiment."
             )
@@ -142,7 +143,7 @@ def _group(cells: list[Cell]) -> dict[str, list[Cell]]:
     for head, of_head in by_head.items():
         for (run, result), (other, following) in pairwise(of_head):
             if result["seed"] == following["seed"]:
-                raise ValueError(
+                raise UserError(
                     f"{run.path.name} and {other.path.name} are both head {head!r} with seed "
                     f"{result['seed']}; delete or move one of them"
                 )
@@ -175,7 +176,7 @@ def _scores(
         truth = counts[0, ..., 1] if truth is None else truth
         for (run, _), area in zip(cells, counts[..., 1], strict=True):
             if not np.array_equal(area, truth):
-                raise ValueError(
+                raise UserError(
                     f"{run.path.name} was tested on other labels than the runs before it, though "
                     "the image names agree; evaluate all runs on the same version of the data"
                 )

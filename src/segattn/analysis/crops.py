@@ -16,6 +16,7 @@ from rich.progress import track
 
 from segattn.analysis.comparison import Comparison, compare
 from segattn.analysis.tables import object_differences
+from segattn.base.errors import UserError
 from segattn.base.files import atomic_path
 from segattn.base.runs import CROPS_FILE, Run, load_runs
 from segattn.data.datamodule import image_tensor
@@ -38,7 +39,7 @@ def collect(folder: Path) -> None:
     without checkpoints has none, and a printed line says so.
 
     Raises:
-        ValueError: No run is finished, the runs cannot be compared, or the data is missing.
+        UserError: No run is finished, the runs cannot be compared, or the data is missing.
     """
     comparison = compare(load_runs(folder))
     source = build_data(comparison.runs[comparison.reference][0].config).source("test")
@@ -111,7 +112,7 @@ def _crop(
 ) -> dict[str, NDArray[Any]]:
     mask = find_objects(sample.label, sample.instances).ids == row["object"]
     if mask.sum() != row["area"]:
-        raise ValueError(
+        raise UserError(
             f"{sample.name} is not labelled as it was when the runs were tested; use that data"
         )
     window, nearest = crop_window(mask), Image.Resampling.NEAREST

@@ -19,6 +19,7 @@ import pandas as pd
 from segattn.analysis.comparison import compare
 from segattn.analysis.tables import claim_table, costs, gains
 from segattn.base.arguments import check_choice
+from segattn.base.errors import UserError
 from segattn.base.files import digest
 from segattn.base.runs import Run, load_runs
 from segattn.tracking.loggers import resolve_mode, wandb_facts, wandb_settings
@@ -108,12 +109,12 @@ def publish(
             whose licence has to allow that.
 
     Raises:
-        ValueError: No run is finished, W&B does not let us in, or it failed on the way; what was
+        UserError: No run is finished, W&B does not let us in, or it failed on the way; what was
             published before stays, and the same call goes on from there.
     """
     runs = [run for run in load_runs(folder) if run.result is not None]
     if not runs:
-        raise ValueError(f"no run below {folder} is finished. Run `make ablation`, or wait for it.")
+        raise UserError(f"no run below {folder} is finished. Run `make ablation`, or wait for it.")
     target = _target(mode, entity=entity, project=project)
     for number, run in enumerate(runs, start=1):
         with _named_errors(run.path):
@@ -132,11 +133,11 @@ def _target(mode: str, *, entity: str | None, project: str | None) -> Target:
     if mode == "offline":
         return Target("offline", entity, project)
     if mode != "online":
-        raise ValueError(f"WANDB_MODE={mode} publishes nothing; unset it, or pass --mode online")
+        raise UserError(f"WANDB_MODE={mode} publishes nothing; unset it, or pass --mode online")
     try:
         own = log_in()
-    except ValueError as error:
-        raise ValueError(f"{error} {_OFFLINE}") from error
+    except UserError as error:
+        raise UserError(f"{error} {_OFFLINE}") from error
     return Target("online", entity or own, project)
 
 
@@ -152,7 +153,7 @@ def _named_errors(path: Path) -> Iterator[None]:
         import wandb
 
         wandb.teardown()  # else its service holds the run's id as "in use"
-        raise ValueError(
+        raise UserError(
             f"W&B failed at {path}: {error}. Folders before it are published; the same command "
             "goes on from there."
         ) from error
@@ -266,7 +267,7 @@ def _publish_comparison(experiment: Path, runs: list[Run], target: Target) -> st
         return f"the comparison {target.already}: {target.told(before['where'], folder)}"
     try:
         comparison = compare(runs)
-    except ValueError as error:
+    except UserError as error:
         return f"no comparison: {error}"
     name = f"comparison-{config['experiment']}"
     facts = {"id": plain(name), "name": name, "tags": [config["experiment"]]}

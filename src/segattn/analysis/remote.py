@@ -12,6 +12,7 @@ from rich.progress import track
 
 import segattn
 from segattn.analysis.report import experiment_folders
+from segattn.base.errors import UserError
 from segattn.tracking.wandb_folder import ARTIFACT_TYPE
 
 PREFIX = "wandb:"
@@ -20,7 +21,7 @@ RUNS_VARIABLE = "SEGATTN_RUNS"
 _DIGEST = ".digest"  # of the artifact that a cached folder holds; written last
 
 
-class RunsError(ValueError):
+class RunsError(UserError):
     """There are no runs to read. A notebook shows the message alone, without a traceback."""
 
     def _render_traceback_(self) -> list[str]:

@@ -15,6 +15,7 @@ from rich.table import Table
 from segattn.analysis import figures, html, tables, text
 from segattn.analysis.claims import told
 from segattn.analysis.comparison import Comparison, compare
+from segattn.base.errors import UserError
 from segattn.base.runs import load_runs, read_crops
 
 
@@ -30,7 +31,7 @@ def write_report(runs_folder: Path, out: Path) -> list[Path]:
         The pages, each one file of less than 2 MB that needs no network.
 
     Raises:
-        ValueError: No run is finished, or the runs of an experiment cannot be compared.
+        UserError: No run is finished, or the runs of an experiment cannot be compared.
     """
     folders = experiment_folders(runs_folder)
     if len(folders) <= 1:
@@ -42,13 +43,13 @@ def experiment_folders(runs_folder: Path) -> list[Path]:
     """Folders at or below `runs_folder` that hold finished runs; their names differ.
 
     Raises:
-        ValueError: Two such folders share a name, so that their reports would too.
+        UserError: Two such folders share a name, so that their reports would too.
     """
     runs = load_runs(runs_folder)
     found = list(dict.fromkeys(run.path.parent for run in runs if run.result is not None))
     names = [folder.name for folder in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"several folders are called {twice}; give the folder above one of them")
+        raise UserError(f"several folders are called {twice}; give the folder above one of them")
     return found
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from segattn.base.errors import UserError
 from segattn.metrics import Measures, iou_scores
 
 REPLICATES = 1000
@@ -59,12 +60,12 @@ def resample(
         replicates: R.
 
     Raises:
-        ValueError: There are fewer than 2 blocks.
+        UserError: There are fewer than 2 blocks.
     """
     of_image = np.unique(np.asarray(blocks), return_inverse=True)[1]
     number = int(of_image.max()) + 1
     if number < 2:
-        raise ValueError("an interval needs 2 blocks of test images or more, such as 2 images")
+        raise UserError("an interval needs 2 blocks of test images or more, such as 2 images")
     by_block = np.zeros((len(counts), number, *counts.shape[2:]))
     for seed, of_seed in enumerate(counts):
         np.add.at(by_block[seed], of_image, of_seed)

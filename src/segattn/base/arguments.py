@@ -8,11 +8,13 @@ from collections.abc import Callable, Collection, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
+from segattn.base.errors import UserError
+
 
 def check_choice(what: str, name: object, choices: Collection[str]) -> None:
-    """Raise ValueError that lists `choices` unless `name` is one of them."""
+    """Raise UserError that lists `choices` unless `name` is one of them."""
     if name not in choices:
-        raise ValueError(f"unknown {what} {name!r}; choose one of {sorted(choices)}")
+        raise UserError(f"unknown {what} {name!r}; choose one of {sorted(choices)}")
 
 
 def check_arguments(
@@ -32,7 +34,7 @@ def check_arguments(
         given: Parameters that the caller supplies itself; not open to the config.
 
     Raises:
-        ValueError: An unknown name (lists the choices), a missing one, or a value of a wrong type.
+        UserError: An unknown name (lists the choices), a missing one, or a value of a wrong type.
     """
     parameters = {
         name: parameter
@@ -42,12 +44,12 @@ def check_arguments(
     for name in arguments:
         if name not in parameters:
             choices = sorted(parameters) or "none"
-            raise ValueError(f"{what} has no knob {name!r}; its knobs: {choices}")
+            raise UserError(f"{what} has no knob {name!r}; its knobs: {choices}")
     for name, parameter in parameters.items():
         if name in arguments:
             _check_type(what, name, arguments[name], parameter.annotation)
         elif parameter.default is parameter.empty:
-            raise ValueError(f"{what} needs {name!r}, which is not set")
+            raise UserError(f"{what} needs {name!r}, which is not set")
 
 
 def _check_type(what: str, name: str, value: Any, annotation: Any) -> None:
@@ -55,7 +57,7 @@ def _check_type(what: str, name: str, value: Any, annotation: Any) -> None:
         expected = getattr(annotation, "__name__", str(annotation))
         if get_origin(annotation) is Literal:
             expected = f"one of {list(get_args(annotation))}"
-        raise ValueError(f"{what}: {name} must be {expected}, got {value!r}")
+        raise UserError(f"{what}: {name} must be {expected}, got {value!r}")
 
 
 def _fits(value: Any, annotation: Any) -> bool:

@@ -1,7 +1,7 @@
 """What the scripts that take key=value words share."""
 
+import errno
 import sys
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +9,22 @@ from typing import Any
 
 import yaml
 
-import segattn
 from segattn.base.arguments import check_choice
+from segattn.base.errors import UserError, told
 from segattn.base.lock import BUSY_EXIT, Busy
+
+_OF_THE_SYSTEM = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS),  # not allowed
+    *(
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+    ),  # not such a path
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE),  # the disk
+}
+"""Errors of the operating system that a user can mend; a missing file of ours is a bug."""
 
 
 def read_words(
@@ -20,7 +33,7 @@ def read_words(
     """The values of key=value words, as they were typed.
 
     Raises:
-        ValueError: A word without "=", an unknown key (the message lists the choices), one that
+        UserError: A word without "=", an unknown key (the message lists the choices), one that
             stands twice or has no value, or a needed one that is missing.
     """
     values: dict[str, str] = {}
@@ -28,14 +41,12 @@ def read_words(
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or key not in known:
-            raise ValueError(
-                f"cannot read {word!r}; arguments are key=value, of {', '.join(known)}"
-            )
+            raise UserError(f"cannot read {word!r}; arguments are key=value, of {', '.join(known)}")
         if key in values or not value:
-            raise ValueError(f"{key} {'stands twice' if key in values else 'has no value'}")
+            raise UserError(f"{key} {'stands twice' if key in values else 'has no value'}")
         values[key] = value
     if missing := [key for key in needed if key not in values]:
-        raise ValueError(f"missing {' and '.join(f'{key}=...' for key in missing)}")
+        raise UserError(f"missing {' and '.join(f'{key}=...' for key in missing)}")
     return values
 
 
@@ -48,7 +59,7 @@ def read_protocol(name: str | None, knobs: Mapping[str, str], *, folder: Path) -
         folder: Where named protocols stand.
 
     Raises:
-        ValueError: An unknown name (the message lists the choices), or text that is no YAML.
+        UserError: An unknown name (the message lists the choices), or text that is no YAML.
     """
     values: dict[str, Any] = {}
     if name is not None:
@@ -59,35 +70,27 @@ def read_protocol(name: str | None, knobs: Mapping[str, str], *, folder: Path) -
         try:
             values[knob] = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise ValueError(f"cannot read protocol.{knob}={text}; a list is [768,768]") from error
+            raise UserError(f"cannot read protocol.{knob}={text}; a list is [768,768]") from error
     return values
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """End the program with one line for an error that segattn raised, or for Ctrl-C.
+    """End the program with one line for what a user can mend, and for Ctrl-C.
 
-    Its own messages say all that a user needs to know; any other error keeps its traceback.
+    Any other error is a bug, and keeps its traceback.
     """
     try:
         yield
     except Busy as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(BUSY_EXIT)
-    except ValueError as error:
-        message = own_message(error)
-        if message is None:
+    except UserError as error:
+        sys.exit(f"error: {told(error)}")
+    except OSError as error:
+        if error.errno not in _OF_THE_SYSTEM:
             raise
-        sys.exit(f"error: {message}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command starts it again")
-
-
-def own_message(error: ValueError) -> str | None:
-    """What segattn said, also in a loader's process; None for an error of other code."""
-    ours, text = str(Path(segattn.__file__).parent), str(error)
-    if text.startswith("Caught ValueError in DataLoader worker"):
-        raised = text.rsplit('  File "', 1)[-1]  # torch sends the traceback as text
-        return text.rsplit("\nValueError: ", 1)[-1].strip() if raised.startswith(ours) else None
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return text if last.filename.startswith(ours) else None
+        place = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"error: {place}{error.strerror}")
+    except KeyboardInterrupt as error:
+        sys.exit(f"interrupted; {error or 'the same command goes on where it stopped'}")

@@ -9,19 +9,21 @@ from pathlib import Path
 
 import torch
 
+from segattn.base.errors import UserError
+
 
 def resolve_accelerator(accelerator: str) -> str:
     """What "auto" takes: "gpu" where CUDA is, "mps" on a Mac that has it, else "cpu".
 
     Raises:
-        ValueError: One that is not there was asked for.
+        UserError: One that is not there was asked for.
     """
     there = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if accelerator == "auto":
         return next((name for name, found in there.items() if found), "cpu")
     if not there.get(accelerator, True):
         kind = "CUDA" if accelerator == "gpu" else "MPS"
-        raise ValueError(
+        raise UserError(
             f"trainer.accelerator={accelerator}, but torch sees no {kind} device; use auto or cpu"
         )
     return accelerator
@@ -31,10 +33,10 @@ def resolve_precision(precision: str, accelerator: str) -> str:
     """bf16 where the hardware multiplies it; elsewhere it is emulated and slower than fp32.
 
     Raises:
-        ValueError: fp16 on a CPU, which does not train in it.
+        UserError: fp16 on a CPU, which does not train in it.
     """
     if precision == "fp16" and accelerator == "cpu":
-        raise ValueError("trainer.precision=fp16 needs a GPU; on a CPU use auto, bf16 or fp32")
+        raise UserError("trainer.precision=fp16 needs a GPU; on a CPU use auto, bf16 or fp32")
     if precision != "auto":
         return precision
     if accelerator == "gpu":

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from segattn.base.errors import UserError
+
 BUSY_EXIT = 75
 """Exit code of a program that found its folder taken: EX_TEMPFAIL of sysexits.h."""
 _POLL_SECONDS = 0.1
 
 
-class Busy(ValueError):
+class Busy(UserError):
     """Another process holds the lock."""
 
 
@@ -62,7 +64,7 @@ def _try(descriptor: int, kind: int) -> bool:
     except OSError as error:
         if isinstance(error, BlockingIOError | PermissionError):  # EAGAIN or EACCES: taken
             return False
-        raise ValueError(
+        raise UserError(
             f"the disk of the run folders offers no locks ({error.strerror}), without which two "
             f"processes could work on one run; set runs_dir to another disk"
         ) from error

@@ -24,6 +24,7 @@ import pandas as pd
 import yaml
 
 from segattn.base.arguments import check_choice
+from segattn.base.errors import UserError
 from segattn.base.files import atomic_path
 from segattn.metrics.table import read_table
 
@@ -54,7 +55,7 @@ class Run:
     """One run folder; files are read when asked for.
 
     Raises:
-        ValueError: A file is missing or damaged; the message names the file.
+        UserError: A file is missing or damaged; the message names the file.
     """
 
     path: Path
@@ -151,7 +152,7 @@ class Run:
             return None
         result = _read_json(self.result_path)
         if result.get("schema") != RESULT_SCHEMA:
-            raise ValueError(
+            raise UserError(
                 f"{self.result_path} has schema {result.get('schema')!r}, this version of segattn "
                 f"reads {RESULT_SCHEMA}: scores by object size are defined anew (fixed classes, "
                 "thin without rounding). Run it again, or read it with the version that wrote it."
@@ -178,7 +179,7 @@ class Run:
         try:
             return read_table(self.objects_path)
         except FileNotFoundError as error:
-            raise ValueError(f"{self.objects_path} is missing; run this cell again") from error
+            raise UserError(f"{self.objects_path} is missing; run this cell again") from error
 
     def examples(self) -> dict[str, np.ndarray]:
         """Images uint8 [K, H, W, 3], labels and predictions uint8 [K, H, W], names [K]."""
@@ -197,10 +198,10 @@ def load_runs(folder: Path, *, heads: Collection[str] | None = None) -> list[Run
         heads: Names of the heads to keep, such as ("danet", "fla"); None keeps all.
 
     Raises:
-        ValueError: `folder` does not exist, or has no run of a head of `heads`.
+        UserError: `folder` does not exist, or has no run of a head of `heads`.
     """
     if not folder.is_dir():
-        raise ValueError(f"no such folder of runs: {folder}. Start one with `make ablation`.")
+        raise UserError(f"no such folder of runs: {folder}. Start one with `make ablation`.")
     paths = sorted(path.relative_to(folder) for path in folder.rglob("config.yaml"))
     # W&B keeps a config.yaml of its own inside the run folder
     runs = [Run(folder / path.parent) for path in paths if "wandb" not in path.parts]
@@ -222,7 +223,7 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ValueError(f"cannot read {path}: {error}") from error
+        raise UserError(f"cannot read {path}: {error}") from error
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -230,14 +231,14 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path) as archive:
             return dict(archive)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"cannot read {path}: {error}") from error
+        raise UserError(f"cannot read {path}: {error}") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(_read_text(path)))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); delete it and run again") from error
+        raise UserError(f"{path} is not valid JSON ({error}); delete it and run again") from error
 
 
 def _parse_line(line: str) -> dict[str, Any]:

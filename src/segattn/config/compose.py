@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from segattn.base.arguments import check_choice
+from segattn.base.errors import UserError
 from segattn.base.files import digest
 from segattn.base.hardware import resolve_accelerator, resolve_precision
 from segattn.config import schema
@@ -55,16 +56,16 @@ def compose_config(overrides: Sequence[str], *, folder: Path, here: bool = True)
     `here`: as in `resolve_config`.
 
     Raises:
-        ValueError: A name, type or value that does not compose, or a knob that does not exist.
+        UserError: A name, type or value that does not compose, or a knob that does not exist.
     """
     for override in overrides:
         if override.lstrip("+").startswith(("hydra", "~")):
-            raise ValueError(f"{override!r} has no effect here: Hydra only composes the config")
+            raise UserError(f"{override!r} has no effect here: Hydra only composes the config")
     with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
         try:
             composed = compose("train", overrides=list(overrides))
         except (HydraException, OmegaConfBaseException) as error:
-            raise ValueError(_told(error)) from error
+            raise UserError(_told(error)) from error
     config = resolve_config(composed, here=here)
     _check_batch(config)
     _note_weights(config["encoder"])
@@ -94,7 +95,7 @@ def _note_weights(encoder: dict[str, Any]) -> None:
     file = weights_file(encoder["name"], encoder["weights"])
     found = digest(file) if file else None
     if encoder["weights_sha256"] not in (None, found):
-        raise ValueError(f"encoder.weights={encoder['weights']} has the SHA-256 {found}")
+        raise UserError(f"encoder.weights={encoder['weights']} has the SHA-256 {found}")
     encoder["weights_sha256"] = found
 
 
@@ -104,12 +105,12 @@ def resolve_config(composed: DictConfig, *, here: bool = True) -> dict[str, Any]
     Not so with here=False, for a run on another machine.
 
     Raises:
-        ValueError: A missing value, a value out of range or a knob that does not exist.
+        UserError: A missing value, a value out of range or a knob that does not exist.
     """
     missing = sorted(OmegaConf.missing_keys(composed))
     if missing:
         hint = " (the folder of the data set)" if "data.root" in missing else ""
-        raise ValueError(f"not set: {', '.join(missing)}; pass {missing[0]}=VALUE{hint}")
+        raise UserError(f"not set: {', '.join(missing)}; pass {missing[0]}=VALUE{hint}")
     config = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(config, dict)
     checked: dict[str, Any] = {str(key): value for key, value in config.items()}
@@ -128,7 +129,7 @@ def check_config(config: dict[str, Any]) -> None:
     """Names, ranges and what only several fields together can get wrong.
 
     Raises:
-        ValueError: Names the field, the got value and the choices.
+        UserError: Names the field, the got value and the choices.
     """
     _check_known(config, Config)
     check_head(**_name_and_knobs(config["head"]))
@@ -156,7 +157,7 @@ def check_config(config: dict[str, Any]) -> None:
     check_encoder(**architecture(config["encoder"]))
     for key in ("experiment", "name"):
         if "/" in config[key] or config[key].startswith("."):
-            raise ValueError(f"{key} must be a plain folder name, got {config[key]!r}")
+            raise UserError(f"{key} must be a plain folder name, got {config[key]!r}")
 
 
 def _check_known(section: dict[str, Any], schema: type, prefix: str = "") -> None:
@@ -164,22 +165,22 @@ def _check_known(section: dict[str, Any], schema: type, prefix: str = "") -> Non
     known = {field.name: field.type for field in fields(schema)}
     for key, value in section.items():
         if key not in known:
-            raise ValueError(f"unknown key {prefix}{key}; there are {', '.join(known)}")
+            raise UserError(f"unknown key {prefix}{key}; there are {', '.join(known)}")
         if isinstance(value, dict) and is_dataclass(known[key]):
             _check_known(value, cast(type, known[key]), f"{prefix}{key}.")
 
 
 def _check_augment(*, crop: list[int] | None, scale: list[float], **_: float) -> None:
     if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
-        raise ValueError(f"augment.scale must be [low, high] with 0 < low <= high, got {scale}")
+        raise UserError(f"augment.scale must be [low, high] with 0 < low <= high, got {scale}")
     if crop is not None and (len(crop) != 2 or min(crop) < 1):
-        raise ValueError(f"augment.crop must be null or [height, width], got {crop}")
+        raise UserError(f"augment.crop must be null or [height, width], got {crop}")
 
 
 def _check_workers(workers: object) -> None:
     number = isinstance(workers, int) and not isinstance(workers, bool) and workers >= 0
     if not number and workers != "auto":
-        raise ValueError(f"loader.num_workers must be auto, 0 or more, got {workers!r}")
+        raise UserError(f"loader.num_workers must be auto, 0 or more, got {workers!r}")
 
 
 def _check_batch(config: dict[str, Any]) -> None:
@@ -187,7 +188,7 @@ def _check_batch(config: dict[str, Any]) -> None:
     size, trainer = config["loader"]["batch_size"], config["trainer"]
     world = trainer["devices"] * trainer["num_nodes"]
     if size % world:
-        raise ValueError(
+        raise UserError(
             f"loader.batch_size={size} is that of all {world} processes (trainer.devices x "
             f"trainer.num_nodes) together; make it a multiple of {world}"
         )
@@ -197,7 +198,7 @@ def _check_mixing(config: dict[str, Any]) -> None:
     """A score must not depend on which images happen to share a batch."""
     size = config["loader"]["eval_batch_size"]
     if config["head"].get("published_batch_mixing") and size != 1:
-        raise ValueError(
+        raise UserError(
             "head.published_batch_mixing=true mixes the images of a batch, so scores would depend "
             f"on loader.eval_batch_size={size}; set loader.eval_batch_size=1"
         )
@@ -225,7 +226,7 @@ def _check_range(config: dict[str, Any], path: str, *, low: float, high: float =
     for key in path.split("."):
         value = value[key]
     if not low <= value <= high:
-        raise ValueError(f"{path} must be in [{low}, {high}], got {value}")
+        raise UserError(f"{path} must be in [{low}, {high}], got {value}")
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from segattn.base.arguments import check_arguments, check_choice
+from segattn.base.errors import UserError
 from segattn.data.ade20k import ADE20K
 from segattn.data.camvid import CamVid
 from segattn.data.cityscapes import Cityscapes
@@ -25,7 +26,7 @@ DATASETS: dict[str, Callable[..., Source]] = {
 
 
 def check_data(name: str, knobs: dict[str, Any]) -> None:
-    """Raise ValueError, listing the choices, for an unknown data set or knob or a wrong type."""
+    """Raise UserError, listing the choices, for an unknown data set or knob or a wrong type."""
     check_choice("data set", name, DATASETS)
     check_arguments(f"data set {name!r}", DATASETS[name], knobs, given=("split",))
 
@@ -34,7 +35,7 @@ def open_source(name: str, split: Split, **knobs: Any) -> Source:
     """A split of a data set by name, also where its listing has problems.
 
     Raises:
-        ValueError: Unknown name or knob (the message lists the choices), or no such folder.
+        UserError: Unknown name or knob (the message lists the choices), or no such folder.
     """
     check_data(name, knobs)
     return DATASETS[name](split, **knobs)
@@ -44,13 +45,13 @@ def build_source(name: str, split: Split, **knobs: Any) -> Source:
     """A split of a data set by name, complete.
 
     Raises:
-        ValueError: As `open_source`, and for any problem of the listing, such as a missing file.
+        UserError: As `open_source`, and for any problem of the listing, such as a missing file.
     """
     source = open_source(name, split, **knobs)
     if source.problems:
         more = len(source.problems) - 1
         others = f" and {more} more problem{'s' * (more > 1)}" if more else ""
-        raise ValueError(
+        raise UserError(
             f"{name}, split {split!r}: {source.problems[0]}{others}; "
             f"scripts/check_data.py data={name} lists all"
         )

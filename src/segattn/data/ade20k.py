@@ -45,7 +45,7 @@ class ADE20K(FileSource):
         root: The folder `ADEChallengeData2016`.
 
     Raises:
-        ValueError: A folder is missing or empty; the message names it.
+        UserError: A folder is missing or empty; the message names it.
     """
 
     # fmt: off

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segattn.base.errors import UserError
 from segattn.data.files import (
     FileSource,
     Pair,
@@ -40,7 +41,7 @@ class CamVid(FileSource):
             of objects, crops and strides then count pixels of the smaller frame.
 
     Raises:
-        ValueError: A folder is missing or empty; the message names it.
+        UserError: A folder is missing or empty; the message names it.
     """
 
     # fmt: off
@@ -68,7 +69,7 @@ class CamVid(FileSource):
 
     def __init__(self, split: Split, *, root: str, scale: float = 1.0) -> None:
         if not 0 < scale <= 1:
-            raise ValueError(f"data.scale must be in (0, 1], got {scale}")
+            raise UserError(f"data.scale must be in (0, 1], got {scale}")
         self._scale = scale
         # COCO's edges in the frames of 720 x 960 px that the tutorial's were made from
         self.size_edges = (16 * scale, 48 * scale)

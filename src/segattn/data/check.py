@@ -17,6 +17,7 @@ from rich.progress import track
 from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 
+from segattn.base.errors import UserError
 from segattn.data import check_data, open_source
 from segattn.data.files import FileSource, read_image
 from segattn.data.source import IGNORE_INDEX, Source, Split
@@ -104,7 +105,7 @@ def check(name: str, knobs: dict[str, Any], *, jobs: int) -> Check:
     """Read every sample of every split once, in `jobs` processes; 1 reads in this one.
 
     Raises:
-        ValueError: `name` is none of `DATASETS`, or a knob is not of its kind. What is wrong with
+        UserError: `name` is none of `DATASETS`, or a knob is not of its kind. What is wrong with
             files is collected, never raised.
     """
     check_data(name, knobs)
@@ -113,7 +114,7 @@ def check(name: str, knobs: dict[str, Any], *, jobs: int) -> Check:
     for split in get_args(Split):
         try:
             source = open_source(name, split, **knobs)
-        except ValueError as error:
+        except UserError as error:
             found.closed += [str(error)] if str(error) not in found.closed else []
             continue
         official = source.official.get(split)
@@ -184,11 +185,11 @@ def look(source: Source, index: int) -> Facts | list[str]:
         counts = np.bincount(sample.label.ravel(), minlength=256)
         num_classes = len(source.classes)
         if wrong := (num_classes + np.flatnonzero(counts[num_classes:IGNORE_INDEX])).tolist():
-            raise ValueError(
+            raise UserError(
                 f"{_name(source, index)} was read with labels {wrong}; the reader of its data set "
                 f"must give 0 to {num_classes - 1} or {IGNORE_INDEX}"
             )
-    except ValueError as error:
+    except UserError as error:
         return list(dict.fromkeys([str(error), *_further_errors(source, index)]))
     objects = find_objects(sample.label, sample.instances)
     pixels = np.append(counts[:num_classes], counts[IGNORE_INDEX])
@@ -211,7 +212,7 @@ def _further_errors(source: Source, index: int) -> Iterator[str]:
     for read in (lambda: read_image(pair.image), lambda: source.read_label(pair)):
         try:
             read()
-        except ValueError as error:
+        except UserError as error:
             yield str(error)
 
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from segattn.base.errors import UserError
 from segattn.data.files import (
     FileSource,
     Pair,
@@ -60,7 +61,7 @@ class Cityscapes(FileSource):
         root: The folder that holds leftImg8bit and gtFine.
 
     Raises:
-        ValueError: A folder is missing or holds no image; the message names it.
+        UserError: A folder is missing or holds no image; the message names it.
     """
 
     # fmt: off
@@ -93,7 +94,7 @@ class Cityscapes(FileSource):
         need_folders(images, labels, layout="the folder that holds leftImg8bit and gtFine")
         files = sorted(p for p in images.glob(f"*/*{_IMAGE}") if not is_hidden(p))
         if not files:
-            raise ValueError(f"{images} holds no CITY/*{_IMAGE}; unpack the data set again")
+            raise UserError(f"{images} holds no CITY/*{_IMAGE}; unpack the data set again")
         pairs = [_pair(path, labels / path.parent.name) for path in files]
         super().__init__(
             pairs,
@@ -130,7 +131,7 @@ def _read_instances(pair: Pair, stored: NDArray[np.uint8]) -> NDArray[np.int32]:
     label = np.where(of_object, ids // _IDS_PER_LABEL, ids)
     # another size is the base class's to name, which knows the image
     if ids.shape == stored.shape and (label != stored).any():
-        raise ValueError(
+        raise UserError(
             f"{pair.instances} and {pair.label} give {(label != stored).sum()} pixels different "
             f"labels, so they belong to different images or versions; unpack gtFine again"
         )

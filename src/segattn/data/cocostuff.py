@@ -43,7 +43,7 @@ class COCOStuff(FileSource):
         root: The folder that holds images, annotations and imageLists.
 
     Raises:
-        ValueError: A folder or the list is missing or empty; the message names it.
+        UserError: A folder or the list is missing or empty; the message names it.
     """
 
     # fmt: off

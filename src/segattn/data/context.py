@@ -66,7 +66,7 @@ class PascalContext(FileSource):
         root: The folder that holds VOCdevkit, trainval and labels.txt.
 
     Raises:
-        ValueError: A folder or the list is missing or empty; the message names it.
+        UserError: A folder or the list is missing or empty; the message names it.
     """
 
     classes = tuple(_LABELS)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from segattn.base.errors import UserError
 from segattn.data import build_source
 from segattn.data.samplers import EpochSampler, EvalSampler
 from segattn.data.source import Sample, Source, Split
@@ -85,13 +86,13 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     """Image uint8 [B, 3, H, W], label int64 [B, H, W], name list[str], objects list[`Objects`].
 
     Raises:
-        ValueError: The images of the batch differ in size; the message names two of them.
+        UserError: The images of the batch differ in size; the message names two of them.
     """
     first = items[0]
     knob = "loader.eval_batch_size=1" if "objects" in first else "augment.crop=[HEIGHT,WIDTH]"
     for item in items:
         if item["label"].shape != first["label"].shape:
-            raise ValueError(
+            raise UserError(
                 f"{first['name']} is {tuple(first['label'].shape)} and {item['name']} is "
                 f"{tuple(item['label'].shape)} px; for images of several sizes set {knob}"
             )
@@ -161,7 +162,7 @@ class SegmentationData(pl.LightningDataModule):
         """Batches in the order of (seed, epoch)."""
         samples = self._train_samples()
         if len(samples) < self.batch_size:
-            raise ValueError(
+            raise UserError(
                 f"loader.batch_size={self.batch_size} is more than the {len(samples)} "
                 f"training images; lower it"
             )
@@ -216,7 +217,7 @@ class SegmentationData(pl.LightningDataModule):
         samples = EvalSamples(self.source(split), cache=self.cache)
         rank, world = self._rank_and_world()
         if len(samples) < world:
-            raise ValueError(
+            raise UserError(
                 f"the split {split!r} has {len(samples)} images for {world} processes; set "
                 f"trainer.devices to {len(samples)} or less"
             )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from segattn.base.errors import UserError
 from segattn.data.palette import Palette
 from segattn.data.source import IGNORE_INDEX, Sample, Source
 
@@ -69,7 +70,7 @@ class FileSource(Source):
         """Class indices uint8 [H, W], 255 = void, and instance ids [H, W] or None.
 
         Raises:
-            ValueError: A file is damaged or holds a value that is no label.
+            UserError: A file is damaged or holds a value that is no label.
         """
 
     def load(self, index: int) -> Sample:
@@ -95,22 +96,22 @@ def _missing_files(pairs: Sequence[Pair]) -> dict[str, str]:
 
 
 def need_folders(*folders: Path, layout: str) -> None:
-    """Raise ValueError, saying where data.root has to point, unless every folder exists."""
+    """Raise UserError, saying where data.root has to point, unless every folder exists."""
     for folder in folders:
         if not folder.is_dir():
-            raise ValueError(f"no folder {folder}; set data.root to {layout}")
+            raise UserError(f"no folder {folder}; set data.root to {layout}")
 
 
 def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """Files of `folder` with one of the suffixes (lower case), sorted.
 
     Raises:
-        ValueError: There is none.
+        UserError: There is none.
     """
     listed = (path for path in sorted(folder.iterdir()) if not is_hidden(path))
     files = [path for path in listed if path.name.lower().endswith(tuple(suffixes))]
     if not files:
-        raise ValueError(f"{folder} holds no {' or '.join(suffixes)} file")
+        raise UserError(f"{folder} holds no {' or '.join(suffixes)} file")
     return files
 
 
@@ -133,15 +134,15 @@ def read_names(listing: Path) -> list[str]:
     """The names in a split's list, one a line.
 
     Raises:
-        ValueError: The list is missing, empty, or no text.
+        UserError: The list is missing, empty, or no text.
     """
     try:
         lines = listing.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read the list of images {listing} ({error})") from error
+        raise UserError(f"cannot read the list of images {listing} ({error})") from error
     names = [line.strip() for line in lines if line.strip()]
     if not names:
-        raise ValueError(f"{listing} lists no image; copy it again from the data set")
+        raise UserError(f"{listing} lists no image; copy it again from the data set")
     return names
 
 
@@ -164,11 +165,11 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     EXIF orientation is not applied: the labels of data sets follow the stored pixels.
 
     Raises:
-        ValueError: The file is damaged, or has other than 8 bits a channel.
+        UserError: The file is damaged, or has other than 8 bits a channel.
     """
     image = _open(path)
     if image.mode not in _IMAGE_MODES:
-        raise ValueError(f"{path} is a {image.mode} image; images have 8 bits a channel")
+        raise UserError(f"{path} is a {image.mode} image; images have 8 bits a channel")
     return np.asarray(image.convert("RGB"))
 
 
@@ -182,14 +183,14 @@ def read_indices(path: Path, *, hint: str, palette: Palette | None = None) -> ND
             grey. A palette image with other colours is a picture, whose indices are anything.
 
     Raises:
-        ValueError: The file is damaged, or is not one channel of indices.
+        UserError: The file is damaged, or is not one channel of indices.
     """
     image = _open(path)
     if image.mode == "P" and _are_indices(image, palette):
         return np.asarray(image)
     if image.mode != "L":
         kind = "picture with a palette of its own" if image.mode == "P" else f"{image.mode} image"
-        raise ValueError(
+        raise UserError(
             f"{path} is a {kind}; labels are one channel of 8-bit class indices. {hint}"
         )
     return np.asarray(image)
@@ -209,11 +210,11 @@ def read_ids(path: Path) -> NDArray[np.int32]:
     """A file of instance ids, 8 or 16 bits, as int32 [H, W].
 
     Raises:
-        ValueError: The file is damaged, or is not one channel of integers.
+        UserError: The file is damaged, or is not one channel of integers.
     """
     image = _open(path)
     if image.mode not in ("L", "P", "I", "I;16", "I;16B"):
-        raise ValueError(f"{path} is a {image.mode} image; instance ids are one integer channel")
+        raise UserError(f"{path} is a {image.mode} image; instance ids are one integer channel")
     return np.asarray(image).astype(np.int32)
 
 
@@ -225,7 +226,7 @@ def read_mat(path: Path, field: str) -> NDArray[np.integer]:
         field: Variable and the fields inside it, such as "GTcls.Segmentation".
 
     Raises:
-        ValueError: The file is damaged, or holds no such array.
+        UserError: The file is damaged, or holds no such array.
     """
     from scipy.io import loadmat  # slow to import, and only three data sets need it
 
@@ -234,11 +235,11 @@ def read_mat(path: Path, field: str) -> NDArray[np.integer]:
         variable, *fields = field.split(".")
         array = np.asarray(reduce(getattr, fields, content[variable]))
     except (KeyError, AttributeError) as error:
-        raise ValueError(f"{path} has no field {field}; is it a file of this data set?") from error
+        raise UserError(f"{path} has no field {field}; is it a file of this data set?") from error
     except Exception as error:  # what scipy raises depends on which bytes of the file are wrong
-        raise ValueError(f"cannot read {path} ({error}); copy it again") from error
+        raise UserError(f"cannot read {path} ({error}); copy it again") from error
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"{path}: {field} is {array.dtype} {list(array.shape)}, not a label map")
+        raise UserError(f"{path}: {field} is {array.dtype} {list(array.shape)}, not a label map")
     return array
 
 
@@ -255,14 +256,14 @@ def to_classes(
     """Stored values [H, W] as class indices uint8 [H, W], 255 = void.
 
     Raises:
-        ValueError: A value that the table does not know; the message names each of them.
+        UserError: A value that the table does not know; the message names each of them.
     """
     inside = (stored >= 0) & (stored < len(table))
     classes = np.where(inside, table[np.where(inside, stored, 0)], _NO_CLASS)
     if (classes == _NO_CLASS).any():
         wrong = np.unique(stored[classes == _NO_CLASS])
         shown = ", ".join(map(str, wrong[:10])) + (", ..." if len(wrong) > 10 else "")
-        raise ValueError(f"{path} holds {shown}, which is no label. {hint}")
+        raise UserError(f"{path} holds {shown}, which is no label. {hint}")
     return classes.astype(np.uint8)
 
 
@@ -275,9 +276,9 @@ def plain_table(num_classes: int, *, first: int, void: Sequence[int]) -> NDArray
 def check_size(
     path: Path, array: NDArray[np.generic], *, like: NDArray[np.generic], of: Path
 ) -> None:
-    """Raise ValueError, with both sizes, unless `array` covers the image `like` of file `of`."""
+    """Raise UserError, with both sizes, unless `array` covers the image `like` of file `of`."""
     if array.shape[:2] != like.shape[:2]:
-        raise ValueError(
+        raise UserError(
             f"{path} is {array.shape[1]} x {array.shape[0]}, its image {of} is "
             f"{like.shape[1]} x {like.shape[0]}; they must be equal"
         )
@@ -288,5 +289,5 @@ def _open(path: Path) -> Image.Image:
         image = Image.open(path)
         image.load()
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError) as error:
-        raise ValueError(f"cannot read {path} ({error}); copy it again") from error
+        raise UserError(f"cannot read {path} ({error}); copy it again") from error
     return image

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from rich.progress import track
 
+from segattn.base.errors import UserError
 from segattn.data import street
 from segattn.data.source import Sample, Source, Split
 
@@ -58,7 +59,7 @@ class Scenes(Source):
     ) -> None:
         count = {"train": num_train, "val": num_val, "test": num_test}[split]
         if min(height, width) < 64 or max(height, width) >= 512 or count < 1:
-            raise ValueError(
+            raise UserError(
                 f"scenes need 64 <= height, width < 512 and at least one scene a split, "
                 f"got {height} x {width} and num_{split}={count}"
             )
@@ -85,7 +86,7 @@ class Scenes(Source):
                 for key in ("image", "label", "instances")
             }
         except (OSError, ValueError, EOFError) as error:
-            raise ValueError(
+            raise UserError(
                 f"the cache of scenes {self._folder} is damaged ({error}); delete that folder and "
                 f"start again"
             ) from error
@@ -131,7 +132,7 @@ def _create(path: Path, *, dtype: type, shape: tuple[int, ...]) -> np.memmap:
             if hasattr(os, "posix_fallocate"):  # not on macOS
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"cannot write the scenes to {path.parent.parent} ({error.strerror}); free some space, "
             f"or set data.root to another disk"
         ) from error

@@ -72,5 +72,5 @@ class Source(ABC):
         """Sample `index`.
 
         Raises:
-            ValueError: A file is missing or damaged; the message names it and what to do.
+            UserError: A file is missing or damaged; the message names it and what to do.
         """

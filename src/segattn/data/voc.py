@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from segattn.base.errors import UserError
 from segattn.data.files import (
     FileSource,
     Pair,
@@ -49,7 +50,7 @@ class VOC(FileSource):
         sbd: Train on the augmented set.
 
     Raises:
-        ValueError: A folder or a list is missing or empty; the message names it.
+        UserError: A folder or a list is missing or empty; the message names it.
     """
 
     # fmt: off
@@ -87,7 +88,7 @@ class VOC(FileSource):
             return label, ids
         of_object = (ids > 0) & (ids != _VOID)
         if (label[of_object] == 0).sum() > _MAX_BACKGROUND * of_object.sum():
-            raise ValueError(
+            raise UserError(
                 f"{pair.instances} has objects where {pair.label} has background, so they belong "
                 f"to different images; copy both again"
             )

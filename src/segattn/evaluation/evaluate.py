@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from segattn.base.arguments import check_choice
 from segattn.base.distributed import is_main
-from segattn.base.errors import explained
+from segattn.base.errors import UserError
 from segattn.base.files import digest, remove_drafts
 from segattn.base.lock import hold
 from segattn.base.runs import Run, write_json
@@ -23,6 +23,7 @@ from segattn.data.datamodule import SegmentationData
 from segattn.data.size_classes import measures_of
 from segattn.evaluation.published_run import read_record
 from segattn.metrics import Measures
+from segattn.training.advice import explained
 from segattn.training.callbacks import CostMeter, StatusWriter
 from segattn.training.checkpoint import load_task
 from segattn.training.outputs import Evidence
@@ -62,7 +63,7 @@ def evaluate(
             follows.
 
     Raises:
-        ValueError: No such checkpoint, or of a training that is not finished; an override that does
+        UserError: No such checkpoint, or of a training that is not finished; an override that does
             not compose or that training alone could follow; other classes; or another evaluation
             (other weights, data or protocol) in the new run folder.
     """
@@ -74,7 +75,7 @@ def evaluate(
     config["experiment"] = _experiment(out, trained)
     run = Run(out / config["name"])
     if run.path.resolve() == trained.path.resolve():
-        raise ValueError(f"{run.path} is the trained run itself; {_ADVICE}")
+        raise UserError(f"{run.path} is the trained run itself; {_ADVICE}")
     if run.config_path.exists():
         _check_same(run, config, checkpoint)
     if run.result is not None:
@@ -104,7 +105,7 @@ def _training_of(run: Run) -> dict[str, Any]:
     if record is not None:
         return record
     if run.result is None:
-        raise ValueError(
+        raise UserError(
             f"the training of {run.path} has not finished; start it again, which goes on where it "
             f"stopped"
         )
@@ -116,9 +117,9 @@ def _check_same(run: Run, config: dict[str, Any], checkpoint: Path) -> None:
     claim(run, config, advice=_ADVICE)
     before, now = (Path(str(c["data"].get("root"))).absolute() for c in (run.config, config))
     if before != now:
-        raise ValueError(f"{run.path} was evaluated on the data in {before}, not {now}; {_ADVICE}")
+        raise UserError(f"{run.path} was evaluated on the data in {before}, not {now}; {_ADVICE}")
     if run.result is not None and run.result["checkpoint"] != digest(checkpoint):
-        raise ValueError(f"{run.path} holds the evaluation of other weights; {_ADVICE}")
+        raise UserError(f"{run.path} holds the evaluation of other weights; {_ADVICE}")
 
 
 def _measures(trained: Run, config: dict[str, Any], data: SegmentationData) -> Measures:
@@ -135,11 +136,11 @@ def _measures(trained: Run, config: dict[str, Any], data: SegmentationData) -> M
 def _run_of(checkpoint: Path) -> Run:
     run = Run(checkpoint.parent.parent)
     if not checkpoint.is_file():
-        raise ValueError(
+        raise UserError(
             f"no checkpoint {checkpoint}; a run leaves its own in checkpoints/last.ckpt"
         )
     if not run.config_path.is_file():
-        raise ValueError(
+        raise UserError(
             f"{run.config_path} is missing; keep a checkpoint in the folder checkpoints/ of its "
             f"run, beside config.yaml"
         )
@@ -157,7 +158,7 @@ def override_config(
         folder: The config folder.
 
     Raises:
-        ValueError: An override that is malformed, does not compose, or belongs to the training.
+        UserError: An override that is malformed, does not compose, or belongs to the training.
     """
     changed = OmegaConf.create(config)
     # the config holds those of the machine that trained
@@ -166,7 +167,7 @@ def override_config(
     for override in sorted(overrides, key=lambda o: "." in o.partition("=")[0]):
         key, equals, value = override.partition("=")
         if not equals or (key.split(".")[0] not in _SECTIONS and key not in _KNOBS):
-            raise ValueError(
+            raise UserError(
                 f"cannot evaluate with {override!r}: an override is key=value, of "
                 f"{', '.join((*_SECTIONS, *_KNOBS))}; anything else belongs to the training"
             )
@@ -174,7 +175,7 @@ def override_config(
     try:
         typed = OmegaConf.merge(OmegaConf.structured(Config), changed)
     except OmegaConfBaseException as error:
-        raise ValueError(f"{error}") from error
+        raise UserError(f"{error}") from error
     assert isinstance(typed, DictConfig)
     return resolve_config(typed)
 
@@ -184,7 +185,7 @@ def _apply(config: DictConfig, key: str, value: str, *, folder: Path) -> None:
         try:  # a path is taken as it is typed
             parsed = value if key == "data.root" else yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise ValueError(f"cannot read {key}={value}; a list is [768,768]") from error
+            raise UserError(f"cannot read {key}={value}; a list is [768,768]") from error
         OmegaConf.update(config, key, parsed)
         return
     files = {path.stem: path for path in (folder / key).glob("*.yaml")}
@@ -231,7 +232,7 @@ def _load_task(
     task = load_task(checkpoint, device=torch.device("cpu"))
     learned, given = list(task.hparams["classes"]), list(data.source("test").classes)
     if learned != given:
-        raise ValueError(
+        raise UserError(
             f"{checkpoint} tells {len(learned)} classes apart ({', '.join(learned[:3])}, ...), "
             f"{config['data']['name']} has {len(given)} ({', '.join(given[:3])}, ...); they must "
             f"be the same"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from segattn.base.arguments import check_choice
+from segattn.base.errors import UserError
 from segattn.base.files import atomic_path
 from segattn.training.checkpoint import load_task
 
@@ -62,7 +63,7 @@ def export(checkpoint: Path, *, out: Path, size: tuple[int, int] | None = None) 
             encoder divides images by, 8 for most.
 
     Raises:
-        ValueError: Another ending, no such checkpoint, missing packages, an encoder that cannot be
+        UserError: Another ending, no such checkpoint, missing packages, an encoder that cannot be
             exported for free sizes, or a program that computes something else than the model.
     """
     check_choice("ending of out", out.suffix, _FORMATS)
@@ -92,33 +93,33 @@ def export(checkpoint: Path, *, out: Path, size: tuple[int, int] | None = None) 
 
 
 def _compare(result: list[Tensor], expected: list[Tensor]) -> tuple[float, float]:
-    """Largest difference and largest logit; raises ValueError if the first is too large."""
+    """Largest difference and largest logit; raises UserError if the first is too large."""
     pairs = zip(result, expected, strict=True)
     difference = max(float((got - want).abs().max()) for got, want in pairs)
     scale = max(float(want.abs().max()) for want in expected)
     if not difference <= _TOLERANCE * scale:  # also for NaN
-        raise ValueError(
+        raise UserError(
             f"the exported program differs from the model by {difference:.1e} where logits reach "
             f"{scale:.1e}; nothing was written"
         )
     return difference, scale
 
 
-def _refusal(what: str, error: Exception, *, free: bool) -> ValueError:
+def _refusal(what: str, error: Exception, *, free: bool) -> UserError:
     advice = "; try a fixed size, such as size=512,1024" if free else ""
     first = str(error).strip().split("\n")[0]
-    return ValueError(f"cannot {what} this model{advice} ({first})")
+    return UserError(f"cannot {what} this model{advice} ({first})")
 
 
 def read_size(text: str) -> tuple[int, int]:
     """(H, W) of "H,W".
 
     Raises:
-        ValueError: Other text.
+        UserError: Other text.
     """
     sides = text.split(",")
     if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise ValueError(f"cannot read size={text}; it is height and width in px, as 512,1024")
+        raise UserError(f"cannot read size={text}; it is height and width in px, as 512,1024")
     return int(sides[0]), int(sides[1])
 
 
@@ -171,7 +172,7 @@ def _run_torch(path: Path, images: list[Tensor]) -> list[Tensor]:
 def _need_onnx() -> None:
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
-        raise ValueError(f"ONNX needs {', '.join(missing)}; pip install segattn[export]")
+        raise UserError(f"ONNX needs {', '.join(missing)}; pip install segattn[export]")
 
 
 def _write_onnx(program: ExportedProgram, path: Path, classes: str) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from segattn.base.errors import UserError
+
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -18,16 +20,16 @@ def find_photos(folder: Path) -> tuple[list[Path], list[Path]]:
     links are not entered, since they may lead round in a circle, and count as what else is there.
 
     Raises:
-        ValueError: There is no such folder, or no image in it.
+        UserError: There is no such folder, or no image in it.
     """
     if not folder.is_dir():
-        raise ValueError(f"no folder {folder}; set images to the folder of your images")
+        raise UserError(f"no folder {folder}; set images to the folder of your images")
     suffixes = _suffixes()
     found = sorted(_walk(folder))
     photos = [path for path in found if path.suffix.lower() in suffixes]
     photos = [path for path in photos if not (folder / path).is_dir()]
     if not photos:
-        raise ValueError(f"{folder} holds no image; .jpg, .png and whatever Pillow reads are taken")
+        raise UserError(f"{folder} holds no image; .jpg, .png and whatever Pillow reads are taken")
     return photos, [path for path in found if path not in set(photos)]
 
 
@@ -57,7 +59,7 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
         uint8 [H, W, 3].
 
     Raises:
-        ValueError: The file is damaged or no image, is larger than Pillow opens, holds several
+        UserError: The file is damaged or no image, is larger than Pillow opens, holds several
             images, or numbers whose range is not known.
     """
     try:
@@ -68,11 +70,11 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
             image = ImageOps.exif_transpose(opened)
     # what Pillow raises depends on the format and on which bytes are wrong
     except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError) as e:
-        raise ValueError(f"cannot be read ({e})") from e
+        raise UserError(f"cannot be read ({e})") from e
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{error}; cut it into parts") from error
+        raise UserError(f"{error}; cut it into parts") from error
     if frames > 1:
-        raise ValueError(f"holds {frames} images; store each as a file of its own")
+        raise UserError(f"holds {frames} images; store each as a file of its own")
     return _to_rgb(image)
 
 
@@ -81,7 +83,7 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
         grey = (np.asarray(image).astype(np.float32) / 257).round().astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("I", "F"):
-        raise ValueError(
+        raise UserError(
             f"has {image.mode} pixels of 32 bits, whose range is not known; store it with 8 or 16"
         )
     if image.has_transparency_data:

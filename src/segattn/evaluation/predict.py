@@ -17,6 +17,7 @@ from rich.progress import track
 from torch import Tensor
 
 from segattn.base.arguments import check_choice
+from segattn.base.errors import UserError
 from segattn.base.files import atomic_path, digest
 from segattn.base.runs import LEGEND, write_json
 from segattn.data import DATASETS
@@ -102,7 +103,7 @@ def predict_folder(
         protocol: Values of `Protocol` in which the checkpoint's own is changed.
 
     Raises:
-        ValueError: Before anything is predicted, for what cannot work for any image; an image
+        UserError: Before anything is predicted, for what cannot work for any image; an image
             that cannot be read becomes a line of the outcome instead.
     """
     check_choice("format", format, get_args(Format))
@@ -118,7 +119,7 @@ def predict_folder(
     for job in track(jobs, "predicting", console=bar, disable=not bar.is_terminal):
         try:
             _predict_one(images / job.image, job, task=task, protocol=chosen, legend=legend)
-        except (ValueError, OSError, torch.OutOfMemoryError) as error:
+        except (UserError, OSError, torch.OutOfMemoryError) as error:
             problems.append(f"{images / job.image}: {_explain(error)}")
     return Outcome(len(jobs) - len(problems), problems, ignored)
 
@@ -127,14 +128,14 @@ def _refuse_overlap(images: Path, out: Path) -> None:
     """Nothing is written where the user's images lie, also where the paths are links."""
     source, target = images.resolve(), out.resolve()
     if source.is_relative_to(target) or target.is_relative_to(source):
-        raise ValueError(f"out={out} and images={images} overlap; name an out folder beside it")
+        raise UserError(f"out={out} and images={images} overlap; name an out folder beside it")
 
 
 def _plan(photos: Sequence[Path], *, format: Format, out: Path) -> list[_Job]:
     """Where the prediction of each image goes.
 
     Raises:
-        ValueError: Two images have the same place, a name is not Cityscapes', or a link in `out`
+        UserError: Two images have the same place, a name is not Cityscapes', or a link in `out`
             leads out of it.
     """
     jobs = [_job(photo, format=format, out=out) for photo in photos]
@@ -143,10 +144,10 @@ def _plan(photos: Sequence[Path], *, format: Format, out: Path) -> list[_Job]:
         taken[str(job.label).casefold()].append(str(job.image))  # a Mac would take them for one
         for path in (job.label, job.overlay):
             if path is not None and not path.parent.resolve().is_relative_to(out.resolve()):
-                raise ValueError(f"{path.parent} is a link that leads out of {out}; remove it")
+                raise UserError(f"{path.parent} is a link that leads out of {out}; remove it")
     for names in taken.values():
         if len(names) > 1:
-            raise ValueError(
+            raise UserError(
                 f"{' and '.join(names)} would write the same prediction; rename all but one"
             )
     return jobs
@@ -158,7 +159,7 @@ def _job(photo: Path, *, format: Format, out: Path) -> _Job:
         return _Job(photo, label, out / "overlays" / photo.with_suffix(".jpg"))
     match = _CITYSCAPES_NAME.fullmatch(photo.name)
     if match is None:
-        raise ValueError(
+        raise UserError(
             f"{photo} is not named CITY_SEQUENCE_FRAME_leftImg8bit.png, as images of Cityscapes "
             "are; give them alone, or use format=png"
         )
@@ -178,7 +179,7 @@ def _legend(
 ) -> Legend:
     names = tuple(task.hparams["classes"])
     if format == "cityscapes" and names != Cityscapes.classes:
-        raise ValueError(
+        raise UserError(
             f"format=cityscapes needs the {len(LABEL_IDS)} classes of Cityscapes; the checkpoint "
             f"has {len(names)}: {', '.join(names[:3])}, ...; use format=png"
         )
@@ -203,13 +204,13 @@ def _claim(out: Path, legend: Legend) -> None:
     path, content = out / LEGEND, asdict(legend)
     if path.is_file():
         if json.loads(path.read_text(encoding="utf-8")) != content:
-            raise ValueError(
+            raise UserError(
                 f"{path} tells of other predictions: other images, weights, protocol or format; "
                 "name another out folder, or delete that one"
             )
     # a draft of the legend, hidden, may be left of a call that was killed
     elif out.exists() and (not out.is_dir() or any(p.name[0] != "." for p in out.iterdir())):
-        raise ValueError(f"out={out} holds other files; name a new or empty folder")
+        raise UserError(f"out={out} holds other files; name a new or empty folder")
     else:
         write_json(path, content)
 

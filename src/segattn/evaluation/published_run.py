@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from segattn.base.errors import UserError
 from segattn.base.files import digest
 from segattn.base.runs import Run, write_json
 from segattn.data import DATASETS
@@ -28,7 +29,7 @@ def import_published(name: str, weights: Path, config: dict[str, Any]) -> Run:
         config: Of a run with the same classes, head and encoder; nothing is trained.
 
     Raises:
-        ValueError: The file is none that torch reads safely, its weights are not those of the named
+        UserError: The file is none that torch reads safely, its weights are not those of the named
             model or do not fit the config's, or the run folder holds something else.
     """
     classes: tuple[str, ...] = getattr(DATASETS[config["data"]["name"]], "classes")  # noqa: B009
@@ -37,14 +38,14 @@ def import_published(name: str, weights: Path, config: dict[str, Any]) -> Run:
     try:
         task.model.load_state_dict(renamed, strict=True)
     except RuntimeError as error:
-        raise ValueError(
+        raise UserError(
             f"{weights} does not fit this model, {len(classes)} classes, head {config['head']}, "
             f"encoder {config['encoder']}: {error}"
         ) from error
     run, record = run_folder(config), {"published": name, "file": weights.name}
     record["sha256"] = digest(weights)
     if run.checkpoint_path.exists() and read_record(run) != record:
-        raise ValueError(f"{run.path} holds other weights; name another run with name=")
+        raise UserError(f"{run.path} holds other weights; name another run with name=")
     claim(run, config)
     write_json(run.path / _RECORD, record)
     with quiet_lightning():

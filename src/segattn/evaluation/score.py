@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 import segattn
 from segattn.base.arguments import check_choice
+from segattn.base.errors import UserError
 from segattn.base.files import atomic_path
 from segattn.base.runs import LEGEND, RESULT_SCHEMA, Run, write_json
 from segattn.config.compose import compose_config
@@ -55,7 +56,7 @@ def score_predictions(
             predictions.json that scripts/predict.py left says it by itself.
 
     Raises:
-        ValueError: A test image without a prediction, a file of another size or with a value that
+        UserError: A test image without a prediction, a file of another size or with a value that
             is no class, a data set that is not there, or a run folder that holds something else.
     """
     check_choice("values", values, VALUES)
@@ -71,7 +72,7 @@ def score_predictions(
         "predictions": str(predictions),
     }
     if run.config_path.exists() and run.config != record:
-        raise ValueError(f"{run.path} holds something else; give another name= or out=")
+        raise UserError(f"{run.path} holds something else; give another name= or out=")
     data = build_data(config)
     test = data.source("test")
     files = _files(predictions, test.names)
@@ -128,7 +129,7 @@ def _write(
 def _files(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     """The prediction of each image; none may be missing, for that would change the score."""
     if not folder.is_dir():
-        raise ValueError(f"no such folder of predictions: {folder}")
+        raise UserError(f"no such folder of predictions: {folder}")
     by_stem = {path.stem: path for path in sorted(folder.rglob("*.png"))}
     found = {}
     for name in names:
@@ -137,7 +138,7 @@ def _files(folder: Path, names: Sequence[str]) -> dict[str, Path]:
         if match:
             found[name] = match[0]
     if missing := [name for name in names if name not in found]:
-        raise ValueError(
+        raise UserError(
             f"{folder} has no PNG for {len(missing)} of {len(names)} test images, such as "
             f"{Path(missing[0]).name}.png; a score of a part of them would compare with nothing"
         )
@@ -159,19 +160,19 @@ def _read(path: Path, table: NDArray[np.int16], *, shape: tuple[int, ...]) -> ND
     try:
         with Image.open(path) as image:
             if image.mode not in ("L", "P"):
-                raise ValueError(f"{path} is a {image.mode} image; labels are one 8-bit channel")
+                raise UserError(f"{path} is a {image.mode} image; labels are one 8-bit channel")
             stored = np.asarray(image)
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise ValueError(f"cannot read {path} ({error})") from error
+        raise UserError(f"cannot read {path} ({error})") from error
     if stored.shape != shape:
-        raise ValueError(
+        raise UserError(
             f"{path} is {stored.shape[1]} x {stored.shape[0]}, its label {shape[1]} x {shape[0]}; "
             "bring predictions to the size of the labels"
         )
     classes = table[stored]
     if (classes < 0).any():
         wrong = ", ".join(map(str, np.unique(stored[classes < 0])[:5]))
-        raise ValueError(
+        raise UserError(
             f"{path} holds {wrong}, which is no class; values=official means the numbers of the "
             "data set's label files, values=classes indices from 0"
         )

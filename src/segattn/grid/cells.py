@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import yaml
 
+from segattn.base.errors import UserError
 from segattn.base.lock import is_held
 from segattn.base.runs import Run
 from segattn.config.compose import compose_config, differences
@@ -79,7 +80,7 @@ def expand(overrides: Sequence[str], *, folder: Path, here: bool = True) -> list
         here: Whether the cells run on this machine, which then says what "auto" stands for.
 
     Raises:
-        ValueError: No such ablation, a config that does not compose, or a run folder that holds
+        UserError: No such ablation, a config that does not compose, or a run folder that holds
             another experiment.
     """
     name, rest = _take_ablation(overrides)
@@ -108,7 +109,7 @@ def expand(overrides: Sequence[str], *, folder: Path, here: bool = True) -> list
 def _take_ablation(overrides: Sequence[str]) -> tuple[str, list[str]]:
     names = [o.split("=", 1)[1] for o in overrides if o.startswith("ablation=")]
     if len(names) != 1:
-        raise ValueError("name one ablation, e.g. ablation=heads; they stand in ablation/*.yaml")
+        raise UserError("name one ablation, e.g. ablation=heads; they stand in ablation/*.yaml")
     return names[0], [o for o in overrides if not o.startswith("ablation=")]
 
 
@@ -116,14 +117,14 @@ def _load_ablation(name: str, *, folder: Path) -> dict[str, Any]:
     path = folder / "ablation" / f"{name}.yaml"
     if not path.is_file():
         choices = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        raise ValueError(f"unknown ablation {name!r}; choose one of {choices}")
+        raise UserError(f"unknown ablation {name!r}; choose one of {choices}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"cannot read {path}: {error}") from error
+        raise UserError(f"cannot read {path}: {error}") from error
     unknown = set(content) - {"axes", "overrides"}
     if unknown or not content.get("axes"):
-        raise ValueError(f"{path} must hold `axes`, and may hold `overrides`; got {set(content)}")
+        raise UserError(f"{path} must hold `axes`, and may hold `overrides`; got {set(content)}")
     return dict(content)
 
 
@@ -134,7 +135,7 @@ def _experiment_override(name: str, axes: Iterable[str], *, named: bool) -> str:
         if key in _COMPARED_AXES or key.startswith("head.") or (key == "data" and not named):
             continue
         if "." not in key and key not in _NAMED_GROUPS:
-            raise ValueError(
+            raise UserError(
                 f"{key} cannot be an axis; head, seed, data, encoder and single knobs such as "
                 f"optimizer.lr can"
             )
@@ -168,7 +169,7 @@ def _check_cells(cells: Sequence[Cell]) -> None:
             continue
         changes = differences(cell.run.config, cell.config)
         if changes:
-            raise ValueError(
+            raise UserError(
                 f"{cell.run.path} holds a run with another config:\n  "
                 + "\n  ".join(changes)
                 + "\nGive this grid a name of its own (experiment=NAME), or delete that folder."

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from segattn.base.errors import UserError
 from segattn.base.hardware import num_cores
 from segattn.grid.cells import Cell
 from segattn.grid.local import devices_of, run_local, visible_gpus
@@ -44,11 +45,11 @@ def run_grid(
         The cells that failed, now or before, and those that somebody ended from outside.
 
     Raises:
-        ValueError: `jobs` is below 1, the data is missing or damaged, or Slurm refuses.
+        UserError: `jobs` is below 1, the data is missing or damaged, or Slurm refuses.
     """
     jobs = default_jobs(cells) if jobs is None else jobs
     if jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, got {jobs}")
+        raise UserError(f"--jobs must be at least 1, got {jobs}")
     for cell in cells:
         cell.look()
     skipped = {"done"} if retry_failed else {"done", "failed"}

@@ -13,6 +13,7 @@ from typing import IO
 
 import torch
 
+from segattn.base.errors import UserError
 from segattn.base.hardware import CORES, num_cores
 from segattn.base.lock import BUSY_EXIT
 from segattn.grid.cells import Cell
@@ -43,12 +44,12 @@ def run_local(cells: Sequence[Cell], show: Show, *, script: Path, jobs: int) -> 
         jobs: Processes at a time.
 
     Raises:
-        ValueError: A cell wants more GPUs than there are.
+        UserError: A cell wants more GPUs than there are.
     """
     queue, running = list(cells), list[_Process]()
     each = devices_of(cells)
     if torch.cuda.is_available() and each > len(visible_gpus()):
-        raise ValueError(f"trainer.devices={each}, but there are {len(visible_gpus())} GPUs here")
+        raise UserError(f"trainer.devices={each}, but there are {len(visible_gpus())} GPUs here")
     try:
         while queue or running:
             free = [slot for slot in range(jobs) if slot not in {p.slot for p in running}]

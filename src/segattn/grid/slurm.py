@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segattn.base.errors import UserError
 from segattn.base.lock import hold
 from segattn.base.runs import write_json
 from segattn.grid.cells import Cell, State
@@ -60,7 +61,7 @@ def run_slurm(cells: Sequence[Cell], show: Show, *, script: Path, options: dict[
 
     Raises:
         KeyboardInterrupt: The message says what becomes of the jobs.
-        ValueError: Slurm is not there, does not answer or refuses a job, or a cell leaves open
+        UserError: Slurm is not there, does not answer or refuses a job, or a cell leaves open
             what it needs.
     """
     check_slurm()
@@ -103,7 +104,7 @@ def requests(cells: Sequence[Cell], *, script: Path, options: dict[str, Any]) ->
     Slurm need not be there.
 
     Raises:
-        ValueError: As `run_slurm`.
+        UserError: As `run_slurm`.
     """
     texts = []
     for group in _groups(cells):
@@ -119,7 +120,7 @@ def _read_queue() -> dict[str, str]:
     words = ["squeue", "--me", "--array", "--states=all", "--noheader", "--format=%i %T"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise ValueError(f"Slurm does not answer: {done.stderr.strip()}")
+        raise UserError(f"Slurm does not answer: {done.stderr.strip()}")
     return dict(line.split() for line in done.stdout.splitlines())
 
 
@@ -141,7 +142,7 @@ def _groups(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
     def needs(cell: Cell) -> tuple[Any, ...]:
         trainer = cell.config["trainer"]
         if "auto" in (trainer["accelerator"], trainer["precision"]):
-            raise ValueError(
+            raise UserError(
                 "what `auto` stands for depends on the node, so for Slurm say trainer.accelerator="
                 "gpu or cpu and trainer.precision=bf16 or fp32, here or in the options' `overrides`"
             )
@@ -185,7 +186,7 @@ def _submit(group: Sequence[Cell], script: Path, options: Mapping[str, Any]) -> 
     try:
         submitted = executor.submit_array(calls)
     except import_submitit().core.utils.FailedJobError as error:
-        raise ValueError(f"Slurm refuses the jobs: {error}; see the Slurm options") from error
+        raise UserError(f"Slurm refuses the jobs: {error}; see the Slurm options") from error
     jobs = []
     for cell, job in zip(group, submitted, strict=True):
         write_json(cell.run.slurm_path, {"job": job.job_id})

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from segattn.base.errors import UserError
+
 _NEEDED = ("timeout_min", "max_num_timeout", "array_parallelism")
 _NUMBERS = (*_NEEDED, "cpus_per_task", "signal_delay_s")
 # of submitit's, those that follow from trainer.devices and trainer.num_nodes, and what needs them
@@ -19,27 +21,27 @@ def read_options(path: Path) -> dict[str, Any]:
     """Read a file such as experiments/slurm.yaml; what is null is left to the cluster.
 
     Raises:
-        ValueError: No such file, an option that does not exist, is missing or has a wrong type, or
+        UserError: No such file, an option that does not exist, is missing or has a wrong type, or
             submitit is not installed.
     """
     if not path.is_file():
-        raise ValueError(f"no such file of Slurm options: {path}")
+        raise UserError(f"no such file of Slurm options: {path}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"cannot read {path}: {error}") from error
+        raise UserError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold options such as timeout_min: 60")
+        raise UserError(f"{path} must hold options such as timeout_min: 60")
     known = _known_options()
     if unknown := sorted(set(content) - set(known)):
-        raise ValueError(f"{path}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+        raise UserError(f"{path}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
     options = {name: value for name, value in content.items() if value is not None}
     if missing := [name for name in _NEEDED if name not in options]:
-        raise ValueError(f"{path} must say {', '.join(missing)}")
+        raise UserError(f"{path} must say {', '.join(missing)}")
     for name in _NUMBERS:
         value, low = options.get(name, 1), 0 if name == "max_num_timeout" else 1
         if type(value) is not int or value < low:
-            raise ValueError(f"{path}: {name} must be a whole number from {low}, got {value!r}")
+            raise UserError(f"{path}: {name} must be a whole number from {low}, got {value!r}")
     return options
 
 
@@ -54,12 +56,12 @@ def import_submitit() -> Any:
     """The package, which an ordinary installation does not have.
 
     Raises:
-        ValueError: It is missing; the message says how to install it.
+        UserError: It is missing; the message says how to install it.
     """
     try:
         import submitit
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             "--executor slurm needs submitit; install it with "
             'pip install -c constraints.txt -e ".[slurm]"'
         ) from error
@@ -67,10 +69,10 @@ def import_submitit() -> Any:
 
 
 def check_slurm() -> None:
-    """Raise a ValueError where the clients of Slurm are missing."""
+    """Raise a UserError where the clients of Slurm are missing."""
     missing = [name for name in ("sbatch", "squeue", "srun") if shutil.which(name) is None]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"--executor slurm needs {', '.join(missing)}, not found here; start it on a login "
             "node of the cluster, or run the grid on this machine with --executor local"
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from segattn.base.errors import UserError
 from segattn.config.compose import compose_config
 from segattn.training.train import run_folder
 
@@ -20,7 +21,7 @@ def expand_sweep(path: Path, *, folder: Path) -> list[list[str]]:
         folder: The config folder that the commands compose from.
 
     Raises:
-        ValueError: The sweep is no grid over scripts/train.py, a command does not compose, or two
+        UserError: The sweep is no grid over scripts/train.py, a command does not compose, or two
             of them share a run folder, so that the second would find the first one's run.
     """
     sweep = _load(path)
@@ -35,10 +36,10 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         sweep = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"cannot read {path}: {error}") from error
+        raise UserError(f"cannot read {path}: {error}") from error
     for key, wanted in (("method", "grid"), ("program", _PROGRAM)):
         if sweep.get(key) != wanted:
-            raise ValueError(f"{path} must have {key}: {wanted}, got {sweep.get(key)!r}")
+            raise UserError(f"{path} must have {key}: {wanted}, got {sweep.get(key)!r}")
     return dict(sweep)
 
 
@@ -46,7 +47,7 @@ def _values(path: Path, name: str, parameter: dict[str, Any]) -> list[Any]:
     if "value" in parameter:
         return [parameter["value"]]
     if "values" not in parameter:
-        raise ValueError(f"{path}: {name} needs `values`, as a grid does; got {parameter}")
+        raise UserError(f"{path}: {name} needs `values`, as a grid does; got {parameter}")
     return list(parameter["values"])
 
 
@@ -68,7 +69,7 @@ def _check(path: Path, commands: list[list[str]], *, folder: Path) -> None:
         text = " ".join(overrides)
         run = run_folder(compose_config(overrides, folder=folder)).path
         if run in seen:
-            raise ValueError(
+            raise UserError(
                 f"{path}: two commands share the run folder {run}: {seen[run]} and {text}. Let "
                 "`experiment=` or `name=` in `command` show what varies."
             )

@@ -55,7 +55,7 @@ def choose_form(implementation: Implementation, x: Tensor, *, size: int, equal: 
         equal: Whether queries are as wide as values before any padding.
 
     Raises:
-        ValueError: Unknown `implementation`.
+        UserError: Unknown `implementation`.
     """
     check_choice("implementation", implementation, get_args(Implementation))
     if implementation == "reference":
@@ -93,7 +93,7 @@ def channel_attention(
         [B, C, H, W], the wider dtype of `x` and `gamma`.
 
     Raises:
-        ValueError: Unknown `energy` or `implementation`.
+        UserError: Unknown `energy` or `implementation`.
     """
     check_choice("energy", energy, get_args(Energy))
     sign = 1 if energy == "paper" else -1
@@ -132,7 +132,7 @@ def spatial_attention(
         [B, C, H, W]; position i is the mean of all values, weighted by softmax_j(q_i . k_j).
 
     Raises:
-        ValueError: Unknown `implementation`.
+        UserError: Unknown `implementation`.
     """
     q, k, v = query.flatten(2), key.flatten(2), value.flatten(2)
     heads, size = chunks(values=v.shape[1], queries=q.shape[1])
@@ -182,7 +182,7 @@ def full_attention(
         [B, C, H, W], the sum of the column and the row result.
 
     Raises:
-        ValueError: Unknown `implementation`.
+        UserError: Unknown `implementation`.
     """
     scale = _scale(gamma, x)
     mixing, form = published_batch_mixing, implementation

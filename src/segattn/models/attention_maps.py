@@ -37,6 +37,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from segattn.base.errors import UserError
 from segattn.metrics import find_objects
 from segattn.models.block_maps import block_maps
 from segattn.models.heads.blocks import AttentionBlock, DualBlock, learned_blocks
@@ -108,7 +109,7 @@ def collect_attention(model: Segmenter, images: Tensor, *, pixels: NDArray[np.in
         See the table of this module; {} if the head has no attention.
 
     Raises:
-        ValueError: A pixel lies outside its image.
+        UserError: A pixel lies outside its image.
     """
     _check_pixels(pixels, images)
     head, stride = model.head, model.stride
@@ -137,7 +138,7 @@ def _check_pixels(pixels: NDArray[np.int64], images: Tensor) -> None:
     size = tuple(images.shape[2:])
     for row, column in pixels.reshape(-1, 2).tolist():
         if not (0 <= row < size[0] and 0 <= column < size[1]):
-            raise ValueError(
+            raise UserError(
                 f"pixel ({row}, {column}) lies outside the image of {size[0]} x {size[1]} px; "
                 "give row and column, counted from 0"
             )

@@ -11,6 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from segattn.base.errors import UserError
+
 _CLASSIFIERS = (
     *("fc.", "_fc.", "last_linear.", "classifier.", "head."),
     *("incre_modules.", "downsamp_modules.", "final_layer."),  # of an HRNet
@@ -24,7 +26,7 @@ def weights_file(encoder: str, weights: str | None) -> Path | None:
     """The file that `encoder.weights` means; None for a name of smp, such as "imagenet", and None.
 
     Raises:
-        ValueError: It is no name of this encoder, and no file.
+        UserError: It is no name of this encoder, and no file.
     """
     names = ["imagenet"]
     if not encoder.startswith("tu-"):
@@ -33,7 +35,7 @@ def weights_file(encoder: str, weights: str | None) -> Path | None:
         return None
     path = Path(weights).expanduser()
     if not path.is_file():
-        raise ValueError(
+        raise UserError(
             f"encoder.weights={weights} is no file, and none of the weights of {encoder}: "
             f"{', '.join(names)}; null starts from scratch"
         )
@@ -44,7 +46,7 @@ def read_weights(path: Path) -> dict[str, Any]:
     """What a file of torch or safetensors holds by name.
 
     Raises:
-        ValueError: It cannot be read, or holds more than tensors and plain values.
+        UserError: It cannot be read, or holds more than tensors and plain values.
     """
     try:
         if path.suffix == ".safetensors":
@@ -54,12 +56,12 @@ def read_weights(path: Path) -> dict[str, Any]:
         *(OSError, RuntimeError, EOFError, LookupError),
         *(pickle.UnpicklingError, SafetensorError),
     ) as error:
-        raise ValueError(
+        raise UserError(
             f"cannot read weights from {path} ({str(error).splitlines()[0]}); a file that holds "
             f"more than tensors and plain values is not opened, since it could run code"
         ) from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not weights by name")
+        raise UserError(f"{path} holds a {type(content).__name__}, not weights by name")
     return content
 
 
@@ -74,7 +76,7 @@ def load_encoder(encoder: nn.Module, path: Path, *, name: str) -> None:
         name: Of the encoder.
 
     Raises:
-        ValueError: Weights that the encoder needs are missing or of another shape, or there are
+        UserError: Weights that the encoder needs are missing or of another shape, or there are
             others that belong to no stage of it; the message lists them.
     """
     body, given = _network(getattr(encoder, "branches", encoder)), _state(read_weights(path))
@@ -92,7 +94,7 @@ def load_encoder(encoder: nn.Module, path: Path, *, name: str) -> None:
     }
     if any(faults.values()):
         told = "; ".join(f"{kind}: {_listed(keys)}" for kind, keys in faults.items() if keys)
-        raise ValueError(f"encoder.weights={path} is not of encoder {name} at this depth. {told}")
+        raise UserError(f"encoder.weights={path} is not of encoder {name} at this depth. {told}")
     nn.Module.load_state_dict(body, {k: v for k, v in given.items() if k in needed}, strict=False)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet as torchvision_resnet
 
 from segattn.base.arguments import check_choice
+from segattn.base.errors import UserError
 from segattn.models.upsampling import upsample
 
 _RESIDUAL_BLOCKS = (
@@ -37,13 +38,13 @@ def architecture(options: dict[str, Any]) -> dict[str, Any]:
 def check_encoder(
     *, name: str, depth: int, output_stride: int, multi_grid: Sequence[int] | None = None
 ) -> None:
-    """Raise ValueError for an unknown encoder, or a stride or dilations that it cannot give."""
+    """Raise UserError for an unknown encoder, or a stride or dilations that it cannot give."""
     if not _is_timm(name):  # timm's names are checked when they are built
         check_choice("encoder", name, smp.encoders.get_encoder_names())
     if _is_hrnet(name):
         _check_hrnet(depth=depth, output_stride=output_stride)
     elif output_stride not in (8, 16, 32) or 2**depth < output_stride:
-        raise ValueError(
+        raise UserError(
             f"encoder.output_stride must be 8, 16 or 32 and at most 2 ** encoder.depth = "
             f"{2**depth}, got {output_stride}"
         )
@@ -61,7 +62,7 @@ def _is_hrnet(name: str) -> bool:
 
 def _check_hrnet(*, depth: int, output_stride: int) -> None:
     if output_stride != 4 or not 3 <= depth <= 5:
-        raise ValueError(
+        raise UserError(
             "an HRNet has 2 to 4 branches and one map at stride 4: set encoder.output_stride=4 and "
             f"encoder.depth to 3, 4 or 5, got {output_stride} and {depth}"
         )
@@ -69,7 +70,7 @@ def _check_hrnet(*, depth: int, output_stride: int) -> None:
 
 def _check_multi_grid(name: str, depth: int, output_stride: int, multi_grid: Sequence[int]) -> None:
     if not multi_grid or min(multi_grid) < 1:
-        raise ValueError(
+        raise UserError(
             "encoder.multi_grid must be null or a list of dilations of at least 1, such as "
             f"[4, 8, 16], got {list(multi_grid)}"
         )
@@ -78,15 +79,15 @@ def _check_multi_grid(name: str, depth: int, output_stride: int, multi_grid: Seq
     if other or _is_hrnet(name):
         raise _no_resnet(name)
     if (depth, output_stride) != (5, 8):
-        raise ValueError(
+        raise UserError(
             "encoder.multi_grid dilates the last stage of a ResNet at stride 8: set encoder.depth=5"
             " and encoder.output_stride=8, or encoder.multi_grid=null; "
             f"got encoder.depth={depth} and encoder.output_stride={output_stride}"
         )
 
 
-def _no_resnet(name: str) -> ValueError:
-    return ValueError(
+def _no_resnet(name: str) -> UserError:
+    return UserError(
         f"encoder {name!r} is no ResNet, so encoder.multi_grid has nothing to set; take one such "
         "as resnet50, resnet101 or tu-resnet101s, or set encoder.multi_grid=null"
     )
@@ -121,7 +122,7 @@ def build_encoder(
             timm's; None starts from scratch.
 
     Raises:
-        ValueError: Unknown encoder or weights, a stride that the depth cannot give, or multi-grid
+        UserError: Unknown encoder or weights, a stride that the depth cannot give, or multi-grid
             for what is no ResNet at stride 8.
     """
     check_encoder(name=name, depth=depth, output_stride=output_stride, multi_grid=multi_grid)
@@ -153,7 +154,7 @@ def _pretrained(name: str, weights: str | None, *, depth: int, output_stride: in
             **({"feature_location": ""} if _is_hrnet(name) else {}),
         )
     except (KeyError, RuntimeError, ValueError) as error:
-        raise ValueError(f"encoder {name!r}: {error}") from error
+        raise UserError(f"encoder {name!r}: {error}") from error
 
 
 def _residual_stages(encoder: nn.Module) -> Iterator[tuple[int, list[nn.Module]]]:

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from segattn.base.arguments import check_choice
+from segattn.base.errors import UserError
 from segattn.data.transforms import PAD_COLOUR
 
 Model = Callable[[Tensor], Tensor]
@@ -47,7 +48,7 @@ class Protocol:
         average: What is averaged over overlapping windows, scales and mirror images.
 
     Raises:
-        ValueError: A value out of its range, or one that would have no effect.
+        UserError: A value out of its range, or one that would have no effect.
     """
 
     name: Name = "whole"
@@ -61,7 +62,7 @@ class Protocol:
         check_choice("protocol.name", self.name, get_args(Name))
         check_choice("protocol.average", self.average, get_args(Average))
         if not isinstance(self.flip, bool):
-            raise ValueError(f"protocol.flip must be true or false, got {self.flip!r}")
+            raise UserError(f"protocol.flip must be true or false, got {self.flip!r}")
         # frozen; sorted, so that one protocol has one label
         object.__setattr__(self, "scales", tuple(sorted(_scales(self.scales))))
         if self.name == "sliding":
@@ -75,7 +76,7 @@ class Protocol:
         assert self.crop is not None
         assert self.stride is not None
         if self.stride[0] > self.crop[0] or self.stride[1] > self.crop[1]:
-            raise ValueError(
+            raise UserError(
                 f"protocol.stride {list(self.stride)} is larger than protocol.crop "
                 f"{list(self.crop)}, which leaves pixels without a prediction; lower the stride"
             )
@@ -83,12 +84,12 @@ class Protocol:
     def _refuse_idle_knobs(self) -> None:
         for knob in ("crop", "stride"):
             if getattr(self, knob) is not None:
-                raise ValueError(
+                raise UserError(
                     f"protocol.{knob} has no effect on whole images; "
                     "set protocol.name to sliding, or leave it out"
                 )
         if self.average == "probabilities" and not self.flip and self.scales == (1.0,):
-            raise ValueError(
+            raise UserError(
                 "protocol.average=probabilities has no effect on one pass over the whole image; "
                 "add protocol.flip or protocol.scales, or leave it out"
             )
@@ -112,7 +113,7 @@ def build_protocol(values: Mapping[str, Any]) -> Protocol:
     """A protocol from plain values, such as a config's or a checkpoint's.
 
     Raises:
-        ValueError: An unknown key (the message lists the choices), or a value as `Protocol` says.
+        UserError: An unknown key (the message lists the choices), or a value as `Protocol` says.
     """
     for key in values:
         check_choice("key of protocol", key, [field.name for field in fields(Protocol)])
@@ -122,9 +123,9 @@ def build_protocol(values: Mapping[str, Any]) -> Protocol:
 def _scales(values: Any) -> list[float]:
     listed = list(values) if isinstance(values, list | tuple) else []
     if not listed or not all(_is_number(s) and 0 < s < math.inf for s in listed):
-        raise ValueError(f"protocol.scales must be a list of numbers above 0, got {values!r}")
+        raise UserError(f"protocol.scales must be a list of numbers above 0, got {values!r}")
     if len(set(listed)) < len(listed):
-        raise ValueError(f"protocol.scales names a scale twice: {values!r}; leave one out")
+        raise UserError(f"protocol.scales names a scale twice: {values!r}; leave one out")
     return [float(scale) for scale in listed]
 
 
@@ -135,7 +136,7 @@ def _is_number(value: object) -> bool:
 def _pair(knob: str, values: Any) -> tuple[int, int]:
     listed = list(values) if isinstance(values, list | tuple) else []
     if len(listed) != 2 or not all(type(side) is int and side > 0 for side in listed):
-        raise ValueError(
+        raise UserError(
             f"protocol.{knob} must be two whole numbers of pixels, [rows, columns], for sliding "
             f"windows; got {values!r}"
         )

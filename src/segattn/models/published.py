@@ -34,6 +34,7 @@ import torch
 from torch import Tensor
 
 from segattn.base.arguments import check_choice
+from segattn.base.errors import UserError
 
 COUNTER = "num_batches_tracked"
 LAYER = ("weight", "bias")
@@ -177,7 +178,7 @@ def convert(name: str, state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
         Conv1d weights [C, C, 1].
 
     Raises:
-        ValueError: Unknown `name` (lists the choices), or `state_dict` has other names than the
+        UserError: Unknown `name` (lists the choices), or `state_dict` has other names than the
             published module; the message lists every missing and every unexpected one.
     """
     check_choice("published module", name, RENAMES)
@@ -187,7 +188,7 @@ def convert(name: str, state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
     missing = sorted(renames.keys() - weights.keys())
     unexpected = sorted(weights.keys() - renames.keys() - set(extra))
     if missing or unexpected:
-        raise ValueError(
+        raise UserError(
             f"not the weights of a published {name!r}: missing {missing or 'none'}, "
             f"unexpected {unexpected or 'none'}"
         )

@@ -7,6 +7,7 @@ that bars and curves are means over its seeds, with their standard deviation.
 
 from typing import Any
 
+from segattn.base.errors import UserError
 from segattn.metrics import SIZES
 
 _GROUP = "Group"
@@ -27,7 +28,7 @@ def build_workspace(*, entity: str, project: str, experiment: str | None = None)
         experiment: Show its runs alone; None for all trained runs of the project.
 
     Raises:
-        ValueError: wandb-workspaces is not installed.
+        UserError: wandb-workspaces is not installed.
     """
     ws, _ = packages()
     if experiment is None:
@@ -58,7 +59,7 @@ def save_workspace(workspace: Any) -> str:
     """Save it as a new view; returns its page.
 
     Raises:
-        ValueError: The server does not take it.
+        UserError: The server does not take it.
     """
     try:
         return str(workspace.save().url)
@@ -66,7 +67,7 @@ def save_workspace(workspace: Any) -> str:
         # W&B's own errors have no common base class
         if not isinstance(error, OSError) and not type(error).__module__.startswith("wandb"):
             raise
-        raise ValueError(
+        raise UserError(
             f"W&B does not save a view in {workspace.entity}/{workspace.project}: {error}. Check "
             "both names, and that you may write there."
         ) from error
@@ -76,13 +77,13 @@ def packages() -> tuple[Any, Any]:
     """The modules of workspaces and of their panels.
 
     Raises:
-        ValueError: wandb-workspaces is not installed.
+        UserError: wandb-workspaces is not installed.
     """
     try:
         import wandb_workspaces.reports.v2 as wr
         import wandb_workspaces.workspaces as ws
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f'the dashboard needs wandb-workspaces ({error}): pip install -e ".[dashboard]"'
         ) from error
     return ws, wr

@@ -2,6 +2,8 @@
 
 import os
 
+from segattn.base.errors import UserError
+
 _ADVICE = "Log in with `wandb login`, or set WANDB_API_KEY."
 
 
@@ -9,14 +11,14 @@ def log_in() -> str:
     """The user or team that runs go to by default; asks nobody anything.
 
     Raises:
-        ValueError: There is no key, the server does not know it, or there is no server.
+        UserError: There is no key, the server does not know it, or there is no server.
     """
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb  # 0.7 s, and not needed where W&B is off
 
     try:
         if not wandb.login(prompt=False, verify=True):
-            raise ValueError(f"nobody is logged in to W&B. {_ADVICE}")
+            raise UserError(f"nobody is logged in to W&B. {_ADVICE}")
         return str(wandb.Api().default_entity)
     except wandb.Error as error:
-        raise ValueError(f"W&B does not let us in: {error}. {_ADVICE}") from error
+        raise UserError(f"W&B does not let us in: {error}. {_ADVICE}") from error

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
+from segattn.base.errors import UserError
 from segattn.base.runs import Run
 from segattn.data.source import IGNORE_INDEX
 from segattn.tracking.figures import (
@@ -107,7 +108,7 @@ def log_media(run: Run, wandb_run: Any) -> None:
         wandb_run: Of `wandb.init`.
 
     Raises:
-        ValueError: The run is not finished, or a file of it is damaged.
+        UserError: The run is not finished, or a file of it is damaged.
     """
     import wandb  # 0.7 s, and not needed where W&B is off
 
@@ -155,7 +156,7 @@ def attention_pictures(run: Run, *, num_images: int = 2) -> dict[str, NDArray[np
         uint8 [H, W, 3] each; {} if the head has no attention, or the run has kept none.
 
     Raises:
-        ValueError: A file of the run is damaged or missing.
+        UserError: A file of the run is damaged or missing.
     """
     if not run.attention_path.exists():
         return {}
@@ -185,7 +186,7 @@ def final_numbers(result: dict[str, Any]) -> dict[str, float]:
 def _result(run: Run) -> dict[str, Any]:
     result = run.result
     if result is None:
-        raise ValueError(f"{run.path} is not finished: it has no result.json; run it again")
+        raise UserError(f"{run.path} is not finished: it has no result.json; run it again")
     return result
 
 

@@ -1,5 +1,6 @@
 """Checkpoints: written whole or not at all, and tasks out of them."""
 
+import inspect
 import pickle
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from segattn.base.errors import Fault
+from segattn.base.errors import UserError
 from segattn.base.files import atomic_path
 from segattn.training.task import SegmentationTask
 
@@ -39,15 +40,14 @@ def check_checkpoint(path: Path) -> None:
     """Look whether a run can go on from the checkpoint `path`, without reading its weights.
 
     Raises:
-        Fault: It is damaged, or holds other things than weights and numbers, which could be code.
+        UserError: It is damaged, or holds more than weights and numbers, which could be code.
     """
     try:
         torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     except _BROKEN as error:
-        first = str(error).strip().split("\n")[0] or type(error).__name__
-        raise Fault(
+        raise UserError(
             f"{path} is damaged, or holds more than weights and numbers and so is not loaded "
-            f"({first}). Delete it to start this run from its first epoch"
+            f"({_first_line(error)}). Delete it to start this run from its first epoch"
         ) from error
 
 
@@ -60,17 +60,37 @@ def load_task(path: Path, *, device: torch.device, **changes: Any) -> Segmentati
         **changes: Arguments of `SegmentationTask` that differ from the checkpoint's.
 
     Raises:
-        ValueError: There is no such file, or it is no checkpoint of segattn.
+        UserError: There is no such file, or it is no checkpoint of segattn.
     """
     if not path.is_file():
-        raise ValueError(f"no checkpoint {path}; a run leaves its own in checkpoints/last.ckpt")
+        raise UserError(f"no checkpoint {path}; a run leaves its own in checkpoints/last.ckpt")
+    arguments, weights = _read(path)
+    task = SegmentationTask(**arguments | changes)
     try:
-        task = SegmentationTask.load_from_checkpoint(
-            path, map_location=device, weights_only=True, **changes
-        )
+        task.load_state_dict(weights)
+    except RuntimeError as error:
+        raise _another(path, error) from error
+    return task.to(device).eval()
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments of the task, and its weights."""
+    known = inspect.signature(SegmentationTask).parameters
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        arguments, weights = dict(content["hyper_parameters"]), content["state_dict"]
+        if unknown := sorted(arguments.keys() ^ known.keys()):
+            raise LookupError(f"it differs in {', '.join(unknown)}")
     except _BROKEN as error:
-        first = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"{path} is no checkpoint of segattn, or of a later version ({first})"
-        ) from error
-    return task.eval()
+        raise _another(path, error) from error
+    return arguments, weights
+
+
+def _another(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{path} is no checkpoint of segattn, or of a later version ({_first_line(error)})"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from segattn.base.errors import not_finite
 from segattn.models.heads import HeadOutput
+from segattn.training.advice import not_finite
 
 
 class LossWatch:
@@ -33,7 +33,7 @@ class LossWatch:
             **where: What `not_finite` tells: epoch, step, names.
 
         Raises:
-            Fault: A loss since the last look is not finite; the message tells the first one.
+            UserError: A loss since the last look is not finite; the message tells the first one.
         """
         self._unseen.append((loss.detach(), where))
         if last or len(self._unseen) >= self.every:

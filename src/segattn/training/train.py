@@ -13,9 +13,8 @@ import yaml
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
-from segattn.base.commandline import own_message
 from segattn.base.distributed import is_main
-from segattn.base.errors import Fault, expect_workers_to_end, explained
+from segattn.base.errors import UserError, told
 from segattn.base.files import atomic_path, remove_drafts
 from segattn.base.hardware import resolve_workers
 from segattn.base.lock import Busy, hold, is_held
@@ -28,6 +27,7 @@ from segattn.models.encoder_weights import load_encoder, weights_file
 from segattn.models.encoders import architecture, build_encoder
 from segattn.tracking.loggers import build_loggers, close_loggers
 from segattn.tracking.media import log_finished, picture_loggers, pictures_may_fail
+from segattn.training.advice import expect_workers_to_end, explained
 from segattn.training.callbacks import CostMeter, StatusWriter, ValidationScenes
 from segattn.training.checkpoint import check_checkpoint
 from segattn.training.losses import inverse_sqrt_weights
@@ -60,8 +60,8 @@ def train(config: dict[str, Any]) -> Run:
 
     Raises:
         Busy: Another process is at this run.
-        Fault: The run cannot go on as it is: a loss that is not finite, no memory, a full disk.
-        ValueError: The folder holds a run with another config, or the data is missing or damaged.
+        UserError: The run cannot go on as it is: a loss that is not finite, no memory, a full disk.
+        UserError: The folder holds a run with another config, or the data is missing or damaged.
     """
     if config["trainer"].get("fast_dev_run"):
         return _try_out(config)
@@ -123,15 +123,16 @@ def _attempt(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
         if not is_main() and not (run.status["state"] == "running" and is_held(run.lock_path)):
             raise  # the first process has ended or was killed, and this one only lost it
         if run.status["state"] == "failed":  # another process of the run has said why
-            raise Fault(f"{run.status['error']}; see above for this process") from error
+            raise UserError(f"{run.status['error']}; see above for this process") from error
         _write_failure(status, error)
         raise
 
 
 def _write_failure(status: StatusWriter, error: Exception) -> None:
-    told = own_message(error) if isinstance(error, ValueError) else None
+    bug = not isinstance(error, UserError)
+    text = f"{type(error).__name__}: {error}" if bug else told(error)
     with suppress(OSError):  # a full disk: what went wrong first is what to tell
-        status.write("failed", error=f"{type(error).__name__}: {told or error}")
+        status.write("failed", error=text)
 
 
 def claim(
@@ -143,7 +144,7 @@ def claim(
     """Write config.yaml, or check that it is the same experiment.
 
     Raises:
-        ValueError: It is not; the message lists the differences.
+        UserError: It is not; the message lists the differences.
     """
     if not run.config_path.exists():
         with atomic_path(run.config_path) as temporary:
@@ -151,7 +152,7 @@ def claim(
         return
     changes = differences(run.config, config)
     if changes:
-        raise ValueError(
+        raise UserError(
             f"{run.path} holds a run with another config:\n  "
             + "\n  ".join(changes)
             + f"\nTo keep both, {advice}; or delete that folder."

@@ -17,10 +17,11 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressB
 from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 
 from segattn.base.distributed import is_main
-from segattn.base.errors import expect_workers_to_end
+from segattn.base.errors import UserError
 from segattn.base.hardware import set_tf32
 from segattn.base.runs import Run
 from segattn.config.schema import LIGHTNING
+from segattn.training.advice import expect_workers_to_end
 from segattn.training.callbacks import EpochRow, StatusWriter, StepSeed
 from segattn.training.checkpoint import AtomicCheckpointIO
 
@@ -48,7 +49,7 @@ class WorldSize(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Compare."""
         if trainer.world_size != self._expected:
-            raise ValueError(
+            raise UserError(
                 f"trainer.devices x trainer.num_nodes is {self._expected}, but this run has "
                 f"{trainer.world_size} process(es). Under Slurm, set --ntasks-per-node to "
                 f"trainer.devices and --nodes to trainer.num_nodes"
@@ -110,7 +111,7 @@ def build_trainer(
     bar = is_main() and options.get("enable_progress_bar", sys.stdout.isatty())
     world = options["devices"] * options["num_nodes"]
     if options["num_nodes"] > 1 and not {"SLURM_PROCID", "RANK"} & set(os.environ):
-        raise ValueError(
+        raise UserError(
             "trainer.num_nodes is more than 1, but nothing here starts processes on other nodes; "
             "use --executor slurm, srun or torchrun"
         )
@@ -149,7 +150,7 @@ def build_trainer(
         if not given:
             raise
         words = " ".join(f"trainer.{name}={value}" for name, value in given.items())
-        raise ValueError(f"Lightning does not take {words}: {error}") from error
+        raise UserError(f"Lightning does not take {words}: {error}") from error
 
 
 def _warn_of_resume(given: Mapping[str, Any]) -> None:

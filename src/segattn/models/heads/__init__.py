@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from segattn.base.arguments import check_arguments, check_choice
+from segattn.base.errors import UserError
 from segattn.models.heads.blocks import ChannelBlock, SeriesBlock, SpatialBlock
 from segattn.models.heads.danet import danet
 from segattn.models.heads.fla import fla
@@ -30,12 +31,12 @@ GIVEN = ("in_channels", "num_classes", "stage_channels")
 
 
 def check_head(name: str, knobs: dict[str, Any]) -> None:
-    """Raise ValueError for an unknown head or knob (lists the choices), a wrong type or range."""
+    """Raise UserError for an unknown head or knob (lists the choices), a wrong type or range."""
     check_choice("head", name, HEADS)
     check_arguments(f"head {name!r}", HEADS[name], knobs, given=GIVEN)
     channels, dropout = knobs.get("channels", 1), knobs.get("dropout", 0.0)
     if channels < 1 or not 0 <= dropout < 1:
-        raise ValueError(
+        raise UserError(
             f"head {name!r} needs channels >= 1 and dropout in [0, 1), got {channels} and {dropout}"
         )
 
@@ -63,7 +64,7 @@ def build_head(
         `HeadOutput`.
 
     Raises:
-        ValueError: Unknown name or knob (the message lists the choices), or a wrong type.
+        UserError: Unknown name or knob (the message lists the choices), or a wrong type.
     """
     check_head(name, knobs)
     values = (in_channels, num_classes, stage_channels)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from tiny import tiny_config
 
-from segattn.base.errors import expect_workers_to_end, explain, explained
 from segattn.base.runs import Run, write_json
 from segattn.config.compose import check_config
 from segattn.evaluation.evaluate import override_config
+from segattn.training.advice import expect_workers_to_end, explain, explained
 from segattn.training.callbacks import StatusWriter
 from segattn.training.trainer import build_trainer
 

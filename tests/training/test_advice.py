@@ -11,7 +11,7 @@ import torch
 from camvid_files import write_camvid
 from tiny import EXPERIMENTS, tiny_config, weights
 
-from segattn.base.errors import Fault
+from segattn.base.errors import UserError
 from segattn.base.files import atomic_path
 from segattn.base.runs import load_runs
 from segattn.config.compose import compose_config
@@ -40,7 +40,7 @@ def same_weights(first, second):
 
 def test_a_loss_that_is_not_finite_names_the_images_of_its_batch(tmp_path):
     wild = ("optimizer.name=sgd", "optimizer.lr=1e30", "optimizer.warmup=0")
-    with pytest.raises(Fault, match=r"the loss is (nan|inf) at epoch 0, step 1, on") as told:
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at epoch 0, step 1, on") as told:
         train(tiny_config(tmp_path, *wild))
     (run,) = load_runs(tmp_path / "runs")
     assert run.status["state"] == "failed"
@@ -93,7 +93,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_and_the_run_goes_on_later(
             save(self, checkpoint, path, storage_options)
 
     monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", save_on_a_full_disk)
-    with pytest.raises(Fault, match=r"no space left for .* start the same command again"):
+    with pytest.raises(UserError, match=r"no space left for .* start the same command again"):
         train(config)
     assert run.status["state"] == "failed"
     assert torch.load(run.checkpoint_path, weights_only=True)["epoch"] == 0
@@ -113,7 +113,7 @@ def test_on_a_disk_that_is_really_full(tmp_path):
         pytest.skip("mounting is not allowed here")
     try:
         config = {**tiny_config(tmp_path), "runs_dir": str(disk)}
-        with pytest.raises(Fault, match=f"no space left for {disk}"):
+        with pytest.raises(UserError, match=f"no space left for {disk}"):
             train(config)
         run = run_folder(config)
         assert torch.load(run.checkpoint_path, weights_only=True)["epoch"] == 0
@@ -133,7 +133,7 @@ def test_a_full_disk_at_the_result_loses_nothing(tmp_path, monkeypatch):
         return build(*arguments, **options)
 
     monkeypatch.setattr(module, "build_result", build_and_fill)
-    with file_limit(resource.RLIM_INFINITY), pytest.raises(Fault, match="no space left"):
+    with file_limit(resource.RLIM_INFINITY), pytest.raises(UserError, match="no space left"):
         train(config)
     run = run_folder(config)
     assert run.result is None
@@ -174,7 +174,9 @@ def test_a_cache_of_another_version_is_drawn_anew(tmp_path, monkeypatch):
 def test_no_memory_says_which_knobs_to_turn(tmp_path, monkeypatch, allocate):
     monkeypatch.setattr(SegmentationTask, "training_step", lambda *_: allocate())
     words = ("head=fla", "head.implementation=reference", "loader.cache=true")
-    with pytest.raises(Fault, match=r"out of memory .*loader\.eval_batch_size=1 .*crop") as told:
+    with pytest.raises(
+        UserError, match=r"out of memory .*loader\.eval_batch_size=1 .*crop"
+    ) as told:
         train(tiny_config(tmp_path, *words))
     for knob in (
         "cache=false",
@@ -191,7 +193,7 @@ def test_no_memory_on_a_gpu_says_which_knobs_to_turn(tmp_path, monkeypatch):
     monkeypatch.setattr(
         SegmentationTask, "training_step", lambda *_: torch.empty(2**45, device="cuda")
     )
-    with pytest.raises(Fault, match=r"out of memory .*trainer\.precision=bf16"):
+    with pytest.raises(UserError, match=r"out of memory .*trainer\.precision=bf16"):
         train(tiny_config(tmp_path, "trainer.accelerator=gpu", "trainer.precision=fp32"))
 
 
@@ -203,7 +205,7 @@ def test_a_killed_process_of_the_loader_is_explained(tmp_path, monkeypatch):
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(TrainSamples, "__getitem__", die)
-    with pytest.raises(Fault, match=r"process of the loader was killed .* loader\.num_workers"):
+    with pytest.raises(UserError, match=r"process of the loader was killed .* loader\.num_workers"):
         train(tiny_config(tmp_path, "loader.num_workers=1"))
 
 
@@ -227,7 +229,7 @@ def test_a_checkpoint_with_code_or_damage_is_not_loaded(tmp_path, damage):
         content = whole[: len(whole) // 2] if damage == "half" else b""
         run.checkpoint_path.write_bytes(content)
     with pytest.raises(
-        Fault, match=r"last\.ckpt is damaged, or holds more than weights.* Delete it"
+        UserError, match=r"last\.ckpt is damaged, or holds more than weights.* Delete it"
     ):
         train(config)
     assert not (tmp_path / "taken over").exists()
