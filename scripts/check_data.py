@@ -20,6 +20,7 @@ from segattn.base.arguments import check_choice
 from segattn.base.commandline import plain_errors
 from segattn.base.errors import UserError
 from segattn.base.hardware import num_cores
+from segattn.config.words import single
 from segattn.data import DATASETS
 from segattn.data.check import check, show
 
@@ -53,7 +54,7 @@ def compose_data(overrides: list[str]) -> dict[str, Any]:
         raise UserError(f"only data=NAME and data.KNOB=VALUE have an effect here; drop {others}")
     with initialize_config_dir(str(FOLDER), version_base="1.3"):
         try:
-            composed = compose(overrides=[f"+data={chosen[0]}", *knobs])
+            composed = compose(overrides=[f"+data={chosen[0]}", *single(knobs)])
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(f"{error}\n{error.__cause__ or ''}".strip()) from error
     if missing := sorted(OmegaConf.missing_keys(composed)):

@@ -1,5 +1,6 @@
 """The cells of a grid, and the script that runs them."""
 
+import shutil
 import subprocess
 import sys
 
@@ -98,7 +99,28 @@ def test_script_lists_commands_and_reports_failure(tmp_path):
     )
     assert failing.returncode == 1
     *_, last, _ = failing.stdout.splitlines()
-    assert last.startswith(
-        "failed runs/smoke-scenes/fcn-tu-test_resnet-scenes-s0: ValueError: loader.b"
-    )
+    assert last.startswith("failed runs/smoke-scenes/fcn-tu-test_resnet-scenes-s0: loader.b")
     assert "--retry-failed" in failing.stdout
+
+
+@pytest.mark.parametrize("words", [["name=foo"], ["seed=0,0"], ["head=fcn,fcn"], ["name=${seed}"]])
+def test_two_cells_never_share_a_folder(words):
+    with pytest.raises(ValueError, match=r"two cells would share the folder .*name=\$\{head"):
+        expand(["ablation=heads", "data=scenes", *words], folder=EXPERIMENTS)
+
+
+@pytest.mark.parametrize("content", ["", "- head", "axes:", "axes: {head: [fcn]}\nseed: 1"])
+def test_an_ablation_without_axes_is_one_line(tmp_path, content):
+    shutil.copytree(EXPERIMENTS, tmp_path / "e")
+    (tmp_path / "e/ablation/mine.yaml").write_text(content)
+    with pytest.raises(ValueError, match=r"mine\.yaml must hold `axes`"):
+        expand(["ablation=mine", "data=scenes"], folder=tmp_path / "e")
+
+
+def test_values_of_a_file_are_those_of_yaml(tmp_path):
+    shutil.copytree(EXPERIMENTS, tmp_path / "e")
+    axes = "axes: {encoder.weights: [null, imagenet], augment.scale: [[1, 1], [0.5, 2]]}"
+    (tmp_path / "e/ablation/mine.yaml").write_text(axes)
+    cells = expand(["ablation=mine", "data=scenes"], folder=tmp_path / "e")
+    found = [(c.config["encoder"]["weights"], c.config["augment"]["scale"]) for c in cells]
+    assert found == [(w, s) for w in (None, "imagenet") for s in ([1, 1], [0.5, 2])]

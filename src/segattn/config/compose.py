@@ -22,6 +22,7 @@ from segattn.base.files import digest
 from segattn.base.hardware import resolve_accelerator, resolve_precision
 from segattn.config import schema
 from segattn.config.schema import LIGHTNING, NOT_OPEN, Config
+from segattn.config.words import single
 from segattn.data import check_data
 from segattn.models.encoder_weights import weights_file
 from segattn.models.encoders import architecture, check_encoder
@@ -58,12 +59,9 @@ def compose_config(overrides: Sequence[str], *, folder: Path, here: bool = True)
     Raises:
         UserError: A name, type or value that does not compose, or a knob that does not exist.
     """
-    for override in overrides:
-        if override.lstrip("+").startswith(("hydra", "~")):
-            raise UserError(f"{override!r} has no effect here: Hydra only composes the config")
     with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
         try:
-            composed = compose("train", overrides=list(overrides))
+            composed = compose("train", overrides=single(overrides))
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(_told(error)) from error
     config = resolve_config(composed, here=here)

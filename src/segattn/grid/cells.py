@@ -1,6 +1,7 @@
 """An ablation's axes expanded into cells, and the state that each has on the disk."""
 
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +9,17 @@ from typing import Any, Literal
 
 import yaml
 
+from segattn.base.arguments import check_choice
 from segattn.base.errors import UserError
 from segattn.base.lock import is_held
 from segattn.base.runs import Run
 from segattn.config.compose import compose_config, differences
+from segattn.config.words import parse, values
 from segattn.training.train import run_folder
 
 # what one report compares; each value of another axis has a report of its own
 _COMPARED_AXES = ("head", "seed")
+_KEYS = {"axes", "overrides"}  # of an ablation's file
 _NAMED_GROUPS = ("data", "encoder")  # config groups that can be told apart by a name
 
 State = Literal["pending", "queued", "running", "elsewhere", "interrupted", "failed", "done"]
@@ -74,36 +78,43 @@ def expand(overrides: Sequence[str], *, folder: Path, here: bool = True) -> list
 
     Args:
         overrides: "ablation=NAME" for `folder`/ablation/NAME.yaml, and Hydra overrides for every
-            cell; one with several values, such as "seed=0,1,2", replaces or adds an axis. A value
-            may bring knobs along: "fla head.published_batch_mixing=true".
+            cell; one with several values, such as "seed=0,1,2" or "seed=range(0,3)", replaces or
+            adds an axis. A value of the file may bring knobs along, as in
+            "fla head.published_batch_mixing=true".
         folder: The config folder.
         here: Whether the cells run on this machine, which then says what "auto" stands for.
 
     Raises:
-        UserError: No such ablation, a config that does not compose, or a run folder that holds
-            another experiment.
+        UserError: No such ablation, a config that does not compose, two cells with one run folder,
+            or a run folder that holds another experiment.
     """
     name, rest = _take_ablation(overrides)
-    ablation = _load_ablation(name, folder=folder)
-    axes = {key: [str(value) for value in values] for key, values in ablation["axes"].items()}
-    fixed = [str(override) for override in ablation.get("overrides", [])]
-    for override in rest:
-        key, _, value = override.partition("=")
-        fixed = [own for own in fixed if own.partition("=")[0] != key]
-        if "," in value and value[0] not in "[{('\"":
-            axes[key] = value.split(",")
+    axes, fixed = _load_ablation(name, folder=folder)
+    for typed in rest:
+        key, several = _read(typed)
+        fixed.pop(key, None)
+        if several:
+            axes[key] = several
         else:
             axes.pop(key, None)
-            fixed.append(override)
-    named = [o.split("=", 1)[1] for o in fixed if o.startswith("experiment=")]
-    fixed = [override for override in fixed if not override.startswith("experiment=")]
-    fixed.append(_experiment_override(named[-1] if named else name, axes, named=bool(named)))
+            fixed[key] = typed
+    named = fixed.pop("experiment", None)
+    fixed["experiment"] = _experiment_override(named or f"experiment={name}", axes, named=named)
     cells = [
-        _make_cell([*fixed, *_cell_overrides(axes, values)], folder, here=here)
-        for values in itertools.product(*axes.values())
+        _make_cell([*fixed.values(), *_cell_overrides(axes, chosen)], folder, here=here)
+        for chosen in itertools.product(*axes.values())
     ]
     _check_cells(cells)
     return cells
+
+
+def _read(typed: str) -> tuple[str, list[str]]:
+    """Key and values of a word; no values where it has a single one."""
+    key, _, value = typed.partition("=")
+    if key == "head" and " " in value:  # its values bring knobs along
+        return key, value.split(",")
+    word = parse(typed)
+    return word.get_key_element(), values(word) if word.is_sweep_override() else []
 
 
 def _take_ablation(overrides: Sequence[str]) -> tuple[str, list[str]]:
@@ -113,23 +124,30 @@ def _take_ablation(overrides: Sequence[str]) -> tuple[str, list[str]]:
     return names[0], [o for o in overrides if not o.startswith("ablation=")]
 
 
-def _load_ablation(name: str, *, folder: Path) -> dict[str, Any]:
+def _load_ablation(name: str, *, folder: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Axes by key, with their values as Hydra's grammar writes them, and words by key."""
     path = folder / "ablation" / f"{name}.yaml"
-    if not path.is_file():
-        choices = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        raise UserError(f"unknown ablation {name!r}; choose one of {choices}")
+    check_choice("ablation", name, [p.stem for p in path.parent.glob("*.yaml")])
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise UserError(f"cannot read {path}: {error}") from error
-    unknown = set(content) - {"axes", "overrides"}
-    if unknown or not content.get("axes"):
-        raise UserError(f"{path} must hold `axes`, and may hold `overrides`; got {set(content)}")
-    return dict(content)
+    if not isinstance(content, dict) or not content.get("axes") or content.keys() - _KEYS:
+        raise UserError(f"{path} must hold `axes`, may hold `overrides`, and nothing else")
+    axes = {key: [_written(value) for value in listed] for key, listed in content["axes"].items()}
+    words = map(str, content.get("overrides") or [])
+    return axes, {parse(word).get_key_element(): word for word in words}
 
 
-def _experiment_override(name: str, axes: Iterable[str], *, named: bool) -> str:
-    """The experiment shows every axis that is not compared, so that no two cells share a folder."""
+def _written(value: Any) -> str:
+    """A value of YAML in Hydra's grammar."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_written, value))}]"
+    return str(value) if isinstance(value, str) else str(yaml.safe_dump(value)).split("\n")[0]
+
+
+def _experiment_override(word: str, axes: Iterable[str], *, named: str | None) -> str:
+    """The experiment shows every axis that is not compared."""
     shown = "" if named else "-${data.name}"
     for key in axes:
         if key in _COMPARED_AXES or key.startswith("head.") or (key == "data" and not named):
@@ -141,7 +159,7 @@ def _experiment_override(name: str, axes: Iterable[str], *, named: bool) -> str:
             )
         value = f"{key}.name" if key in _NAMED_GROUPS else key
         shown += f"-{key.rsplit('.', 1)[-1]}_${{{value}}}"
-    return f"experiment={name}{shown}"
+    return f"{word}{shown}"
 
 
 def _cell_overrides(axes: Iterable[str], values: Sequence[str]) -> list[str]:
@@ -149,7 +167,7 @@ def _cell_overrides(axes: Iterable[str], values: Sequence[str]) -> list[str]:
     chosen = [
         override
         for key, value in zip(axes, values, strict=True)
-        for override in f"{key}={value}".split()
+        for override in re.split(r" (?=[\w.]+=)", f"{key}={value}")
     ]
     knobs = [o.removeprefix("head.").replace("=", "_") for o in chosen if o.startswith("head.")]
     if not knobs:
@@ -164,11 +182,16 @@ def _make_cell(overrides: list[str], folder: Path, *, here: bool) -> Cell:
 
 
 def _check_cells(cells: Sequence[Cell]) -> None:
+    seen: dict[Path, Cell] = {}
     for cell in cells:
-        if not cell.run.config_path.exists():
-            continue
-        changes = differences(cell.run.config, cell.config)
-        if changes:
+        first = seen.setdefault(cell.run.path, cell)
+        if first is not cell:
+            raise UserError(
+                f"two cells would share the folder {cell.run.path}: "
+                f"{' '.join(first.overrides)} and {' '.join(cell.overrides)}. Let name= show what "
+                "varies, as in 'name=${head.name}-s${seed}', or leave it out"
+            )
+        if cell.run.config_path.exists() and (changes := differences(cell.run.config, cell.config)):
             raise UserError(
                 f"{cell.run.path} holds a run with another config:\n  "
                 + "\n  ".join(changes)

@@ -1,0 +1,54 @@
+"""key=value words as people type them: a path as it is, anything else by Hydra's grammar."""
+
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+
+from segattn.base.errors import UserError
+
+PATHS = ("data.root", "runs_dir")
+"""Keys whose values are paths: blanks, commas, brackets and quotes in them mean nothing."""
+
+
+def parse(word: str) -> Override:
+    """One word; `input_line` of the result is what Hydra's `compose` takes.
+
+    Raises:
+        UserError: It is no key=value, or its value is not of Hydra's grammar.
+    """
+    key, _, value = word.partition("=")
+    is_path = key in PATHS or (key == "encoder.weights" and "/" in value)
+    quoted = f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+    try:
+        parsed = OverridesParser.create().parse_override(quoted if is_path and value else word)
+    except HydraException as error:
+        raise UserError(
+            f"cannot read {word!r}: a word is key=value; quote a value with brackets, commas or "
+            f"quotes of its own, as in 'name=\"a,b\"'"
+        ) from error
+    if parsed.is_hydra_override() or parsed.is_delete():
+        raise UserError(f"{word!r} has no effect here: Hydra only composes the config")
+    return parsed
+
+
+def single(words: Sequence[str]) -> list[str]:
+    """What `compose` takes for one run.
+
+    Raises:
+        UserError: As `parse`, or a word has several values.
+    """
+    parsed = [parse(word) for word in words]
+    for word in parsed:
+        if word.is_sweep_override():
+            raise UserError(
+                f"{word.input_line} has several values, and this is one run; "
+                "scripts/ablate.py ablation=NAME runs a grid of them"
+            )
+    return [str(word.input_line) for word in parsed]
+
+
+def values(word: Override) -> list[str]:
+    """Each of several values, as Hydra's grammar writes it: of "0,1", range(0,3), choice(a,b)."""
+    return [str(value) for value in word.sweep_string_iterator()]
