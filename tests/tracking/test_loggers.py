@@ -2,19 +2,29 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
+import wandb
 from fake_wandb import fake_wandb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import tiny_config
 
 from segattn.analysis.publish import run_id
+from segattn.base.errors import UserError
 from segattn.base.runs import Run
 from segattn.config.compose import resolve_config
 from segattn.tracking import loggers as logging
-from segattn.tracking.loggers import JsonlLogger, build_loggers, close_loggers, wandb_facts
+from segattn.tracking.loggers import (
+    JsonlLogger,
+    build_loggers,
+    close_loggers,
+    project_of,
+    resolve_mode,
+    wandb_facts,
+)
 from segattn.training.task import SegmentationTask
 from segattn.training.train import train
 
@@ -60,8 +70,70 @@ def test_w_and_b_that_does_not_start_is_done_without(tmp_path, monkeypatch, caps
     (only,) = build_loggers(config, Run(tmp_path))
     assert isinstance(only, JsonlLogger)
     assert "(Connection lost); going on without it" in capsys.readouterr().out
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises(UserError, match=r"logger\.mode=offline \(Connection lost\)"):
         build_loggers(tiny_config(tmp_path, "logger=wandb", "logger.mode=offline"), Run(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("WANDB_API_KEY", "abc", "key"),
+        ("WANDB_API_KEY", "<your_api_key>", "key"),
+        ("WANDB_BASE_URL", "http://127.0.0.1:abc", "settings|answer"),
+        ("WANDB_BASE_URL", "http://127.0.0.1:9", "no answer from http"),
+        ("HTTP_PROXY", "http://127.0.0.1:9", "no answer from http"),
+    ],
+)
+def test_auto_goes_on_offline_and_says_why(tmp_path, monkeypatch, capsys, variable, value, reason):
+    with fake_wandb(monkeypatch, tmp_path):
+        monkeypatch.setenv("NO_PROXY", "")
+        monkeypatch.setenv("no_proxy", "")
+        monkeypatch.setenv(variable, value)
+        wandb.teardown()
+        assert resolve_mode("auto") == "offline"
+        assert re.search(f"W&B will be offline: .*({reason})", capsys.readouterr().out)
+
+
+def test_auto_sees_a_server_of_ones_own_in_w_and_bs_settings(tmp_path, monkeypatch):
+    with fake_wandb(monkeypatch, tmp_path) as server:
+        monkeypatch.delenv("WANDB_BASE_URL")
+        monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
+        (tmp_path / "settings").write_text(f"[default]\nbase_url = {server.url}\n")
+        wandb.teardown()
+        assert wandb.setup().settings.base_url == server.url
+        assert resolve_mode("auto") == "online"
+
+
+def test_online_wins_over_the_environment_and_long_names_are_cut(tmp_path, monkeypatch):
+    run = Run(tmp_path / "run")
+    run.path.mkdir()
+    long = "n" * 150
+    words = ("logger=wandb", "logger.mode=online", f"experiment={long}", f"name={long}")
+    with fake_wandb(monkeypatch, tmp_path / "home") as server:
+        monkeypatch.setenv("WANDB_MODE", "offline")
+        (logger, _) = loggers = build_loggers(tiny_config(tmp_path, *words), run)
+        assert not logger.experiment.offline
+        close_loggers(loggers, failed=False)
+        assert len(server.runs) == 1
+
+
+def test_w_and_bs_variables_count_where_the_config_is_silent(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    config = tiny_config(tmp_path, "logger=wandb")
+    (tmp_path / "run").mkdir()
+    (logger, _) = loggers = build_loggers(config, Run(tmp_path / "run"))
+    assert logger.experiment.project == "mine"
+    close_loggers(loggers, failed=False)
+    assert [*tmp_path.glob("wandb/offline-run-*")]
+    assert project_of(tiny_config(tmp_path, "logger=wandb", "logger.project=own")) == "own"
+
+
+def test_several_loggers_at_a_time(tmp_path):
+    config = tiny_config(tmp_path, "logger=[tensorboard,csv]")
+    kinds = [type(logger).__name__ for logger in build_loggers(config, Run(tmp_path))]
+    assert kinds == ["TensorBoardLogger", "CSVLogger", "JsonlLogger"]
 
 
 def test_the_local_logger_is_the_last(tmp_path):

@@ -22,7 +22,7 @@ from segattn.base.arguments import check_choice
 from segattn.base.errors import UserError
 from segattn.base.files import digest
 from segattn.base.runs import Run, load_runs
-from segattn.tracking.loggers import resolve_mode, wandb_facts, wandb_settings
+from segattn.tracking.loggers import project_of, resolve_mode, wandb_facts, wandb_settings
 from segattn.tracking.login import log_in
 from segattn.tracking.media import final_numbers, log_media
 from segattn.tracking.wandb_folder import (
@@ -162,7 +162,7 @@ def _named_errors(path: Path) -> Iterator[None]:
 def _publish_run(run: Run, target: Target, *, media: bool) -> str:
     """What was done, in words."""
     config, folder = run.config, wandb_folder(run)
-    project = target.project or config["logger"]["project"]
+    project = target.project or project_of(config)
     address = target.address(project)
     content = digest(run.result_path)
     before = published(folder).get(address, {})
@@ -199,7 +199,7 @@ def run_id(run: Run) -> str:
     if not path.exists():
         files = (run.config_path, run.metrics_path)
         content, config = _digest(file for file in files if file.exists()), run.config
-        keep_id(folder, plain(f"{config['experiment']}-{config['name']}-{content[:8]}"))
+        keep_id(folder, f"{plain(config['experiment'] + '-' + config['name'])[:100]}-{content[:8]}")
     return path.read_text(encoding="utf-8")
 
 
@@ -259,7 +259,7 @@ def _log_result(run: Run, wandb_run: Any, *, media: bool, changed: bool) -> None
 def _publish_comparison(experiment: Path, runs: list[Run], target: Target) -> str:
     """The tables of an experiment as an artifact of a run of its own; what was done, in words."""
     config, folder = runs[0].config, wandb_folder(Run(experiment))
-    project = target.project or config["logger"]["project"]
+    project = target.project or project_of(config)
     address = target.address(project)
     content = _digest(run.result_path for run in runs)
     before = published(folder).get(address, {})

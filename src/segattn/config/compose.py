@@ -137,7 +137,9 @@ def check_config(config: dict[str, Any]) -> None:
     check_choice("loss.class_weights", config["loss"]["class_weights"], CLASS_WEIGHTS)
     check_choice("trainer.precision", config["trainer"]["precision"], PRECISIONS)
     check_choice("trainer.accelerator", config["trainer"]["accelerator"], ACCELERATORS)
-    check_choice("logger.name", config["logger"]["name"], LOGGERS)
+    names = config["logger"]["name"]
+    for name in [names] if isinstance(names, str) else names or []:
+        check_choice("logger.name", name, LOGGERS)
     check_choice("logger.mode", config["logger"]["mode"], LOGGER_MODES)
     build_protocol(config["protocol"])
     for path in ("loader.batch_size", "loader.eval_batch_size"):

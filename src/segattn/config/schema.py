@@ -127,14 +127,17 @@ TrainerConfig = make_dataclass(
 
 @dataclass
 class LoggerConfig:
-    """`name` is wandb, tensorboard, csv or none; the rest is of W&B, see `tracking.loggers`.
+    """`name` is wandb, tensorboard, csv or none, or a list; the rest is of W&B, see `loggers.py`.
 
     `mode` is auto, online, offline or disabled. Configs of the time before have no name: wandb.
     """
 
-    name: str = "wandb"
+    name: Any = "wandb"
     mode: str = "auto"
-    project: str = "segattn"
+    project: str | None = None
+    entity: str | None = None
+    notes: str | None = None
+    log_model: bool = False
     tags: list[str] = field(default_factory=list)
 
 

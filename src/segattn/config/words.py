@@ -46,7 +46,16 @@ def single(words: Sequence[str]) -> list[str]:
                 f"{word.input_line} has several values, and this is one run; "
                 "scripts/ablate.py ablation=NAME runs a grid of them"
             )
-    return [str(word.input_line) for word in parsed]
+    return [text for word in parsed for text in _texts(word)]
+
+
+def _texts(word: Override) -> list[str]:
+    """As `compose` takes it; of logger=[wandb,csv] the group of the first, and the list."""
+    value = word.value()
+    if word.key_or_group != "logger" or not isinstance(value, list):
+        return [str(word.input_line)]
+    group = "wandb" if "wandb" in value else value[0]
+    return [f"logger={group}", f"logger.name=[{','.join(map(str, value))}]"]
 
 
 def values(word: Override) -> list[str]:

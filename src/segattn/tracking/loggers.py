@@ -6,7 +6,6 @@ W&B when it can be had without waiting or asking, TensorBoard, or a CSV file.
 import json
 import os
 import signal
-import socket
 import threading
 import warnings
 from argparse import Namespace
@@ -14,11 +13,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+import requests
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from segattn.base.errors import UserError
 from segattn.base.runs import Run, nan_to_none
 from segattn.tracking.media import costs
 from segattn.tracking.wandb_folder import (
@@ -29,7 +29,7 @@ from segattn.tracking.wandb_folder import (
     wandb_id,
 )
 
-_DEFAULT_SERVER = "https://api.wandb.ai"
+_MAX_NAME, _MAX_TAG = 128, 64  # letters that W&B takes
 _INIT_SECONDS = 20  # W&B would wait 90 for a server that accepts and does not answer
 # W&B would wait for ever, and a grid with it; pictures of a run need seconds, and publish.py sends
 # what was cut off. WANDB_FINISH_TIMEOUT is for slower lines.
@@ -77,9 +77,10 @@ class TolerantWandbLogger(WandbLogger):
             is a beginning without gaps, which `segattn.analysis.publish` completes.
         keeps_all: It is offline, and it was there from the first row on; so it also takes what
             publishing would add, and `wandb sync` of its files is enough.
+        sends_model: The last checkpoint goes to W&B too.
     """
 
-    broken, keeps_all = False, False
+    broken, keeps_all, sends_model = False, False, False
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log them, unless it is broken."""
@@ -108,6 +109,8 @@ class TolerantWandbLogger(WandbLogger):
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             whole = self._add_files()
+            if self.sends_model and not failed:
+                self.experiment.log_model(self._run.checkpoint_path)
             wandb.finish(exit_code=int(failed))
             if whole:
                 remember_offline(self._run, self.experiment)
@@ -147,39 +150,56 @@ def resolve_mode(mode: str) -> str:
     """
     if mode != "auto":
         return mode
-    if "WANDB_MODE" in os.environ:
-        return os.environ["WANDB_MODE"]
+    if given := os.environ.get("WANDB_MODE"):
+        return given
     # the server first: with a key, a login to a server that is not there takes 6 s
-    return "online" if _server_answers() and _has_key() else "offline"
+    if missing := _no_server() or _no_key():
+        print(f"W&B will be offline: {missing}", flush=True)
+    return "offline" if missing else "online"
 
 
-def _server_answers() -> bool:
-    url = urlsplit(os.environ.get("WANDB_BASE_URL", _DEFAULT_SERVER))
-    address = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
-    try:
-        socket.create_connection(address, timeout=2).close()
-    except OSError:
-        return False
-    return True
-
-
-def _has_key() -> bool:
+def _no_server() -> str:
+    """Why W&B's server cannot be had, "" if it can; by its settings files, and through a proxy."""
     import wandb  # 0.7 s, and not needed where W&B is off
 
     try:
-        return bool(wandb.login(prompt=False, verify=False))
-    except wandb.errors.UsageError:
-        return False
+        url = wandb.setup().settings.base_url
+        requests.head(url, timeout=2)
+    except requests.RequestException as error:
+        return f"no answer from {url} ({type(error).__name__})"
+    except Exception as error:  # of W&B's settings, which have no common class
+        return f"its settings cannot be read ({_first_line(error)})"
+    return ""
+
+
+def _no_key() -> str:
+    import wandb
+
+    try:
+        there = wandb.login(prompt=False, verify=False)
+    except Exception as error:  # a key of another form
+        return _first_line(error)
+    return "" if there else "there is no key; `wandb login` leaves one"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0]
 
 
 def build_loggers(config: dict[str, Any], run: Run) -> list[Logger]:
-    """The local logger, and the one that `logger.name` asks for.
+    """The loggers that `logger.name` asks for, and the local one.
 
     TensorBoard's events are in the folder `tensorboard` of the run, the CSV file in
     `csv/version_N`.
+
+    Raises:
+        UserError: W&B does not let us in, and `logger.mode` is not auto.
     """
+    name = config["logger"]["name"]
+    asked = [name] if isinstance(name, str) else name
+    found = [logger for one in asked for logger in _BUILD[one](config, run)]
     # the local one last: a row that it has is not logged again after a kill
-    return [*_BUILD[config["logger"]["name"]](config, run), JsonlLogger(run.metrics_path)]
+    return [*found, JsonlLogger(run.metrics_path)]
 
 
 def _tensorboard(config: dict[str, Any], run: Run) -> list[Logger]:
@@ -197,21 +217,31 @@ def _wandb(config: dict[str, Any], run: Run) -> list[Logger]:
     In mode "auto", a server that answers but does not let us in makes the run offline, and a W&B
     that does not start at all is done without.
     """
-    mode = resolve_mode(config["logger"]["mode"])
+    asked = config["logger"]["mode"]
+    mode = resolve_mode(asked)
     if mode == "disabled":
         return []
-    import wandb
-
     for offline in dict.fromkeys((mode == "offline", True)):
         try:
             return [_start_wandb(config, run, offline=offline)]
         except Exception as error:  # W&B's own have no common base class
-            if config["logger"]["mode"] != "auto":
-                raise
+            _let_go_of_wandb()
+            if asked != "auto":
+                raise UserError(
+                    f"W&B does not start with logger.mode={asked} ({_first_line(error)}); "
+                    "logger.mode=auto goes on without it"
+                ) from error
             instead = "without it" if offline else "offline"
-            print(f"W&B does not let us in ({error}); going on {instead}", flush=True)
-            wandb.teardown()  # else its service holds the run's id as "in use"
+            print(f"W&B does not let us in ({_first_line(error)}); going on {instead}", flush=True)
     return []
+
+
+def _let_go_of_wandb() -> None:
+    """Else its service holds the run's id as "in use"."""
+    import wandb
+
+    with suppress(Exception):  # settings that cannot be read stop this too
+        wandb.teardown()
 
 
 _BUILD: dict[str, Callable[[dict[str, Any], Run], list[Logger]]] = {
@@ -228,11 +258,13 @@ def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> Tolerant
     folder = wandb_folder(run)
     # not by Lightning, which passes W&B a setting that it warns of (`anonymous`)
     wandb_run = wandb.init(
-        project=config["logger"]["project"],
         id=wandb_id(folder, config),
+        project=project_of(config),
+        entity=config["logger"]["entity"],
+        notes=config["logger"]["notes"],
         **wandb_facts(config),
-        dir=str(run.path),
-        mode="offline" if offline else None,
+        dir=os.environ.get("WANDB_DIR") or str(run.path),
+        mode="offline" if offline else "online",  # else WANDB_MODE would win without a word
         resume=None if offline else "allow",  # offline there is nothing to resume
         config=config,
         settings=wandb_settings(),
@@ -244,8 +276,16 @@ def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> Tolerant
     if offline:
         print(f"W&B is offline; later: wandb sync {Path(wandb_run.dir).parent}", flush=True)
     logger = TolerantWandbLogger(experiment=wandb_run, save_dir=str(run.path))
-    logger.keeps_all = offline and not run.metrics_path.exists()
+    logger.sends_model = config["logger"]["log_model"]
+    # files elsewhere are the user's own to sync
+    inside = run.path.resolve() in Path(wandb_run.dir).resolve().parents
+    logger.keeps_all = offline and inside and not run.metrics_path.exists()
     return logger
+
+
+def project_of(config: dict[str, Any]) -> str:
+    """W&B's project of a run: that of its config, else WANDB_PROJECT, else segattn."""
+    return str(config["logger"]["project"] or os.environ.get("WANDB_PROJECT") or "segattn")
 
 
 def wandb_settings(**more: Any) -> Any:
@@ -254,7 +294,7 @@ def wandb_settings(**more: Any) -> Any:
 
     return wandb.Settings(
         init_timeout=_INIT_SECONDS,
-        finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", _FINISH_SECONDS)),
+        finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT") or _FINISH_SECONDS),
         finish_timeout_raises=True,
         **more,
     )
@@ -270,11 +310,12 @@ def wandb_facts(config: dict[str, Any], *, job_type: str = "train") -> dict[str,
         job_type: "train", or "evaluation" for a checkpoint that was tested again.
     """
     name, experiment = config["name"], config["experiment"]
+    tags = [experiment, config["head"]["name"], *config["logger"]["tags"]]
     return {
-        "name": name,
-        "group": f"{experiment}-{name}".removesuffix(f"-s{config['seed']}"),
+        "name": name[:_MAX_NAME],
+        "group": f"{experiment}-{name}".removesuffix(f"-s{config['seed']}")[:_MAX_NAME],
         "job_type": job_type,
-        "tags": [experiment, config["head"]["name"], *config["logger"]["tags"]],
+        "tags": [tag[:_MAX_TAG] for tag in tags],
     }
 
 

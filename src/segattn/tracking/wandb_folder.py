@@ -11,6 +11,7 @@ from typing import Any
 from segattn.base.files import atomic_path, digest
 from segattn.base.runs import Run, write_json
 
+_MAX_ID = 100  # letters of a name in an id; W&B takes 128 in all
 ARTIFACT_TYPE = "run-folder"
 RUN_FILES = ("config.yaml", "status.json", "metrics.jsonl", "result.json", "objects.parquet")
 """What the artifact of a run holds; no weights."""
@@ -38,7 +39,8 @@ def wandb_id(folder: Path, config: dict[str, Any]) -> str:
     """
     path = folder / "id.txt"
     if not path.exists():
-        keep_id(folder, f"{config['experiment']}-{config['name']}-{secrets.token_hex(4)}")
+        name = plain(f"{config['experiment']}-{config['name']}")[:_MAX_ID]
+        keep_id(folder, f"{name}-{secrets.token_hex(4)}")
     return path.read_text(encoding="utf-8")
 
 
