@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny import EXPERIMENTS, tiny_config
 
+from segattn.base.errors import UserError
 from segattn.config.compose import check_config, compose_config, differences
 
 
@@ -43,7 +44,7 @@ def test_auto_is_resolved(tmp_path):
         ("augment.scale=[2,1]", r"0 < low <= high, got \[2\.0, 1\.0\]"),
         ("augment.scale=[1]", r"\[low, high\].* got \[1\.0\]"),
         ("augment.crop=[32]", r"\[height, width\], got \[32\]"),
-        ("augment.jitter=1", r"augment\.jitter must be in \[0, 0\.99\]"),
+        ("augment.jitter=1", r"augment\.jitter must be in \[0, 0\.9999\]"),
         ("metric.radius=-1", "metric.radius must be in"),
         ("encoder.name=resnet81", "unknown encoder 'resnet81'"),
         ("encoder.output_stride=16", "at most 2 .* = 8, got 16"),
@@ -94,3 +95,29 @@ def test_differences_name_what_makes_another_experiment(tmp_path):
 
 def test_check_config_accepts_what_compose_gives(tmp_path):
     check_config(tiny_config(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("optimizer.lr=-0.01", "optimizer.lr=0", "optimizer.lr=nan", "optimizer.lr=inf"),
+        *("optimizer.weight_decay=-1", "optimizer.encoder_lr_factor=-1", "optimizer.momentum=1"),
+        *("metric.radius=-1", "seed=-1", "data.num_train=0"),
+        *("data.height=-5", "encoder.depth=0", "augment.jitter=-0.1", "trainer.val_every=0"),
+    ],
+)
+def test_every_number_has_its_range(tmp_path, word):
+    with pytest.raises(UserError, match=rf"{word.split('=')[0]} must be in \["):
+        tiny_config(tmp_path, word)
+
+
+@pytest.mark.parametrize("key", ["name", "experiment", "runs_dir", "data.root", "encoder.weights"])
+def test_an_empty_value_is_refused(tmp_path, key):
+    with pytest.raises(UserError, match=f"{key} is empty"):
+        tiny_config(tmp_path, f"{key}=")
+
+
+def test_a_name_is_one_that_a_folder_can_have(tmp_path):
+    for name in ("n" * 201, "ä" * 101, "a/b", ".."):
+        with pytest.raises(UserError, match="name must be a plain folder name"):
+            tiny_config(tmp_path, f"name={name}")

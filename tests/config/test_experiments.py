@@ -73,7 +73,7 @@ def test_camvid_fits_a_batch(tmp_path):
 
 @pytest.mark.parametrize("logger", names("logger"))
 def test_logger_file_composes(tmp_path, logger):
-    assert tiny_config(tmp_path, f"logger={logger}")["logger"]["project"] == "segattn"
+    assert tiny_config(tmp_path, f"logger={logger}")["logger"]["name"] == logger
 
 
 @pytest.mark.filterwarnings("ignore:.* images here and .* officially")

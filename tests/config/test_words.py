@@ -41,7 +41,7 @@ def test_several_values_are_read_by_hydras_grammar(word, expected):
         single([word])
 
 
-@pytest.mark.parametrize("word", ["seed=0,", "seed", "name=a]b", "augment.scale=[1,2"])
+@pytest.mark.parametrize("word", ["seed=0,", "seed", "seed=a]b", "augment.scale=[1,2"])
 def test_what_cannot_be_read_is_named(word):
     with pytest.raises(UserError, match="cannot read"):
         parse(word)

@@ -3,6 +3,8 @@
 import http.server
 import json
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import torch
 from tiny import EXPERIMENTS, tiny_config, tiny_overrides
 
 from segattn.base.commandline import plain_errors
+from segattn.base.errors import UserError
 from segattn.base.runs import Run, load_runs
 from segattn.metrics import Measures, image_counts, iou_scores
 from segattn.tracking import loggers as logging
@@ -223,16 +226,7 @@ def test_server_that_refuses_makes_the_run_offline(tmp_path):
     assert len(list(run.path.glob("wandb/offline-run-*"))) == 1
 
 
-def test_auto_goes_online_only_with_server_and_key(monkeypatch):
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
-        monkeypatch.setattr(logging, "_has_key", lambda: False)
-        assert logging.resolve_mode("auto") == "offline"
-        monkeypatch.setattr(logging, "_has_key", lambda: True)
-        assert logging.resolve_mode("auto") == "online"
-    assert logging.resolve_mode("auto") == "offline"  # the server is gone
+def test_the_environment_decides_for_auto_alone(monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert logging.resolve_mode("auto") == "disabled"
     assert logging.resolve_mode("offline") == "offline"
@@ -243,7 +237,7 @@ def test_no_key_means_no_prompt(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert logging._has_key() is False
+    assert "there is no key" in logging._no_key()
 
 
 def test_half_a_line_of_a_killed_process_is_skipped(tmp_path):
@@ -269,3 +263,34 @@ def test_without_git_the_environment_is_still_known(monkeypatch, finished):
     known = environment(finished[1].config)
     assert known["git_commit"] is None
     assert known["git_dirty"] is None
+
+
+def test_runs_behind_links_and_in_an_experiment_called_wandb_are_found(finished, tmp_path):
+    _, run = finished
+    shutil.copytree(run.path, tmp_path / "elsewhere" / "one")
+    (tmp_path / "runs" / "wandb").mkdir(parents=True)
+    (tmp_path / "runs" / "wandb" / "linked").symlink_to(tmp_path / "elsewhere" / "one")
+    (tmp_path / "runs" / "again").symlink_to(tmp_path / "runs")  # a circle
+    own = tmp_path / "elsewhere" / "one" / "wandb" / "run-1" / "files"
+    own.mkdir(parents=True)
+    (own / "config.yaml").write_text("{}")  # W&B's, inside the run folder
+    assert [found.path.name for found in load_runs(tmp_path / "runs")] == ["linked"]
+
+
+def test_a_finished_run_goes_on_to_more_epochs(tmp_path, capsys):
+    run = train(tiny_config(tmp_path))
+    train(tiny_config(tmp_path, "trainer.max_epochs=3"))
+    assert "has 2 epochs and goes on to 3" in capsys.readouterr().out
+    assert run.result["training"]["max_epochs"] == 3
+    assert run.metrics()["epoch"].max() == 3
+    with pytest.raises(UserError, match=r"max_epochs: 3 -> 2"):
+        train(tiny_config(tmp_path))
+
+
+def test_a_finished_run_says_whose_data_its_scores_are_of(finished, tmp_path, capsys):
+    _, run = finished
+    copy = tmp_path / run.path.parent.name / run.path.name
+    shutil.copytree(run.path, copy)
+    config = {**run.config, "runs_dir": str(tmp_path)}
+    train({**config, "data": {**config["data"], "root": "other"}})
+    assert re.search(r"its scores are of data\.root=.*, not of other", capsys.readouterr().out)

@@ -13,8 +13,9 @@ checkpoints/     last.ckpt
 """
 
 import json
+import os
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -202,15 +203,29 @@ def load_runs(folder: Path, *, heads: Collection[str] | None = None) -> list[Run
     """
     if not folder.is_dir():
         raise UserError(f"no such folder of runs: {folder}. Start one with `make ablation`.")
-    paths = sorted(path.relative_to(folder) for path in folder.rglob("config.yaml"))
-    # W&B keeps a config.yaml of its own inside the run folder
-    runs = [Run(folder / path.parent) for path in paths if "wandb" not in path.parts]
+    runs = [Run(path) for path in sorted(_run_folders(folder))]
     if heads is None:
         return runs
     names = [run.config["head"]["name"] for run in runs]
     for head in heads:
         check_choice(f"head of the runs in {folder}", head, set(names))
     return [run for run, name in zip(runs, names, strict=True) if name in heads]
+
+
+def _run_folders(folder: Path) -> Iterator[Path]:
+    """Folders with a config.yaml, behind links too; not those inside: W&B keeps one of its own."""
+    seen = set()
+    for path, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
+        if "config.yaml" in files or (real := os.path.realpath(path)) in seen:
+            folders.clear()
+        else:
+            seen.add(real)
+        if "config.yaml" in files:
+            yield Path(path)
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
 
 
 def read_crops(folder: Path) -> dict[str, np.ndarray]:

@@ -37,6 +37,25 @@ ACCELERATORS = ("auto", "cpu", "gpu", "mps")
 LOGGERS = ("wandb", "tensorboard", "csv", "none")
 LOGGER_MODES = ("auto", "online", "offline", "disabled")
 
+_MANY = 2.0**31
+_MAX_NAME = 200  # of a folder; the system takes 255, drafts and W&B add to it
+_RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("loader.batch_size", "loader.eval_batch_size"), (1, _MANY)),
+    **{f"trainer.{key}": (1, _MANY) for key in ("max_epochs", "val_every", "devices", "num_nodes")},
+    **dict.fromkeys(("num_examples", "loss.aux_weight", "metric.radius"), (0, _MANY)),
+    "seed": (0, 2**32 - 1),
+    "augment.flip": (0, 1),
+    **dict.fromkeys(("augment.jitter", "optimizer.warmup", "optimizer.momentum"), (0, 0.9999)),
+    "optimizer.lr": (1e-12, 1e6),
+    **dict.fromkeys(("optimizer.weight_decay", "optimizer.encoder_lr_factor"), (0, 1e6)),
+    "data.scale": (1e-3, 1e3),
+    **{f"data.num_{split}": (1, _MANY) for split in ("train", "val", "test")},
+    **dict.fromkeys(("data.height", "data.width"), (16, _MANY)),
+    "encoder.depth": (1, 5),
+    "encoder.output_stride": (1, 32),
+}
+"""Lowest and highest value of every number in a config."""
+
 # what may differ between two starts of one run: where things are and how fast they load
 _NOT_THE_EXPERIMENT = (
     "runs_dir",
@@ -142,22 +161,25 @@ def check_config(config: dict[str, Any]) -> None:
         check_choice("logger.name", name, LOGGERS)
     check_choice("logger.mode", config["logger"]["mode"], LOGGER_MODES)
     build_protocol(config["protocol"])
-    for path in ("loader.batch_size", "loader.eval_batch_size"):
-        _check_range(config, path, low=1)
-    for path in ("max_epochs", "val_every", "devices", "num_nodes"):
-        _check_range(config, f"trainer.{path}", low=1)
-    for path in ("seed", "num_examples", "loss.aux_weight", "metric.radius"):
-        _check_range(config, path, low=0)
-    _check_range(config, "augment.flip", low=0, high=1)
-    for path in ("augment.jitter", "optimizer.warmup"):
-        _check_range(config, path, low=0, high=0.99)
+    _check_empty(config)
+    for path, (low, high) in _RANGES.items():
+        _check_range(config, path, low=low, high=high)
     _check_augment(**config["augment"])
     _check_mixing(config)
     _check_workers(config["loader"]["num_workers"])
     check_encoder(**architecture(config["encoder"]))
     for key in ("experiment", "name"):
-        if "/" in config[key] or config[key].startswith("."):
-            raise UserError(f"{key} must be a plain folder name, got {config[key]!r}")
+        name = config[key]
+        if "/" in name or name.startswith(".") or len(name.encode()) > _MAX_NAME:
+            raise UserError(
+                f"{key} must be a plain folder name of at most {_MAX_NAME} bytes, got {name!r}"
+            )
+
+
+def _check_empty(config: dict[str, Any]) -> None:
+    for path, value in _flatten(config).items():
+        if value == "":
+            raise UserError(f"{path} is empty, as of a variable that is not set; give it a value")
 
 
 def _check_known(section: dict[str, Any], schema: type, prefix: str = "") -> None:
@@ -221,12 +243,14 @@ def _name_and_knobs(section: dict[str, Any]) -> dict[str, Any]:
     return {"name": knobs.pop("name", None), "knobs": knobs}
 
 
-def _check_range(config: dict[str, Any], path: str, *, low: float, high: float = 2**31) -> None:
+def _check_range(config: dict[str, Any], path: str, *, low: float, high: float) -> None:
     value: Any = config
     for key in path.split("."):
-        value = value[key]
+        value = value.get(key)
+        if value is None:  # a knob that this head or data set does not have
+            return
     if not low <= value <= high:
-        raise UserError(f"{path} must be in [{low}, {high}], got {value}")
+        raise UserError(f"{path} must be in [{low:g}, {high:g}], got {value}")
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""key=value words as people type them: a path as it is, anything else by Hydra's grammar."""
+"""key=value words as people type them: paths and names as they are, the rest as Hydra reads it."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from hydra.errors import HydraException
 
 from segattn.base.errors import UserError
 
-PATHS = ("data.root", "runs_dir")
-"""Keys whose values are paths: blanks, commas, brackets and quotes in them mean nothing."""
+AS_TYPED = ("data.root", "runs_dir", "name", "experiment", "logger.project", "logger.notes")
+"""Keys of paths and names: blanks, commas, brackets, quotes and accents in them mean nothing."""
 
 
 def parse(word: str) -> Override:
@@ -19,14 +19,16 @@ def parse(word: str) -> Override:
         UserError: It is no key=value, or its value is not of Hydra's grammar.
     """
     key, _, value = word.partition("=")
-    is_path = key in PATHS or (key == "encoder.weights" and "/" in value)
+    as_typed = key in AS_TYPED or (key == "encoder.weights" and "/" in value)
     quoted = f"{key}={QuotedString(value, Quote.single).with_quotes()}"
     try:
-        parsed = OverridesParser.create().parse_override(quoted if is_path and value else word)
+        parsed = OverridesParser.create().parse_override(
+            quoted if as_typed and value not in ("", "null") else word
+        )
     except HydraException as error:
         raise UserError(
-            f"cannot read {word!r}: a word is key=value; quote a value with brackets, commas or "
-            f"quotes of its own, as in 'name=\"a,b\"'"
+            f"cannot read {word!r}: a word is key=value, a list [1,2], several values 0,1 or "
+            "range(0,3)"
         ) from error
     if parsed.is_hydra_override() or parsed.is_delete():
         raise UserError(f"{word!r} has no effect here: Hydra only composes the config")

@@ -23,6 +23,7 @@ from segattn.grid.table import Show
 from segattn.training.train import KNOWN
 
 _POLL_SECONDS = 0.5
+_SIGNALLED = {code for s in (signal.SIGTERM, signal.SIGINT) for code in (-s, 128 + s)}
 _STOP_SECONDS = 30  # for the step that is under way, and the workers of the loader
 
 
@@ -140,12 +141,17 @@ def _end(process: _Process) -> bool:
         return False
     if cell.run.result is not None:  # whatever happened after it
         cell.state, cell.seconds = "done", time.time() - cell.started
-    elif code in (-signal.SIGTERM, 128 + signal.SIGTERM):  # not by this driver
-        cell.state, cell.error = "interrupted", "ended by SIGTERM"
+    elif code in _SIGNALLED or _says_interrupted(cell):  # not by this driver
+        cell.state, cell.error = "interrupted", "ended by a signal"
     else:
         cell.state = "failed"
         cell.error = failure(cell.run, describe_exit(code), known=cell.stamp)
     return True
+
+
+def _says_interrupted(cell: Cell) -> bool:
+    """Whether this attempt said so, as after SIGINT, whose exit code is that of any error."""
+    return cell.run.status["state"] == "interrupted" and cell.run.stamp != cell.stamp
 
 
 def _kill_all(process: _Process) -> None:

@@ -74,10 +74,28 @@ def train(config: dict[str, Any]) -> Run:
     known = os.environ.get(KNOWN, str(run.stamp))
     with hold(run.lock_path):
         _leave_what_just_failed(run, known)
+        _raise_epochs(run, config)
         claim(run, config)
         remove_drafts(*run.written)
         _finish(run, config, status)
     return run
+
+
+def _raise_epochs(run: Run, config: dict[str, Any]) -> None:
+    """Let a finished run go on to more epochs, by the schedule of all of them."""
+    epochs = config["trainer"]["max_epochs"]
+    if run.result is None or not run.checkpoint_path.exists():
+        return
+    told = {**run.config, "trainer": {**run.config["trainer"], "max_epochs": epochs}}
+    before = run.config["trainer"]["max_epochs"]
+    if epochs <= before or differences(told, config):
+        return
+    print(
+        f"{run.path} has {before} epochs and goes on to {epochs}: from here on its learning rate "
+        f"follows the schedule of {epochs}, so it is no run of {epochs} from the start"
+    )
+    run.result_path.unlink()
+    run.config_path.unlink()
 
 
 def _try_out(config: dict[str, Any]) -> Run:
@@ -104,7 +122,10 @@ def _finish(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
     if run.result is not None:
         if run.status["state"] != "done":  # killed just before it could say so
             status.write("done", epoch=config["trainer"]["max_epochs"])
+        before, now = run.config["data"].get("root"), config["data"].get("root")
         print(f"already finished: {run.path}")
+        if before != now:
+            print(f"its scores are of data.root={before}, not of {now}")
         return
     status.write("running")
     try:
