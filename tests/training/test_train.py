@@ -3,7 +3,6 @@
 import http.server
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -287,10 +286,14 @@ def test_a_finished_run_goes_on_to_more_epochs(tmp_path, capsys):
         train(tiny_config(tmp_path))
 
 
-def test_a_finished_run_says_whose_data_its_scores_are_of(finished, tmp_path, capsys):
+def test_a_finished_run_is_not_taken_for_one_on_other_images(finished, tmp_path, capsys):
     _, run = finished
     copy = tmp_path / run.path.parent.name / run.path.name
     shutil.copytree(run.path, copy)
-    config = {**run.config, "runs_dir": str(tmp_path)}
-    train({**config, "data": {**config["data"], "root": "other"}})
-    assert re.search(r"its scores are of data\.root=.*, not of other", capsys.readouterr().out)
+    data = {**run.config["data"], "root": str(tmp_path / "moved")}
+    train({**run.config, "runs_dir": str(tmp_path), "data": data})
+    assert "already finished" in capsys.readouterr().out
+    result = json.loads((copy / "result.json").read_text())
+    (copy / "result.json").write_text(json.dumps({**result, "images": ["another"]}))
+    with pytest.raises(UserError, match=r"data\.root=.* holds others"):
+        train({**run.config, "runs_dir": str(tmp_path), "data": data})

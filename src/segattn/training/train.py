@@ -122,10 +122,8 @@ def _finish(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
     if run.result is not None:
         if run.status["state"] != "done":  # killed just before it could say so
             status.write("done", epoch=config["trainer"]["max_epochs"])
-        before, now = run.config["data"].get("root"), config["data"].get("root")
+        _check_same_data(run, config)
         print(f"already finished: {run.path}")
-        if before != now:
-            print(f"its scores are of data.root={before}, not of {now}")
         return
     status.write("running")
     try:
@@ -134,6 +132,21 @@ def _finish(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
         expect_workers_to_end()
         status.interrupt()
         raise
+
+
+def _check_same_data(run: Run, config: dict[str, Any]) -> None:
+    """A folder elsewhere may hold the same images, or others, of which there are no scores yet."""
+    before, now = run.config["data"].get("root"), config["data"].get("root")
+    result, data = run.result, build_data(config)
+    if before == now or result is None:
+        return
+    tested, names = result["images"], data.source("test").names
+    trained = result["training"].get("images"), len(data.source("train").names)
+    if tested != list(names)[: len(tested)] or trained[0] not in (None, trained[1]):
+        raise UserError(
+            f"{run.path} is finished, on the images of data.root={before}; {now} holds others. "
+            "Give this run another name (experiment=... or name=...)"
+        )
 
 
 def _attempt(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
