@@ -9,7 +9,7 @@ result.json      final scores, cost and environment; its presence means "done"
 objects.parquet  one row per object of the test split (segattn.metrics.table)
 examples.npz     a few test images with labels and predictions
 attention.npz    the attention on them (segattn.models.attention_maps); heads with attention only
-checkpoints/     last.ckpt
+checkpoints/     last.ckpt, and with callbacks.best best.ckpt
 """
 
 import json
@@ -110,6 +110,11 @@ class Run:
     def checkpoint_path(self) -> Path:
         """The checkpoint of the last finished epoch."""
         return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def best_path(self) -> Path:
+        """The checkpoint with the best validation score, where `callbacks.best` keeps it."""
+        return self.path / "checkpoints" / "best.ckpt"
 
     @property
     def log_path(self) -> Path:

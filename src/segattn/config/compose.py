@@ -52,6 +52,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     **{f"data.num_{split}": (1, _MANY) for split in ("train", "val", "test")},
     **dict.fromkeys(("data.height", "data.width"), (16, _MANY)),
     "encoder.depth": (1, 5),
+    "callbacks.patience": (1, _MANY),
+    "callbacks.ema": (0, 0.99999),
     "encoder.output_stride": (1, 32),
 }
 """Lowest and highest value of every number in a config."""
@@ -67,7 +69,10 @@ _NOT_THE_EXPERIMENT = (
 )
 
 # keys that runs of the time before lack, with what they did
-_SINCE = {"trainer.tf32": None, "trainer.compile": False}
+_SINCE = {
+    **{"trainer.tf32": None, "trainer.compile": False},
+    **{"callbacks.best": False, "callbacks.patience": None, "callbacks.ema": None},
+}
 
 
 def compose_config(overrides: Sequence[str], *, folder: Path, here: bool = True) -> dict[str, Any]:

@@ -126,6 +126,15 @@ TrainerConfig = make_dataclass(
 
 
 @dataclass
+class CallbacksConfig:
+    """Lightning's own, all off by default; see `training.trainer.training_callbacks`."""
+
+    best: bool = False
+    patience: int | None = None
+    ema: float | None = None
+
+
+@dataclass
 class LoggerConfig:
     """`name` is wandb, tensorboard, csv or none, or a list; the rest is of W&B, see `loggers.py`.
 
@@ -160,6 +169,7 @@ class Config:
     metric: MetricConfig = field(default_factory=MetricConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)  # type: ignore[valid-type]
+    callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
 

@@ -93,6 +93,7 @@ def training_facts(config: dict[str, Any], data: SegmentationData, *, steps: int
         "batch_size": config["loader"]["batch_size"],
         "images": len(data.source("train").names),
         "steps": steps,
+        **({"callbacks": config["callbacks"]} if any(config["callbacks"].values()) else {}),
     }
 
 

@@ -212,23 +212,25 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
             check_checkpoint(run.checkpoint_path)
         with quiet_lightning():
             callbacks = [status, meter, evidence, scenes, EndAtSigterm(status)]
-            callbacks += training_callbacks(run, config)
+            monitor = f"{task.stage_of_validation}/miou"
+            callbacks += training_callbacks(run, config, monitor=monitor)
             trainer = build_trainer(run, config, loggers=loggers, callbacks=callbacks)
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-            trainer.test(task, datamodule=data, verbose=False)
+            best = str(run.best_path) if config["callbacks"]["best"] else None
+            trainer.test(task, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
         if not is_main() or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         result = build_result(
             config,
             data,
             task,
-            checkpoint=run.checkpoint_path,
+            checkpoint=Path(best) if best else run.checkpoint_path,
             training=training_facts(config, data, steps=trainer.global_step),
             meter=meter,
             evidence=evidence,
         )
         write_json(run.result_path, result)
-        status.write("done", epoch=config["trainer"]["max_epochs"])  # before waiting for W&B
+        status.write("done", epoch=trainer.current_epoch)  # before waiting for W&B
         _log_finished(run, loggers, meter=meter, device=task.device)
         failed = False
     finally:

@@ -13,7 +13,13 @@ from typing import Any
 import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    RichProgressBar,
+)
 from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 
 from segattn.base.distributed import is_main
@@ -89,8 +95,14 @@ class EndAtSigterm(Callback):
         os._exit(code if trainer.is_global_zero else 0)
 
 
-def training_callbacks(run: Run, config: dict[str, Any]) -> list[Callback]:
-    """What a training needs to be resumed exactly."""
+def training_callbacks(run: Run, config: dict[str, Any], *, monitor: str) -> list[Callback]:
+    """What a training needs to be resumed exactly, and what its config asks for besides.
+
+    Args:
+        run: Where checkpoints go.
+        config: Of the run.
+        monitor: Key of the score by which a validation is better than another.
+    """
     # monitor=None: with a monitor, Lightning 2.6 writes last.ckpt only when the monitor improves
     last = ModelCheckpoint(
         dirpath=run.checkpoint_path.parent,
@@ -100,7 +112,18 @@ def training_callbacks(run: Run, config: dict[str, Any]) -> list[Callback]:
         enable_version_counter=False,
         save_on_train_epoch_end=True,
     )
-    return [StepSeed(config["seed"]), EpochRow(run), last]
+    return [StepSeed(config["seed"]), EpochRow(run), last, *_asked_for(run, config, monitor)]
+
+
+def _asked_for(run: Run, config: dict[str, Any], monitor: str) -> list[Callback]:
+    asked = config["callbacks"]
+    by_score: dict[str, Any] = {"monitor": monitor, "mode": "max"}
+    best = {"dirpath": run.best_path.parent, "filename": run.best_path.stem, **by_score}
+    return [
+        *([EMAWeightAveraging(decay=asked["ema"])] if asked["ema"] is not None else []),
+        *([EarlyStopping(patience=asked["patience"], **by_score)] if asked["patience"] else []),
+        *([ModelCheckpoint(**best, enable_version_counter=False)] if asked["best"] else []),
+    ]
 
 
 def build_trainer(
@@ -199,6 +222,8 @@ def _filter_warnings() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # the last, short epoch of a tiny grid is meant to be short
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
+    # the averaged weights are those of the checkpoint that is tested
+    warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback, but load")
     # a run on a login node of a cluster is meant to be there
     warnings.filterwarnings("ignore", message="The `srun` command is available.*")
     # scores and learning rates are logged by one process, since they are equal in all
