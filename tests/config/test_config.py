@@ -100,7 +100,7 @@ def test_check_config_accepts_what_compose_gives(tmp_path):
 @pytest.mark.parametrize(
     "word",
     [
-        *("optimizer.lr=-0.01", "optimizer.lr=0", "optimizer.lr=nan", "optimizer.lr=inf"),
+        *("optimizer.lr=-0.01", "optimizer.lr=nan", "optimizer.lr=inf"),
         *("optimizer.weight_decay=-1", "optimizer.encoder_lr_factor=-1", "optimizer.momentum=1"),
         *("metric.radius=-1", "seed=-1", "data.num_train=0"),
         *("data.height=-5", "encoder.depth=0", "augment.jitter=-0.1", "trainer.val_every=0"),

@@ -101,3 +101,22 @@ def test_blocks_are_runs_of_15_frames_of_one_video(tmp_path):
     source.names = [f"0001TP_{i:06d}" for i in range(47)] + [f"Seq05VD_f{i:05d}" for i in range(8)]
     assert source.blocks() == [0] * 15 + [1] * 15 + [2] * 17 + [3] * 8
     assert build_source("camvid", "train", root=str(root)).blocks() == [0] * 6
+
+
+@pytest.mark.parametrize("prefix", ["/home/a b/CamVid/", "D:\\data\\", "/données/", "./"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", " \n\n"])
+def test_lists_of_any_editor_are_read_by_file_name(tmp_path, prefix, encoding, end):
+    root = write_camvid(tmp_path)
+    names = [f"0001TP_train{i:03d}.png" for i in range(6)]
+    lines = [f"{prefix}train/{n} {prefix}trainannot/{n}".replace("/", "\\") for n in names]
+    content = end.join(lines if "\\" in prefix else [s.replace("\\", "/") for s in lines]) + end
+    (root / "train.txt").write_bytes(content.encode(encoding))
+    assert build_source("camvid", "train", root=str(root)).problems == []
+
+
+def test_an_image_too_large_for_pillow_is_named(tmp_path, monkeypatch):
+    root = write_camvid(tmp_path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match=r"0001TP_train000\.png is too large .*smaller images"):
+        load_all(root)

@@ -76,7 +76,7 @@ KINDS = {
     "wrong root": ("ade20k", "images", lambda path: path.rename(path.parent / "x"), "no folder .*"),
     "one stem twice": ("camvid", T, copy_to((".png", ".jpg")), r"002\.jpg is one of 2 sam"),
     "image not in the list": ("camvid", T, copy_to(("002", "x")), r"trainx is not in .*train\.txt"),
-    "list no text": ("camvid", "val.txt", lambda p: p.write_bytes(b"\xff"), "cannot read the list"),
+    "list no text": ("camvid", "val.txt", lambda p: p.write_bytes(b"\x00"), "cannot read the list"),
     "empty list": ("cocostuff", "imageLists/test.txt", lambda p: p.write_text("\n"), "lists no im"),
     "line twice": ("voc", VOC_LIST, add_line("2007_000032"), "is one of 2 samples named '2007_000"),
     "list names no image": ("voc", VOC_LIST, add_line("2099_000001"), r"missing: .*2099_000001"),
@@ -102,6 +102,10 @@ KINDS = {
     "wrong count": ("camvid", T, Path.unlink, r"5 complete images, but .* 'train' has 367"),
     "one name in two splits": ("camvid", T, into_val, "0001TP_train002 is in train and in val; no"),
     "void everywhere": ("camvid", A, save(64, 96, value=11), f"warning: train: .*{T} is labelled"),
+    "no label at all": (
+        "camvid", "valannot", lambda path: [save(64, 96, value=11)(p) for p in path.iterdir()],
+        "problem: val: no image has a labelled pixel",
+    ),
     "a class never occurs": (
         "camvid", "valannot", lambda path: [save(64, 96, value=3)(p) for p in path.iterdir()],
         "warning: val: 10 of 11 classes never occur: sky, building, pole, pavement, tree",

@@ -6,11 +6,14 @@ import subprocess
 import sys
 
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from processes import wait_for
 from tiny import EXPERIMENTS, tiny_config, tiny_overrides, weights
 
+from segattn.base.errors import UserError
 from segattn.base.runs import Run, load_runs
+from segattn.data.datamodule import SegmentationData
 from segattn.models.encoders import build_encoder
 from segattn.tracking.loggers import JsonlLogger
 from segattn.training.task import SegmentationTask
@@ -135,3 +138,18 @@ def test_interruption_is_no_error_of_the_run(tmp_path, monkeypatch, signal_type)
         train(tiny_config(tmp_path))
     (run,) = load_runs(tmp_path / "runs")
     assert run.status["state"] == "interrupted"
+
+
+def test_weights_that_cannot_be_fetched_are_one_line_before_any_label_is_read(
+    tmp_path, monkeypatch
+):
+    def no_network(*_, **words):
+        if words["weights"] is None:
+            return whole(*_, **words)
+        raise OSError("no address for the host\nand fifty lines more")
+
+    whole = smp.encoders.get_encoder
+    monkeypatch.setattr(smp.encoders, "get_encoder", no_network)
+    monkeypatch.setattr(SegmentationData, "class_frequencies", lambda _: pytest.fail("read"))
+    with pytest.raises(UserError, match=r"cannot fetch .*\(no address.*host\).*HF_HOME"):
+        train(tiny_config(tmp_path, "encoder.weights=imagenet"))

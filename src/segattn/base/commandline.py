@@ -93,4 +93,4 @@ def plain_errors() -> Iterator[None]:
         place = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {place}{error.strerror}")
     except KeyboardInterrupt as error:
-        sys.exit(f"interrupted; {error or 'the same command goes on where it stopped'}")
+        sys.exit(f"interrupted; {str(error) or 'the same command goes on where it stopped'}")

@@ -46,7 +46,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
     "augment.flip": (0, 1),
     **dict.fromkeys(("augment.jitter", "optimizer.warmup", "optimizer.momentum"), (0, 0.9999)),
-    "optimizer.lr": (1e-12, 1e6),
+    "optimizer.lr": (0, 1e38),
     **dict.fromkeys(("optimizer.weight_decay", "optimizer.encoder_lr_factor"), (0, 1e6)),
     "data.scale": (1e-3, 1e3),
     **{f"data.num_{split}": (1, _MANY) for split in ("train", "val", "test")},

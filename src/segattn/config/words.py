@@ -30,7 +30,7 @@ def parse(word: str) -> Override:
             f"cannot read {word!r}: a word is key=value, a list [1,2], several values 0,1 or "
             "range(0,3)"
         ) from error
-    if parsed.is_hydra_override() or parsed.is_delete():
+    if word.lstrip("+").startswith("hydra") or parsed.is_delete():
         raise UserError(f"{word!r} has no effect here: Hydra only composes the config")
     return parsed
 

@@ -148,6 +148,8 @@ def _walk(split: SplitCheck, *, jobs: int) -> None:
         split.facts.append(found)
         if not found.pixels[:-1].any():
             split.warnings.append(f"{_name(source, index)} is labelled void everywhere")
+    if split.facts and not split.pixels[:-1].any():
+        split.problems.append("no image has a labelled pixel: every label is void")
     counts = zip(source.classes, split.pixels, strict=False)
     if total and (never := [name for name, pixels in counts if not pixels]):
         split.warnings.append(

@@ -243,4 +243,9 @@ class SegmentationData(pl.LightningDataModule):
             label = torch.from_numpy(samples.load(index).label.copy())
             counts += torch.bincount(label.flatten().long(), minlength=256)
         counted = counts[: len(samples.source.classes)].double()
+        if not counted.any():
+            raise UserError(
+                "no training image has a labelled pixel, all of them are void; "
+                "scripts/check_data.py shows what the labels hold"
+            )
         return (counted / counted.sum()).tolist()

@@ -1,5 +1,6 @@
 """Data sets of image and label files: reading them, and naming what is wrong with them."""
 
+import codecs
 import os
 from abc import abstractmethod
 from collections import Counter
@@ -137,13 +138,25 @@ def read_names(listing: Path) -> list[str]:
         UserError: The list is missing, empty, or no text.
     """
     try:
-        lines = listing.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the list of images {listing} ({error})") from error
-    names = [line.strip() for line in lines if line.strip()]
+        text = _decoded(listing.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read the list of images {listing}: {error.strerror}") from error
+    if "\0" in text:
+        raise UserError(f"cannot read the list of images {listing}: it is no text")
+    names = [line.strip() for line in text.splitlines() if line.strip()]
     if not names:
         raise UserError(f"{listing} lists no image; copy it again from the data set")
     return names
+
+
+def _decoded(content: bytes) -> str:
+    """Text as editors of any system leave it: with a byte-order mark, or in Latin-1."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
 def runs(keys: Sequence[str], *, at_least: int) -> list[int]:
@@ -288,6 +301,10 @@ def _open(path: Path) -> Image.Image:
     try:
         image = Image.open(path)
         image.load()
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path} is too large ({error}); cut it into smaller images") from error
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError) as error:
+        if isinstance(error, OSError) and error.strerror:  # of the system, not of the file
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
         raise UserError(f"cannot read {path} ({error}); copy it again") from error
     return image

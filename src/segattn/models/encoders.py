@@ -153,6 +153,12 @@ def _pretrained(name: str, weights: str | None, *, depth: int, output_stride: in
             # "" is the branches themselves; timm's default is the widened ones of its classifier
             **({"feature_location": ""} if _is_hrnet(name) else {}),
         )
+    except OSError as error:  # no network, or no room for the file
+        raise UserError(
+            f"cannot fetch the weights {weights!r} of encoder {name!r} "
+            f"({str(error).splitlines()[0]}). Start it once where there is a network: they stay in "
+            "HF_HOME (else ~/.cache/huggingface); or give a file, encoder.weights=FILE"
+        ) from error
     except (KeyError, RuntimeError, ValueError) as error:
         raise UserError(f"encoder {name!r}: {error}") from error
 

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from pytorch_lightning.loggers import Logger
-from torch import nn
+from torch import Tensor
 
 from segattn.base.distributed import is_main
 from segattn.base.errors import UserError, told
@@ -270,6 +270,8 @@ def build_task(
         pretrained: Whether the encoder gets the weights that the config names, if any; one that a
             checkpoint follows needs neither download nor file.
     """
+    # first, since it may want a network, and nothing is read yet
+    weights = _pretrained(config["encoder"]) if pretrained else None
     balanced = config["loss"]["class_weights"] == "inverse_sqrt"
     task = new_task(
         config,
@@ -277,17 +279,23 @@ def build_task(
         class_weights=inverse_sqrt_weights(data.class_frequencies()) if balanced else None,
         measures=measures_of(data.source, radius=config["metric"]["radius"]),
     )
-    if pretrained and config["encoder"]["weights"] is not None:
-        _load_pretrained(task.model.encoder, config["encoder"])
+    if weights is not None:
+        task.model.encoder.load_state_dict(weights)
     return task
 
 
-def _load_pretrained(encoder: nn.Module, options: dict[str, Any]) -> None:
-    if file := weights_file(options["name"], options["weights"]):
-        load_encoder(encoder, file, name=options["name"])
-    else:
-        pretrained = build_encoder(**architecture(options), weights=options["weights"])
-        encoder.load_state_dict(pretrained.state_dict())
+def _pretrained(options: dict[str, Any]) -> dict[str, Tensor] | None:
+    """Pretrained weights of an encoder, by name; None for none."""
+    if options["weights"] is None:
+        return None
+    with torch.random.fork_rng(devices=[]):  # the task's own weights are drawn as without it
+        file = weights_file(options["name"], options["weights"])
+        encoder = build_encoder(
+            **architecture(options), weights=None if file else options["weights"]
+        )
+        if file:
+            load_encoder(encoder, file, name=options["name"])
+    return dict(encoder.state_dict())
 
 
 def new_task(
