@@ -26,6 +26,7 @@ from segattn.tracking.loggers import project_of, resolve_mode, wandb_facts, wand
 from segattn.tracking.login import log_in
 from segattn.tracking.media import final_numbers, log_media
 from segattn.tracking.wandb_folder import (
+    identity,
     keep_id,
     offline_address,
     offline_place,
@@ -199,7 +200,7 @@ def run_id(run: Run) -> str:
     if not path.exists():
         files = (run.config_path, run.metrics_path)
         content, config = _digest(file for file in files if file.exists()), run.config
-        keep_id(folder, f"{plain(config['experiment'] + '-' + config['name'])[:100]}-{content[:8]}")
+        keep_id(folder, identity(config, content[:8]))
     return path.read_text(encoding="utf-8")
 
 

@@ -5,6 +5,11 @@ class UserError(ValueError):
     """The message names the thing and what to do about it."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of its message, or its kind where it has none."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0]
+
+
 def told(error: BaseException) -> str:
     """The message of an error in one piece, also where a process of a DataLoader raised it."""
     text = str(error)

@@ -221,12 +221,13 @@ def _run_folders(folder: Path) -> Iterator[Path]:
     """Folders with a config.yaml, behind links too; not those inside: W&B keeps one of its own."""
     seen = set()
     for path, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
-        if "config.yaml" in files or (real := os.path.realpath(path)) in seen:
-            folders.clear()
-        else:
-            seen.add(real)
+        real = os.path.realpath(path)
         if "config.yaml" in files:
+            folders.clear()
             yield Path(path)
+        elif real in seen:
+            folders.clear()
+        seen.add(real)
 
 
 def _refuse(error: OSError) -> None:

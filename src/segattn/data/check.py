@@ -115,7 +115,8 @@ def check(name: str, knobs: dict[str, Any], *, jobs: int) -> Check:
         try:
             source = open_source(name, split, **knobs)
         except UserError as error:
-            found.closed += [str(error)] if str(error) not in found.closed else []
+            if str(error) not in found.closed:
+                found.closed.append(str(error))
             continue
         official = source.official.get(split)
         key = official[0] if official else split

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet as torchvision_resnet
 
 from segattn.base.arguments import check_choice
-from segattn.base.errors import UserError
+from segattn.base.errors import UserError, first_line
 from segattn.models.upsampling import upsample
 
 _RESIDUAL_BLOCKS = (
@@ -156,7 +156,7 @@ def _pretrained(name: str, weights: str | None, *, depth: int, output_stride: in
     except OSError as error:  # no network, or no room for the file
         raise UserError(
             f"cannot fetch the weights {weights!r} of encoder {name!r} "
-            f"({str(error).splitlines()[0]}). Start it once where there is a network: they stay in "
+            f"({first_line(error)}). Start it once where there is a network: they stay in "
             "HF_HOME (else ~/.cache/huggingface); or give a file, encoder.weights=FILE"
         ) from error
     except (KeyError, RuntimeError, ValueError) as error:

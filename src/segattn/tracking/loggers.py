@@ -18,7 +18,7 @@ import requests
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from segattn.base.errors import UserError
+from segattn.base.errors import UserError, first_line
 from segattn.base.runs import Run, nan_to_none
 from segattn.tracking.media import costs
 from segattn.tracking.wandb_folder import (
@@ -168,7 +168,7 @@ def _no_server() -> str:
     except requests.RequestException as error:
         return f"no answer from {url} ({type(error).__name__})"
     except Exception as error:  # of W&B's settings, which have no common class
-        return f"its settings cannot be read ({_first_line(error)})"
+        return f"its settings cannot be read ({first_line(error)})"
     return ""
 
 
@@ -178,12 +178,8 @@ def _no_key() -> str:
     try:
         there = wandb.login(prompt=False, verify=False)
     except Exception as error:  # a key of another form
-        return _first_line(error)
+        return first_line(error)
     return "" if there else "there is no key; `wandb login` leaves one"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]
 
 
 def build_loggers(config: dict[str, Any], run: Run) -> list[Logger]:
@@ -228,11 +224,11 @@ def _wandb(config: dict[str, Any], run: Run) -> list[Logger]:
             _let_go_of_wandb()
             if asked != "auto":
                 raise UserError(
-                    f"W&B does not start with logger.mode={asked} ({_first_line(error)}); "
+                    f"W&B does not start with logger.mode={asked} ({first_line(error)}); "
                     "logger.mode=auto goes on without it"
                 ) from error
             instead = "without it" if offline else "offline"
-            print(f"W&B does not let us in ({_first_line(error)}); going on {instead}", flush=True)
+            print(f"W&B does not let us in ({first_line(error)}); going on {instead}", flush=True)
     return []
 
 

@@ -39,9 +39,13 @@ def wandb_id(folder: Path, config: dict[str, Any]) -> str:
     """
     path = folder / "id.txt"
     if not path.exists():
-        name = plain(f"{config['experiment']}-{config['name']}")[:_MAX_ID]
-        keep_id(folder, f"{name}-{secrets.token_hex(4)}")
+        keep_id(folder, identity(config, secrets.token_hex(4)))
     return path.read_text(encoding="utf-8")
+
+
+def identity(config: dict[str, Any], ending: str) -> str:
+    """An id of a run in W&B: experiment and name, as far as W&B takes them, and what tells it."""
+    return f"{plain(config['experiment'] + '-' + config['name'])[:_MAX_ID]}-{ending}"
 
 
 def keep_id(folder: Path, identity: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from segattn.base.errors import UserError
+from segattn.base.errors import UserError, first_line
 from segattn.base.runs import Run
 
 _NO_MEMORY = (
@@ -53,7 +53,7 @@ def expect_workers_to_end() -> None:
 
 def explain(error: BaseException, run: Run, config: dict[str, Any]) -> str | None:
     """What to do about an error; None if it is not known."""
-    first = str(error).strip().split("\n")[0] or type(error).__name__
+    first = first_line(error)
     if _is_out_of_memory(error):
         return f"out of memory ({first}). {_memory_advice(config)}"
     if _signal_of_worker(error) in ("Killed", "Bus error", ""):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from segattn.base.errors import UserError
+from segattn.base.errors import UserError, first_line
 from segattn.base.files import atomic_path
 from segattn.training.task import SegmentationTask
 
@@ -47,7 +47,7 @@ def check_checkpoint(path: Path) -> None:
     except _BROKEN as error:
         raise UserError(
             f"{path} is damaged, or holds more than weights and numbers and so is not loaded "
-            f"({_first_line(error)}). Delete it to start this run from its first epoch"
+            f"({first_line(error)}). Delete it to start this run from its first epoch"
         ) from error
 
 
@@ -88,9 +88,5 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _another(path: Path, error: Exception) -> UserError:
     return UserError(
-        f"{path} is no checkpoint of segattn, or of a later version ({_first_line(error)})"
+        f"{path} is no checkpoint of segattn, or of a later version ({first_line(error)})"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

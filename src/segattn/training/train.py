@@ -137,9 +137,10 @@ def _finish(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
 def _check_same_data(run: Run, config: dict[str, Any]) -> None:
     """A folder elsewhere may hold the same images, or others, of which there are no scores yet."""
     before, now = run.config["data"].get("root"), config["data"].get("root")
-    result, data = run.result, build_data(config)
+    result = run.result
     if before == now or result is None:
         return
+    data = build_data(config)
     tested, names = result["images"], data.source("test").names
     trained = result["training"].get("images"), len(data.source("train").names)
     if tested != list(names)[: len(tested)] or trained[0] not in (None, trained[1]):
