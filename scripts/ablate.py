@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from segattn.analysis.crops import collect
 from segattn.base.commandline import plain_errors
 from segattn.grid import Cell, expand, run_grid
@@ -51,8 +53,8 @@ def show(cells: list[Cell], slurm: dict[str, Any] | None) -> None:
     for cell in cells:
         print(shlex.join(["python", "scripts/train.py", *cell.overrides]))
     if slurm:
-        for text in requests(cells, script=ROOT / "scripts" / "train.py", options=slurm):
-            print(f"\n{text}", end="")
+        for asked in requests(cells, slurm):
+            print(f"\nan array of Slurm with\n{yaml.safe_dump(asked)}", end="")
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ import yaml
 from processes import hear_signals
 from tiny import EXPERIMENTS
 
+from segattn.base.runs import RESULT_SCHEMA
 from segattn.grid import Cell, expand, run_grid
 
 STAND_IN = Path(__file__).with_name("stand_in_train.py")
@@ -42,6 +43,7 @@ class DrivenGrid:
         (self.experiments / "ablation/two.yaml").write_text(yaml.safe_dump(content))
         (folder / "scripts").mkdir()
         (folder / "scripts/train.py").write_bytes(STAND_IN.read_bytes())
+        (folder / "schema").write_text(str(RESULT_SCHEMA))
         self.script = folder / "scripts/train.py"
 
     def cells(self, *overrides: str, here: bool = True) -> list[Cell]:

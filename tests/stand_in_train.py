@@ -1,9 +1,9 @@
 """Stands for scripts/train.py in tests of the grid: leaves what that leaves, in no time.
 
-It holds the run's lock, as training does, and notes each piece of work in work.txt beside the run
-folders. Files in runs_dir steer it: `imports` (seconds before it looks at anything), `seconds` (of
-a cell, in tenths that look like epochs), and `fault-HEAD-SEED` or `fault-any` ("error", "SIGKILL",
-"SIGTERM", "at exit" after the result and with a child left behind, or the share that fails).
+It loads no torch, holds the run's lock, as training does, and notes each piece of work in work.txt
+beside the run folders. Files in runs_dir steer it: `schema` (of a result), `seconds` (of a cell, in
+tenths that look like epochs), and `fault-HEAD-SEED` or `fault-any` ("error", "SIGKILL", "SIGTERM",
+"at exit" after the result and with a child left behind, or the share that fails).
 """
 
 import json
@@ -15,8 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from segattn.base.lock import BUSY_EXIT, Busy, hold
-from segattn.base.runs import RESULT_SCHEMA
+from segattn.base.lock import Busy, hold
 
 EPOCHS = 10
 overrides = dict(word.split("=", 1) for word in sys.argv[1:])
@@ -41,11 +40,6 @@ def steering(name):
     return path.read_text() if path.exists() else ""
 
 
-def stamp():
-    path = folder / "status.json"
-    return json.loads(path.read_text())["updated"] if path.exists() else 0
-
-
 def fail_as_told():
     fault = steering(f"fault-{head}-{seed}") or steering("fault-any")
     if fault in ("SIGKILL", "SIGTERM"):
@@ -57,23 +51,16 @@ def fail_as_told():
 
 
 def main():
-    status = folder / "status.json"
-    # the stamp of the last status that the driver, or else this process, has seen
-    known = float(os.environ.get("SEGATTN_KNOWN", stamp()))
-    time.sleep(float(steering("imports") or 0))
     with hold(folder / "lock", seconds=2):
         if (folder / "result.json").exists():
             return
-        told = json.loads(status.read_text()) if status.exists() else {"state": "pending"}
-        if told["state"] == "failed" and told["updated"] != known:
-            raise Busy(told["error"])
         note("started")
         (folder / "gpus.txt").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
         for epoch in range(EPOCHS + 1):
             tell("running", epoch=epoch)
             time.sleep(float(steering("seconds") or 0) / EPOCHS)
         fail_as_told()
-        (folder / "result.json").write_text(json.dumps({"schema": RESULT_SCHEMA}))
+        (folder / "result.json").write_text(json.dumps({"schema": int(steering("schema"))}))
         tell("done", epoch=EPOCHS)
         note("done")
     if steering(f"fault-{head}-{seed}") == "at exit":
@@ -83,5 +70,5 @@ def main():
 
 try:
     main()
-except Busy:
-    sys.exit(BUSY_EXIT)
+except Busy as error:
+    sys.exit(f"error: {error}")

@@ -3,34 +3,28 @@
 import errno
 import fcntl
 import os
-import threading
-import time
 from contextlib import contextmanager
 
 import pytest
 from tiny import tiny_config
 
 from segattn.base.lock import Busy, hold, is_held
-from segattn.base.runs import write_json
-from segattn.training.train import KNOWN, run_folder, train
+from segattn.training.train import run_folder, train
 
 
 @contextmanager
-def elsewhere(run, *, last_words=None):
-    """A process that holds the run's lock, and in the end says in status.json that it failed."""
+def elsewhere(run):
+    """A process that holds the run's lock."""
     ready, end = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
         with hold(run.lock_path):
             os.write(ready[1], b"x")
             os.read(end[0], 1)
-            if last_words:
-                status = {"state": "failed", "error": last_words, "updated": time.time()}
-                write_json(run.status_path, status)
         os._exit(0)
     os.read(ready[0], 1)
     try:
-        yield child, lambda: os.write(end[1], b"x")
+        yield child
     finally:
         os.write(end[1], b"x")
         os.waitpid(child, 0)
@@ -39,22 +33,11 @@ def elsewhere(run, *, last_words=None):
 def test_a_run_that_is_at_work_is_left_alone(tmp_path):
     config = tiny_config(tmp_path)
     run = run_folder(config)
-    with elsewhere(run) as (child, _):
+    with elsewhere(run) as child:
         assert is_held(run.lock_path)
         told = rf"is in use by process {child} on "
         with pytest.raises(Busy, match=told), hold(run.lock_path, seconds=0):
             pass
-    assert train(config).status["state"] == "done"
-
-
-def test_what_failed_elsewhere_in_this_moment_is_not_tried_at_once(tmp_path):
-    config = tiny_config(tmp_path)
-    run = run_folder(config)
-    with elsewhere(run, last_words="ValueError: bad") as (_, end):
-        threading.Timer(0.5, end).start()
-        with pytest.raises(Busy, match="failed in another process just now: ValueError: bad"):
-            train(config)
-    assert run.status["error"] == "ValueError: bad"
     assert train(config).status["state"] == "done"
 
 
@@ -76,16 +59,6 @@ def test_who_looks_is_no_holder(tmp_path):
     finally:
         os.write(end, b"x")
         os.waitpid(child, 0)
-
-
-def test_what_failed_since_the_driver_looked_is_not_tried(tmp_path, monkeypatch):
-    run = run_folder(tiny_config(tmp_path))
-    write_json(run.status_path, {"state": "failed", "error": "killed", "updated": 2.0})
-    monkeypatch.setenv(KNOWN, "1.0")
-    with pytest.raises(Busy, match="failed in another process just now: killed"):
-        train(tiny_config(tmp_path))
-    monkeypatch.setenv(KNOWN, "2.0")
-    assert train(tiny_config(tmp_path)).status["state"] == "done"
 
 
 def test_a_disk_without_locks_is_named(tmp_path, monkeypatch):

@@ -153,6 +153,8 @@ def test_the_last_timeout_is_a_failure_that_says_so(cluster, grid):
 def test_what_slurm_refuses_is_an_error(grid):
     with pytest.raises(ValueError, match=r"Slurm refuses the jobs: .*invalid partition"):
         grid.run(*CPU, jobs=1, slurm=OPTIONS | {"partition": "none"})
+    with pytest.raises(ValueError, match=r"Unknown argument 'partitions' for executor 'slurm'"):
+        grid.run(*CPU, jobs=1, slurm=OPTIONS | {"partitions": "a"})
 
 
 def test_one_task_that_fails_ends_the_others(cluster, grid):

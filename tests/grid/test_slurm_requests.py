@@ -12,11 +12,11 @@ import yaml
 from driven_grid import DrivenGrid
 from tiny import EXPERIMENTS, tiny_config
 
-from segattn.base.lock import BUSY_EXIT
+from segattn.base.lock import hold
 from segattn.base.runs import Run
 from segattn.grid.slurm import requests
 from segattn.grid.slurm_job import CellJob
-from segattn.grid.slurm_options import check_slurm, read_options
+from segattn.grid.slurm_options import check_slurm, import_submitit, read_options
 from segattn.training.trainer import build_trainer
 
 pytest.importorskip("submitit", reason="submitit is not installed (the extra `slurm`)")
@@ -32,36 +32,31 @@ def grid(tmp_path):
 
 def request(grid, *overrides, here=True, **options):
     cells = grid.cells(*CPU, *overrides, here=here)
-    return requests(cells, script=grid.script, options=OPTIONS | options)
+    return requests(cells, OPTIONS | options)
 
 
 def test_all_cells_are_one_array_that_can_be_requeued(grid):
-    (text,) = request(grid)
-    assert "#SBATCH --array=0-3%2\n" in text
-    assert "#SBATCH --time=10\n" in text
-    assert "#SBATCH --requeue\n" in text
-    assert "#SBATCH --signal=USR2@" in text
-    assert "--kill-on-bad-exit=1 " in text
-    assert "gpus" not in text
+    (asked,) = request(grid)
+    assert asked["additional_parameters"] == {"requeue": True}
+    assert asked["srun_args"] == ["--kill-on-bad-exit=1"]
+    assert "gpus_per_node" not in asked
 
 
 def test_cells_that_need_other_devices_are_an_array_of_their_own(grid):
     one, two = request(grid, "trainer.devices=1,2", "loader.batch_size=8")
-    assert "#SBATCH --array=0-3%2\n" in one
-    assert "#SBATCH --ntasks-per-node=1\n" in one
-    assert "#SBATCH --ntasks-per-node=2\n" in two
+    assert (one["tasks_per_node"], two["tasks_per_node"]) == (1, 2)
     (nodes,) = request(grid, "trainer.num_nodes=2")
-    assert "#SBATCH --nodes=2\n" in nodes
+    assert nodes["nodes"] == 2
 
 
 def test_gpus_follow_from_the_devices_also_where_this_machine_has_none(grid, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     overrides = ["trainer.devices=2", "trainer.accelerator=gpu"]
-    (text,) = request(grid, *overrides, here=False)
-    assert "#SBATCH --gpus-per-node=2\n" in text
-    (text,) = request(grid, *overrides, here=False, gres="gpu:a100:2")
-    assert "#SBATCH --gres=gpu:a100:2\n" in text
-    assert "gpus-per-node" not in text
+    (asked,) = request(grid, *overrides, here=False)
+    assert asked["gpus_per_node"] == 2
+    (asked,) = request(grid, *overrides, here=False, gres="gpu:a100:2")
+    assert asked["gres"] == "gpu:a100:2"
+    assert "gpus_per_node" not in asked
 
 
 @pytest.mark.parametrize("word", ["trainer.accelerator=auto", "trainer.precision=auto"])
@@ -93,8 +88,7 @@ def test_the_shipped_file_has_the_options_that_are_tested():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"partitions": "a"}, "unknown partitions; known are account, .*array_parallelism.*mem_gb"),
-        ({"nodes": 2}, "unknown nodes; known are"),
+        ({"nodes": 2}, "nodes follow from trainer.devices and num_nodes"),
         ({"timeout_min": None}, "must say timeout_min"),
         ({"timeout_min": "1:00:00"}, "timeout_min must be a whole number from 1, got '1:00:00'"),
         ({"max_num_timeout": -1}, "max_num_timeout must be a whole number from 0, got -1"),
@@ -131,7 +125,7 @@ def test_what_is_not_installed_is_named(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(ValueError, match=r'needs submitit; install it with .*-e "\.\[slurm\]"'):
-        read_options(SHIPPED)
+        import_submitit()
 
 
 def test_dry_run_shows_commands_and_request_without_slurm(tmp_path):
@@ -143,8 +137,8 @@ def test_dry_run_shows_commands_and_request_without_slurm(tmp_path):
     done = subprocess.run([sys.executable, script, *words, "--jobs", "3"], env=bare, **pipes)
     assert done.stdout.count("python scripts/train.py ") == 4
     assert done.stdout.count("trainer.precision=bf16") == 4  # of the file
-    assert "#SBATCH --array=0-3%3\n" in done.stdout
-    assert "gpus-per-node" not in done.stdout
+    assert "array_parallelism: 3\n" in done.stdout
+    assert "gpus_per_node" not in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -183,9 +177,21 @@ def test_a_job_whose_process_fails_says_so(tmp_path):
 
 
 def test_a_job_that_finds_its_run_taken_leaves_the_status_to_the_other_process(tmp_path):
-    call = job(tmp_path, f"sys.exit({BUSY_EXIT})")
-    with pytest.raises(RuntimeError, match="75: another process was at this run"):
-        call()
+    call = job(tmp_path, "sys.exit(1)")
+    ready, end = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        with hold(call.run.lock_path):
+            os.write(ready[1], b"x")
+            os.read(end[0], 1)
+        os._exit(0)
+    os.read(ready[0], 1)
+    try:
+        with pytest.raises(RuntimeError, match="exit code 1"):
+            call()
+    finally:
+        os.write(end[1], b"x")
+        os.waitpid(child, 0)
     assert not call.run.status_path.exists()
 
 

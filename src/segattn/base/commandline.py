@@ -11,7 +11,6 @@ import yaml
 
 from segattn.base.arguments import check_choice
 from segattn.base.errors import UserError, told
-from segattn.base.lock import BUSY_EXIT, Busy
 
 _OF_THE_SYSTEM = {
     *(errno.EACCES, errno.EPERM, errno.EROFS),  # not allowed
@@ -82,9 +81,6 @@ def plain_errors() -> Iterator[None]:
     """
     try:
         yield
-    except Busy as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(BUSY_EXIT)
     except UserError as error:
         sys.exit(f"error: {told(error)}")
     except OSError as error:

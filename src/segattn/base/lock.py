@@ -10,8 +10,6 @@ from pathlib import Path
 
 from segattn.base.errors import UserError
 
-BUSY_EXIT = 75
-"""Exit code of a program that found its folder taken: EX_TEMPFAIL of sysexits.h."""
 _POLL_SECONDS = 0.1
 
 

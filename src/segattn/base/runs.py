@@ -144,14 +144,6 @@ class Run:
         return _read_json(self.status_path)
 
     @property
-    def stamp(self) -> float:
-        """Of status.json, 0 if there is none; tells whether it was written since one looked.
-
-        To be compared for equality alone: another machine's clock may have made it.
-        """
-        return float(self.status.get("updated", 0))
-
-    @property
     def result(self) -> dict[str, Any] | None:
         """The final result, None while unfinished."""
         if not self.result_path.exists():

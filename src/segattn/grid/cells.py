@@ -38,7 +38,6 @@ class Cell:
         error: Why it failed.
         started: When this driver started it, seconds since 1970; 0 if it did not.
         first_epoch: Epochs that were done before that.
-        stamp: Of the run (`Run.stamp`) when it was last seen with nobody at it.
         seconds: What it took; 0 before this driver has finished it.
     """
 
@@ -49,7 +48,6 @@ class Cell:
     error: str = ""
     started: float = 0
     first_epoch: int = 0
-    stamp: float = 0
     seconds: float = 0
 
     def look(self) -> None:
@@ -65,7 +63,6 @@ class Cell:
             self.state = "elsewhere"
             return
         told = self.run.status
-        self.stamp = float(told.get("updated", 0))
         self.state = "interrupted" if told["state"] in ("running", "done") else told["state"]
         self.error = told.get("error", "") if self.state == "failed" else ""
 

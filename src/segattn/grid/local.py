@@ -9,18 +9,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import torch
 
 from segattn.base.errors import UserError
 from segattn.base.hardware import CORES, num_cores
-from segattn.base.lock import BUSY_EXIT
 from segattn.grid.cells import Cell
 from segattn.grid.failures import describe_exit, failure
-from segattn.grid.signals import signals_later
 from segattn.grid.table import Show
-from segattn.training.train import KNOWN
 
 _POLL_SECONDS = 0.5
 _SIGNALLED = {code for s in (signal.SIGTERM, signal.SIGINT) for code in (-s, 128 + s)}
@@ -33,6 +30,7 @@ class _Process:
     slot: int
     popen: "subprocess.Popen[bytes]"
     log: IO[bytes]
+    before: dict[str, Any]  # status of the run
 
 
 def run_local(cells: Sequence[Cell], show: Show, *, script: Path, jobs: int) -> None:
@@ -55,13 +53,13 @@ def run_local(cells: Sequence[Cell], show: Show, *, script: Path, jobs: int) -> 
         while queue or running:
             free = [slot for slot in range(jobs) if slot not in {p.slot for p in running}]
             while free and (cell := take_free(queue, show)):
-                with signals_later():  # no process that `_stop` does not know
-                    running.append(_start(cell, script, slot=free.pop(0), jobs=jobs, each=each))
+                running.append(_start(cell, script, slot=free.pop(0), jobs=jobs, each=each))
                 show(cell)
             time.sleep(_POLL_SECONDS)
             for process in [p for p in running if p.popen.poll() is not None]:
                 running.remove(process)
-                if not _end(process):
+                _end(process)
+                if process.cell.state == "elsewhere":
                     queue.append(process.cell)
                 show(process.cell)
             show(None)
@@ -73,15 +71,14 @@ def run_local(cells: Sequence[Cell], show: Show, *, script: Path, jobs: int) -> 
 def take_free(queue: list[Cell], show: Show) -> Cell | None:
     """Take the first cell that nobody runs out of the queue, and those that another has ended."""
     for cell in list(queue):
-        before, known = cell.state, cell.stamp
+        before = cell.state
         cell.look()
         if cell.state == "elsewhere":
             if before != "elsewhere":
                 show(cell)
             continue
         queue.remove(cell)
-        # what another driver has tried since this one saw it is not run again here
-        failed_there = cell.state == "failed" and cell.stamp != known
+        failed_there = cell.state == "failed" != before
         if cell.state != "done" and not failed_there:
             return cell
         show(cell)
@@ -97,7 +94,8 @@ def _start(cell: Cell, script: Path, *, slot: int, jobs: int, each: int) -> _Pro
     cell.run.path.mkdir(parents=True, exist_ok=True)
     log = cell.run.log_path.open("ab")
     cell.state, cell.error = "running", ""
-    cell.started, cell.first_epoch = time.time(), cell.run.status.get("epoch", 0)
+    before = cell.run.status
+    cell.started, cell.first_epoch = time.time(), before.get("epoch", 0)
     popen = subprocess.Popen(
         [sys.executable, str(script), *cell.overrides],
         stdin=subprocess.DEVNULL,
@@ -107,11 +105,10 @@ def _start(cell: Cell, script: Path, *, slot: int, jobs: int, each: int) -> _Pro
             **os.environ,
             **_share(cell, slot=slot, jobs=jobs, each=each),
             "PYTHONUNBUFFERED": "1",
-            KNOWN: str(cell.stamp),
         },
         start_new_session=True,  # Ctrl-C is for the driver, which ends its cells in order
     )
-    return _Process(cell, slot, popen, log)
+    return _Process(cell, slot, popen, log, before)
 
 
 def _share(cell: Cell, *, slot: int, jobs: int, each: int) -> dict[str, str]:
@@ -131,27 +128,25 @@ def visible_gpus() -> list[str]:
     return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
 
 
-def _end(process: _Process) -> bool:
-    """Note how a process ended; False if another driver has the cell."""
+def _end(process: _Process) -> None:
+    """Note how a process ended."""
     process.log.close()
     _kill_all(process)
     cell, code = process.cell, process.popen.returncode
-    if code == BUSY_EXIT:
-        cell.state = "elsewhere"
-        return False
-    if cell.run.result is not None:  # whatever happened after it
-        cell.state, cell.seconds = "done", time.time() - cell.started
-    elif code in _SIGNALLED or _says_interrupted(cell):  # not by this driver
+    cell.look()
+    if cell.state == "done":  # whatever happened after it
+        cell.seconds = time.time() - cell.started
+    elif code in _SIGNALLED or _says_interrupted(process):  # not by this driver
         cell.state, cell.error = "interrupted", "ended by a signal"
-    else:
+    elif cell.state != "elsewhere":
         cell.state = "failed"
-        cell.error = failure(cell.run, describe_exit(code), known=cell.stamp)
-    return True
+        cell.error = failure(cell.run, describe_exit(code), before=process.before)
 
 
-def _says_interrupted(cell: Cell) -> bool:
+def _says_interrupted(process: _Process) -> bool:
     """Whether this attempt said so, as after SIGINT, whose exit code is that of any error."""
-    return cell.run.status["state"] == "interrupted" and cell.run.stamp != cell.stamp
+    status = process.cell.run.status
+    return status["state"] == "interrupted" and status != process.before
 
 
 def _kill_all(process: _Process) -> None:

@@ -3,23 +3,19 @@
 import itertools
 import json
 import pickle
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from segattn.base.errors import UserError
-from segattn.base.lock import hold
 from segattn.base.runs import write_json
 from segattn.grid.cells import Cell, State
-from segattn.grid.failures import write_failure
+from segattn.grid.failures import failure
 from segattn.grid.local import take_free
-from segattn.grid.signals import INTERRUPTIONS, signals_later
 from segattn.grid.slurm_job import CellJob
 from segattn.grid.slurm_options import check_slurm, import_submitit
 from segattn.grid.table import Show
@@ -47,6 +43,10 @@ class _Job:
     cell: Cell
     id: str
     seen_ended: bool = False
+    before: dict[str, Any] = field(init=False)  # status of the run
+
+    def __post_init__(self) -> None:
+        self.before = self.cell.run.status
 
 
 def run_slurm(cells: Sequence[Cell], show: Show, *, script: Path, options: dict[str, Any]) -> None:
@@ -71,9 +71,7 @@ def run_slurm(cells: Sequence[Cell], show: Show, *, script: Path, options: dict[
         while waiting or jobs:
             free = list(iter(lambda: take_free(waiting, show), None))
             for group in _groups(free):
-                with _alone(group):
-                    jobs += _join(group, _read_queue())  # another driver may have been faster
-                    jobs += _submit(group, script, options) if group else []
+                jobs += _submit(group, script, options)
             for cell in free:
                 show(cell)
             time.sleep(_POLL_SECONDS)
@@ -86,33 +84,13 @@ def run_slurm(cells: Sequence[Cell], show: Show, *, script: Path, options: dict[
         raise KeyboardInterrupt(_farewell(jobs)) from error
 
 
-@contextmanager
-def _alone(group: Sequence[Cell]) -> Iterator[None]:
-    """No other driver submits, and no signal comes between a job and the note of its id."""
-    with hold(_folder(group[0]) / "lock", seconds=600), signals_later():
-        # Ctrl-C reaches sbatch too, which inherits this
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def requests(cells: Sequence[Cell], *, script: Path, options: dict[str, Any]) -> list[str]:
-    """What would be submitted for cells: the text of each array's batch script.
-
-    Slurm need not be there.
+def requests(cells: Sequence[Cell], options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What would be asked of Slurm for each array of cells, by submitit's names.
 
     Raises:
-        UserError: As `run_slurm`.
+        UserError: A cell leaves open what it needs.
     """
-    texts = []
-    for group in _groups(cells):
-        executor = _executor(group, options)
-        if len(group) > 1:
-            executor.parameters["map_count"] = len(group)
-        texts.append(executor._make_submission_file_text(executor._submitit_command_str, ""))
-    return texts
+    return [_request(group, options) for group in _groups(cells)]
 
 
 def _read_queue() -> dict[str, str]:
@@ -152,24 +130,18 @@ def _groups(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
         yield list(group)
 
 
-def _executor(group: Sequence[Cell], options: Mapping[str, Any]) -> Any:
-    """The executor of submitit for cells of one group."""
-    given = {k: v for k, v in options.items() if k not in ("overrides", "max_num_timeout")}
+def _request(group: Sequence[Cell], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the array of one group."""
+    asked = {k: v for k, v in options.items() if k not in ("overrides", "max_num_timeout")}
     trainer = group[0].config["trainer"]
-    srun_args = [*given.pop("srun_args", []), "--kill-on-bad-exit=1"]
-    if "cpus_per_task" in given:  # srun does not take it from sbatch
-        srun_args.append(f"--cpus-per-task={given['cpus_per_task']}")
-    if trainer["accelerator"] == "gpu" and "gres" not in given:
-        given["gpus_per_node"] = trainer["devices"]
-    # its own check for Slurm would be in the way of `requests`, and `check_slurm` says more
-    unchecked = {"affinity": classmethod(lambda _: 1)}
-    executor_class: Any = type("SlurmExecutor", (import_submitit().SlurmExecutor,), unchecked)
-    executor = executor_class(_folder(group[0]), max_num_timeout=options["max_num_timeout"])
-    given["additional_parameters"] = {"requeue": True, **given.get("additional_parameters", {})}
-    given |= {"nodes": trainer["num_nodes"], "tasks_per_node": trainer["devices"]}
-    given |= {"srun_args": srun_args, "stderr_to_stdout": True}
-    executor.update_parameters(**executor._convert_parameters(given))
-    return executor
+    asked["srun_args"] = [*asked.get("srun_args", []), "--kill-on-bad-exit=1"]
+    if "cpus_per_task" in asked:  # srun does not take it from sbatch
+        asked["srun_args"].append(f"--cpus-per-task={asked['cpus_per_task']}")
+    if trainer["accelerator"] == "gpu" and "gres" not in asked:
+        asked["gpus_per_node"] = trainer["devices"]
+    asked["additional_parameters"] = {"requeue": True, **asked.get("additional_parameters", {})}
+    asked |= {"nodes": trainer["num_nodes"], "tasks_per_node": trainer["devices"]}
+    return asked | {"stderr_to_stdout": True}
 
 
 def _folder(cell: Cell) -> Path:
@@ -178,14 +150,18 @@ def _folder(cell: Cell) -> Path:
 
 
 def _submit(group: Sequence[Cell], script: Path, options: Mapping[str, Any]) -> list[_Job]:
-    executor = _executor(group, options)
+    submitit = import_submitit()
     for cell in group:
         cell.run.path.mkdir(parents=True, exist_ok=True)
     commands = [[sys.executable, str(script), *cell.overrides] for cell in group]
     calls = [CellJob(words, cell.run) for words, cell in zip(commands, group, strict=True)]
+    again = {"slurm_max_num_timeout": options["max_num_timeout"]}
+    executor = submitit.AutoExecutor(_folder(group[0]), cluster="slurm", **again)
+    asked = {f"slurm_{name}": value for name, value in _request(group, options).items()}
     try:
+        executor.update_parameters(**asked)
         submitted = executor.submit_array(calls)
-    except import_submitit().core.utils.FailedJobError as error:
+    except (submitit.core.utils.FailedJobError, NameError) as error:
         raise UserError(f"Slurm refuses the jobs: {error}; see the Slurm options") from error
     jobs = []
     for cell, job in zip(group, submitted, strict=True):
@@ -224,17 +200,13 @@ def _note_progress(job: _Job, state: State) -> None:
 
 
 def _end(job: _Job, state: str) -> None:
-    cell, known = job.cell, job.cell.stamp
+    cell = job.cell
     cell.look()
     if cell.state == "done":
         cell.seconds = time.time() - cell.started if cell.started else 0
-    if cell.state in ("done", "elsewhere"):
-        return
-    told = cell.state == "failed" and cell.stamp != known
-    cell.state = "failed"
-    if not told:
-        cell.error = _describe(job, state)
-        write_failure(cell.run, cell.error)
+    elif cell.state != "elsewhere":
+        cell.state = "failed"
+        cell.error = failure(cell.run, _describe(job, state), before=job.before)
 
 
 def _describe(job: _Job, state: str) -> str:

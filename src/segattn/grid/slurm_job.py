@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from segattn.base.hardware import CORES
-from segattn.base.lock import BUSY_EXIT
 from segattn.base.runs import Run
 from segattn.grid.failures import describe_exit, failure, write_failure
 from segattn.grid.slurm_options import import_submitit
@@ -38,7 +37,7 @@ class CellJob:
             RuntimeError: It failed, so that Slurm knows and ends the other tasks. The message
                 says why, and the run's status as well.
         """
-        known, terms = self.run.stamp, list[int]()
+        before, terms = self.run.status, list[int]()
         signal.signal(signal.SIGTERM, lambda number, _: terms.append(number))
         try:
             code = self._run()
@@ -47,10 +46,8 @@ class CellJob:
         except import_submitit().core.utils.UncompletedJobError:  # by submitit's signal handler
             write_failure(self.run, "out of time; raise max_num_timeout or timeout_min")
             raise
-        if code == BUSY_EXIT:  # that process writes the status
-            raise RuntimeError(describe_exit(code))
         if code != 0:
-            raise RuntimeError(failure(self.run, describe_exit(code), known=known))
+            raise RuntimeError(failure(self.run, describe_exit(code), before=before))
 
     def checkpoint(self) -> Any:
         """What runs after a requeue: the same, since a run goes on from its last checkpoint.

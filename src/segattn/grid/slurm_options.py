@@ -21,8 +21,8 @@ def read_options(path: Path) -> dict[str, Any]:
     """Read a file such as experiments/slurm.yaml; what is null is left to the cluster.
 
     Raises:
-        UserError: No such file, an option that does not exist, is missing or has a wrong type, or
-            submitit is not installed.
+        UserError: No such file, or an option that is missing, has a wrong type, or follows from
+            the config. What submitit does not know is told when it is asked for.
     """
     if not path.is_file():
         raise UserError(f"no such file of Slurm options: {path}")
@@ -32,9 +32,8 @@ def read_options(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold options such as timeout_min: 60")
-    known = _known_options()
-    if unknown := sorted(set(content) - set(known)):
-        raise UserError(f"{path}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+    if derived := sorted(_DERIVED & set(content)):
+        raise UserError(f"{path}: {', '.join(derived)} follow from trainer.devices and num_nodes")
     options = {name: value for name, value in content.items() if value is not None}
     if missing := [name for name in _NEEDED if name not in options]:
         raise UserError(f"{path} must say {', '.join(missing)}")
@@ -43,13 +42,6 @@ def read_options(path: Path) -> dict[str, Any]:
         if type(value) is not int or value < low:
             raise UserError(f"{path}: {name} must be a whole number from {low}, got {value!r}")
     return options
-
-
-def _known_options() -> list[str]:
-    executor = import_submitit().SlurmExecutor
-    renamed = executor._equivalence_dict()  # mem_gb for mem, and so on
-    names = executor._valid_parameters() - set(renamed.values()) | set(renamed)
-    return sorted((names | {"max_num_timeout", "overrides"}) - _DERIVED)
 
 
 def import_submitit() -> Any:
@@ -69,7 +61,8 @@ def import_submitit() -> Any:
 
 
 def check_slurm() -> None:
-    """Raise a UserError where the clients of Slurm are missing."""
+    """Raise a UserError where submitit or the clients of Slurm are missing."""
+    import_submitit()
     missing = [name for name in ("sbatch", "squeue", "srun") if shutil.which(name) is None]
     if missing:
         raise UserError(

@@ -1,6 +1,5 @@
 """One run from a checked config: train, test, and leave the run folder. Idempotent."""
 
-import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,7 +16,7 @@ from segattn.base.distributed import is_main
 from segattn.base.errors import UserError, told
 from segattn.base.files import atomic_path, remove_drafts
 from segattn.base.hardware import resolve_workers
-from segattn.base.lock import Busy, hold, is_held
+from segattn.base.lock import hold, is_held
 from segattn.base.runs import Run, write_json
 from segattn.config.compose import differences
 from segattn.data.datamodule import SegmentationData
@@ -40,9 +39,6 @@ from segattn.training.trainer import (
     quiet_lightning,
     training_callbacks,
 )
-
-KNOWN = "SEGATTN_KNOWN"
-"""Environment variable: the stamp of the run when its driver, seconds ago, decided to start it."""
 
 
 def run_folder(config: dict[str, Any]) -> Run:
@@ -71,9 +67,7 @@ def train(config: dict[str, Any]) -> Run:
         if run.result is None:
             _attempt(run, config, status)
         return run
-    known = os.environ.get(KNOWN, str(run.stamp))
     with hold(run.lock_path):
-        _leave_what_just_failed(run, known)
         _raise_epochs(run, config)
         claim(run, config)
         remove_drafts(*run.written)
@@ -108,13 +102,6 @@ def _try_out(config: dict[str, Any]) -> Run:
     if is_main():
         print("fast_dev_run: training, validation and test went through; nothing is kept")
     return run_folder(config)
-
-
-def _leave_what_just_failed(run: Run, known: str) -> None:
-    """Raise Busy where another process has failed since `known`, a stamp: its driver tells that."""
-    status = run.status
-    if status["state"] == "failed" and str(run.stamp) != known:
-        raise Busy(f"{run.path} failed in another process just now: {status.get('error')}")
 
 
 def _finish(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
