@@ -35,7 +35,7 @@ test: setup
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8
 
 # In an environment of its own: pip-audit's dependencies are not ours. --strict: a package whose
 # advisories could not be asked for is a failure; without it, no network would pass as no finding.
