@@ -113,7 +113,7 @@ def published(folder: Path, **options) -> None:
 def test_server_has_each_run_once(server, tmp_path):
     (run,) = copy_runs(tmp_path / "runs", NAMES[0])
     publish(tmp_path / "runs")
-    (run.path / "wandb" / "published.json").unlink()  # as if cut off before the end
+    del server.runs[run_id(run)]["summary"]["published"]  # as if cut off before the end
     publish(tmp_path / "runs")
     assert set(server.runs) == {run_id(run), "comparison-fixture"}
     there = server.runs[run_id(run)]
@@ -126,7 +126,6 @@ def test_server_has_each_run_once(server, tmp_path):
 def test_upload_that_was_cut_off_goes_on(server, tmp_path):
     (run,) = copy_runs(tmp_path / "runs", NAMES[0])
     published(tmp_path / "runs")
-    (run.path / "wandb" / "published.json").unlink()
     there = server.runs[run_id(run)]
     del there["history"][5:]
     there["summary"] = dict(collections.ChainMap(*reversed(there["history"])))
@@ -150,7 +149,6 @@ def live_rows(run: Run) -> list[dict]:
 def test_live_run_whose_server_went_away_is_completed(server, tmp_path, taken):
     (run,) = copy_runs(tmp_path / "runs", NAMES[0])
     published(tmp_path / "runs")
-    (run.path / "wandb" / "published.json").unlink()
     there, live = server.runs[run_id(run)], live_rows(run)
     assert len(live) == 10
     there["history"][:] = live[:taken]
@@ -183,7 +181,7 @@ def test_refused_files_are_not_taken_for_published(server, tmp_path):
     server.refuse_artifacts = True
     with pytest.raises(ValueError, match=f"W&B failed at .*{NAMES[0]}: artifact .*refused"):
         published(tmp_path / "runs")
-    assert not (run.path / "wandb" / "published.json").exists()
+    assert "published" not in server.runs[run_id(run)]["summary"]
     server.refuse_artifacts = False
     published(tmp_path / "runs")
     assert server.runs[run_id(run)]["artifacts"] == {run_id(run): ARTIFACT_TYPE}

@@ -33,7 +33,7 @@ def test_numbers_alone_leave_every_picture_out(tmp_path, capsys):
     assert len(list(run.path.glob("wandb/offline-run-*/files/media"))) == 1
     assert f"(do not sync {numbers.parent.name} too)" in capsys.readouterr().out
     publish(tmp_path, mode="offline", media=False)
-    assert "is written already, with pictures: wandb sync" in capsys.readouterr().out
+    assert "is written already: wandb sync" in capsys.readouterr().out
 
 
 def test_offline_files_count_where_they_are(tmp_path, capsys):

@@ -1,18 +1,16 @@
 """Finished run folders as runs of W&B: at any time, and as often as one likes.
 
-The run folder is the truth and W&B a view of it, so publishing again must add nothing. Three things
-see to that. A run has one id, kept in its folder. Rows up to those that its summary in W&B tells of
-are left out; so an upload that was cut off goes on, and a run that was logged while it trained is
-only completed. And what is published where stands in the folder, in wandb/published.json.
+The run folder is the truth and W&B a view of it, so publishing again must add nothing. A run has
+one id, kept in its folder. Rows up to those that its summary in W&B tells of are left out; so an
+upload that was cut off goes on, and a run that was logged while it trained is only completed. What
+is published whole says so itself: in its summary in W&B, or in the folder of its offline files.
 """
 
 import hashlib
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
@@ -26,13 +24,12 @@ from segattn.tracking.loggers import project_of, resolve_mode, wandb_facts, wand
 from segattn.tracking.login import log_in
 from segattn.tracking.media import final_numbers, log_media
 from segattn.tracking.wandb_folder import (
+    find_whole,
+    holds,
     identity,
     keep_id,
-    offline_address,
-    offline_place,
+    note_whole,
     plain,
-    published,
-    remember,
     run_artifact,
     sync_command,
     wandb_folder,
@@ -46,48 +43,8 @@ COMPARISON_TABLES = {
 }
 """What the artifact of an experiment holds."""
 
+_STATE = "published"  # in the summary of a W&B run: of which result, and whether with pictures
 _OFFLINE = "Or write files with --mode offline, and upload them later with `wandb sync`."
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where to publish.
-
-    Attributes:
-        mode: "online" or "offline".
-        entity: User or team; None offline, where it is not known before `wandb sync`.
-        project: None for the project in the config of each run.
-    """
-
-    mode: Literal["online", "offline"]
-    entity: str | None
-    project: str | None
-
-    def address(self, project: str) -> str:
-        """What tells two places apart, in published.json."""
-        if self.mode == "offline":
-            return offline_address(project, entity=self.entity)
-        server = os.environ.get("WANDB_BASE_URL", "wandb.ai")
-        return "/".join([server, self.entity or "", project])
-
-    def place(self, wandb_run: Any) -> str:
-        """`where` of a record in published.json: its page; offline, the folder of its files."""
-        return str(wandb_run.url) if self.mode == "online" else offline_place(wandb_run)
-
-    def told(self, place: str, folder: Path) -> str:
-        """Its page; offline, the command that uploads it."""
-        return place if self.mode == "online" else sync_command(folder, place)
-
-    def has(self, record: dict[str, Any], content: str, folder: Path) -> bool:
-        """Whether that is published; offline, whether its files are still in the run folder."""
-        if record.get("digest") != content:
-            return False
-        return self.mode == "online" or (folder.parent / record["where"]).is_dir()
-
-    @property
-    def already(self) -> str:
-        """How to say so."""
-        return "is there already" if self.mode == "online" else "is written already"
 
 
 def publish(
@@ -116,30 +73,30 @@ def publish(
     runs = [run for run in load_runs(folder) if run.result is not None]
     if not runs:
         raise UserError(f"no run below {folder} is finished. Run `make ablation`, or wait for it.")
-    target = _target(mode, entity=entity, project=project)
+    place = _place(mode, entity=entity, project=project)
     for number, run in enumerate(runs, start=1):
         with _named_errors(run.path):
-            done = _publish_run(run, target, media=media)
+            done = _publish_run(run, place, media=media)
         print(f"[{number}/{len(runs)}] {run.path.name}: {done}", flush=True)
     for experiment in dict.fromkeys(run.path.parent for run in runs):
         members = [run for run in runs if run.path.parent == experiment]
         with _named_errors(experiment):
-            done = _publish_comparison(experiment, members, target)
+            done = _publish_comparison(experiment, members, place)
         print(f"{experiment.name}: {done}", flush=True)
 
 
-def _target(mode: str, *, entity: str | None, project: str | None) -> Target:
+def _place(mode: str, *, entity: str | None, project: str | None) -> dict[str, Any]:
+    """Options of wandb.init; None for the entity and project in the config of each run."""
     check_choice("mode", mode, MODES)
     mode = resolve_mode(mode)
-    if mode == "offline":
-        return Target("offline", entity, project)
-    if mode != "online":
+    if mode not in ("online", "offline"):
         raise UserError(f"WANDB_MODE={mode} publishes nothing; unset it, or pass --mode online")
-    try:
-        own = log_in()
-    except UserError as error:
-        raise UserError(f"{error} {_OFFLINE}") from error
-    return Target("online", entity or own, project)
+    if mode == "online":
+        try:
+            log_in()
+        except UserError as error:
+            raise UserError(f"{error} {_OFFLINE}") from error
+    return {"mode": mode, "entity": entity, "project": project}
 
 
 @contextmanager
@@ -160,33 +117,60 @@ def _named_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _publish_run(run: Run, target: Target, *, media: bool) -> str:
+def _publish_run(run: Run, place: dict[str, Any], *, media: bool) -> str:
     """What was done, in words."""
-    config, folder = run.config, wandb_folder(run)
-    project = target.project or project_of(config)
-    address = target.address(project)
-    content = digest(run.result_path)
-    before = published(folder).get(address, {})
-    if target.has(before, content, folder) and (before["media"] or not media):
-        pictures = ", with pictures" if before["media"] and not media else ""
-        return f"{target.already}{pictures}: {target.told(before['where'], folder)}"
+    config = run.config
+    place = _of_config(place, config)
+    state = {"result": digest(run.result_path), "pictures": media}
     # only a training logs as it goes
     job_type = "train" if run.metrics_path.exists() else "evaluation"
     facts = {"id": run_id(run), "config": config, **wandb_facts(config, job_type=job_type)}
-    with _open_run(folder, target, project=project, **facts) as wandb_run:
-        where = target.place(wandb_run)
+
+    def send(wandb_run: Any, before: dict[str, Any]) -> None:
         _replay(run, wandb_run)
         _log_result(run, wandb_run, media=media, changed=bool(before))
-        _send(run_artifact(run, wandb_run.id, media=media), wandb_run, target)
-    remember(folder, address, {"digest": content, "media": media, "where": where})
-    return target.told(where, folder) + _superseded(folder, run_id(run))
+        _send(run_artifact(run, wandb_run.id, media=media), wandb_run)
+
+    return _publish(wandb_folder(run), place, facts, state, send)
 
 
-def _superseded(folder: Path, identity: str) -> str:
-    """Files with parts of the run, whose rows W&B would take for more of it."""
-    kept = {Path(record["where"]).name for record in published(folder).values()}
-    files = sorted({path.name for path in folder.glob(f"offline-run-*-{identity}")} - kept)
-    return f" (do not sync {', '.join(files)} too)" if files else ""
+def _of_config(place: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    project = place["project"] or project_of(config)
+    return place | {"project": project, "entity": place["entity"] or config["logger"].get("entity")}
+
+
+def _publish(
+    folder: Path,
+    place: dict[str, Any],
+    facts: dict[str, Any],
+    state: dict[str, Any],
+    send: Callable[[Any, dict[str, Any]], None],
+) -> str:
+    """Send what is not there yet; what was done, in words.
+
+    Args:
+        folder: `wandb_folder` of a run or an experiment.
+        place: Options of wandb.init: mode, entity and project.
+        facts: Others of them.
+        state: What is there afterwards: a digest of the results, and whether with pictures.
+        send: Called with the W&B run, and the state that is there, {} for none.
+    """
+    offline = place["mode"] == "offline"
+    note = state | {"entity": place["entity"], "project": place["project"]}
+    if offline and (files := find_whole(folder, note)):
+        return f"is written already: {sync_command(files)}"
+    with _open_run(folder, place, facts) as wandb_run:
+        before = dict(dict(wandb_run.summary).get(_STATE) or {})
+        if holds(before, state):
+            return f"is there already: {wandb_run.url}"
+        send(wandb_run, before)
+        wandb_run.summary.update({_STATE: state})
+    if not offline:
+        return str(wandb_run.url)
+    files = note_whole(wandb_run, note)
+    older = sorted({path.name for path in folder.glob(f"offline-run-*-{facts['id']}")})[:-1]
+    # W&B would take their rows for more of the run
+    return sync_command(files) + (f" (do not sync {', '.join(older)} too)" if older else "")
 
 
 def run_id(run: Run) -> str:
@@ -205,20 +189,18 @@ def run_id(run: Run) -> str:
 
 
 @contextmanager
-def _open_run(folder: Path, target: Target, *, project: str, **facts: Any) -> Iterator[Any]:
+def _open_run(folder: Path, place: dict[str, Any], facts: dict[str, Any]) -> Iterator[Any]:
     """A W&B run; ended also after an error, so that the next one is not this one."""
     import wandb
 
     wandb_run = wandb.init(
-        project=project,
-        entity=target.entity,
-        mode=target.mode,
-        resume="allow" if target.mode == "online" else None,  # offline there is nothing to resume
+        resume="allow" if place["mode"] == "online" else None,  # offline there is nothing to resume
         dir=str(folder.parent),
         # nothing of this moment and machine, which are not the training's
         settings=wandb_settings(
             console="off", disable_git=True, x_disable_meta=True, x_disable_stats=True
         ),
+        **place,
         **facts,
     )
     try:
@@ -257,43 +239,39 @@ def _log_result(run: Run, wandb_run: Any, *, media: bool, changed: bool) -> None
         wandb_run.summary.update(final_numbers(run.result or {}))
 
 
-def _publish_comparison(experiment: Path, runs: list[Run], target: Target) -> str:
+def _publish_comparison(experiment: Path, runs: list[Run], place: dict[str, Any]) -> str:
     """The tables of an experiment as an artifact of a run of its own; what was done, in words."""
-    config, folder = runs[0].config, wandb_folder(Run(experiment))
-    project = target.project or project_of(config)
-    address = target.address(project)
-    content = _digest(run.result_path for run in runs)
-    before = published(folder).get(address, {})
-    if target.has(before, content, folder):
-        return f"the comparison {target.already}: {target.told(before['where'], folder)}"
     try:
         comparison = compare(runs)
     except UserError as error:
         return f"no comparison: {error}"
-    name = f"comparison-{config['experiment']}"
+    config, name = runs[0].config, f"comparison-{runs[0].config['experiment']}"
     facts = {"id": plain(name), "name": name, "tags": [config["experiment"]]}
-    with _open_run(folder, target, project=project, job_type="comparison", **facts) as wandb_run:
-        where = target.place(wandb_run)
+    state = {"result": _digest(run.result_path for run in runs), "pictures": False}
+
+    def send(wandb_run: Any, _: dict[str, Any]) -> None:
         tables = {key: table(comparison) for key, table in COMPARISON_TABLES.items()}
-        _log_tables(tables, wandb_run, target)
-    remember(folder, address, {"digest": content, "where": where})
-    return f"comparison: {target.told(where, folder)}"
+        _log_tables(tables, wandb_run)
+
+    place = _of_config(place, config)
+    facts["job_type"] = "comparison"
+    return "comparison " + _publish(wandb_folder(Run(experiment)), place, facts, state, send)
 
 
-def _log_tables(tables: dict[str, pd.DataFrame], wandb_run: Any, target: Target) -> None:
+def _log_tables(tables: dict[str, pd.DataFrame], wandb_run: Any) -> None:
     import wandb
 
     artifact = wandb.Artifact(plain(wandb_run.id), type="comparison")
     for name, frame in tables.items():
         artifact.add(wandb.Table(dataframe=frame), name)
-    _send(artifact, wandb_run, target)
+    _send(artifact, wandb_run)
     wandb_run.log({f"comparison/{k}": wandb.Table(dataframe=v) for k, v in tables.items()})
 
 
-def _send(artifact: Any, wandb_run: Any, target: Target) -> None:
+def _send(artifact: Any, wandb_run: Any) -> None:
     """Log it; online, wait for the server to say that it has it."""
     logged = wandb_run.log_artifact(artifact)
-    if target.mode == "online":
+    if not wandb_run.offline:
         try:
             logged.wait()
         except ValueError as error:  # as W&B says that its server did not take it

@@ -19,11 +19,12 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from pytorch_lightning.utilities import rank_zero_only
 
 from segattn.base.errors import UserError, first_line
+from segattn.base.files import digest
 from segattn.base.runs import Run, nan_to_none
 from segattn.tracking.media import costs
 from segattn.tracking.wandb_folder import (
     keep_id,
-    remember_offline,
+    note_whole,
     run_artifact,
     wandb_folder,
     wandb_id,
@@ -113,7 +114,10 @@ class TolerantWandbLogger(WandbLogger):
                 self.experiment.log_model(self._run.checkpoint_path)
             wandb.finish(exit_code=int(failed))
             if whole:
-                remember_offline(self._run, self.experiment)
+                logger = self._run.config["logger"]
+                place = {"entity": logger.get("entity"), "project": project_of(self._run.config)}
+                result = digest(self._run.result_path)
+                note_whole(self.experiment, {"result": result, "pictures": True, **place})
             if not self.broken:
                 return
             reason = "it failed on the way"

@@ -1,4 +1,4 @@
-"""The folder `wandb` of a run: its id in W&B, what is published where, and W&B's own files."""
+"""The folder `wandb` of a run: its id in W&B, and W&B's own files."""
 
 import json
 import os
@@ -8,9 +8,10 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from segattn.base.files import atomic_path, digest
+from segattn.base.files import atomic_path
 from segattn.base.runs import Run, write_json
 
+_WHOLE = "segattn.json"  # beside offline files that hold a whole run: of which result, where to
 _MAX_ID = 100  # letters of a name in an id; W&B takes 128 in all
 ARTIFACT_TYPE = "run-folder"
 RUN_FILES = ("config.yaml", "status.json", "metrics.jsonl", "result.json", "objects.parquet")
@@ -71,47 +72,35 @@ def run_artifact(run: Run, identity: str, *, media: bool) -> Any:
     return artifact
 
 
-def published(folder: Path) -> dict[str, Any]:
-    """What is published where: a record per address, from published.json.
-
-    A record has `digest` (of the results), `where` (a page, or the folder of W&B's files relative
-    to the run folder), and of a run `media`.
-    """
-    path = folder / "published.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
-
-
-def remember(folder: Path, address: str, record: dict[str, Any]) -> None:
-    """Add a record to published.json."""
-    write_json(folder / "published.json", {**published(folder), address: record})
-
-
-def remember_offline(run: Run, wandb_run: Any) -> None:
-    """Record that the files of a W&B run that was offline hold the whole of `run`."""
-    address = offline_address(wandb_run.project, entity=None)
-    where = offline_place(wandb_run)
-    record = {"digest": digest(run.result_path), "media": True, "where": where}
-    remember(wandb_folder(run), address, record)
-
-
-def offline_address(project: str, *, entity: str | None) -> str:
-    """The address of files for `wandb sync`."""
-    return "/".join(["files", entity or "", project])
-
-
-def offline_place(wandb_run: Any) -> str:
-    """Folder of the files of a W&B run, relative to the run folder."""
-    return f"wandb/{Path(wandb_run.dir).parent.name}"
-
-
-def sync_command(folder: Path, place: str) -> str:
-    """The command that uploads the files at `place`.
+def note_whole(wandb_run: Any, state: dict[str, Any]) -> Path:
+    """Note beside the files of a W&B run that was offline that they hold a whole run.
 
     Args:
-        folder: `wandb_folder` of the run.
-        place: From `offline_place`.
+        wandb_run: The W&B run.
+        state: Of which result, with or without pictures, and where to.
+
+    Returns:
+        The folder of the files.
     """
-    return shlex.join(["wandb", "sync", str(folder.parent / place)])
+    files = Path(wandb_run.dir).parent
+    write_json(files / _WHOLE, state)
+    return files
+
+
+def find_whole(folder: Path, state: dict[str, Any]) -> Path | None:
+    """The folder of offline files that hold `state`, None if there are none."""
+    notes = sorted(folder.glob(f"offline-run-*/{_WHOLE}"))
+    return next((n.parent for n in notes if holds(json.loads(n.read_text()), state)), None)
+
+
+def holds(there: dict[str, Any], state: dict[str, Any]) -> bool:
+    """Whether what is there has what `state` says; more pictures than asked for are no harm."""
+    return there in (state, state | {"pictures": True})
+
+
+def sync_command(files: Path) -> str:
+    """The command that uploads a folder of offline files."""
+    return shlex.join(["wandb", "sync", str(files)])
 
 
 def plain(name: str) -> str:
