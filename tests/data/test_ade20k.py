@@ -72,7 +72,7 @@ def cut(name):
         (save(LABEL, Image.new("RGB", (40, 64))), f"{LABEL} is a RGB image.*ADEChallengeData2016"),
         (save(LABEL, Image.new("RGBA", (40, 64))), f"{LABEL} is a RGBA image"),
         (save(LABEL, SQUARES.convert("RGB").quantize(3)), f"{LABEL} is a picture with a palette"),
-        (save(LABEL, Image.fromarray(GREY.astype(np.uint16))), f"{LABEL} is a I;16 image"),
+        (save(LABEL, Image.fromarray(GREY.astype(np.uint16) + 1000)), f"{LABEL} is a I;16 image"),
         (
             save(LABEL, Image.fromarray(GREY + 151)),
             f"{LABEL} holds 151, which is no label.*1 to 150",

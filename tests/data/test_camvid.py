@@ -72,10 +72,9 @@ def test_damage_is_named(tmp_path):
     expect(f"{re.escape(str(label))} is a RGB image.*annot folders")
     Image.fromarray(np.full((64, 96, 3), 200, np.uint8)).quantize(4).save(label)
     expect(f"{re.escape(str(label))} is a picture with a palette of its own")
-    Image.fromarray(np.zeros((64, 96), np.uint16)).save(label)
+    Image.fromarray(np.full((64, 96), 256, np.uint16)).save(label)
     expect(f"{re.escape(str(label))} is a I;16 image; labels are one channel of 8-bit")
-    Image.fromarray(np.zeros((64, 96), np.uint16)).save(image)
-    expect(f"{re.escape(str(image))} is a I;16 image; images have 8 bits a channel")
+    Image.fromarray(np.zeros((64, 96), np.uint16)).save(image)  # as they may be
     Image.fromarray(np.zeros((64, 95), np.uint8)).save(label)
     expect(f"{re.escape(str(label))} is 95 x 64, its image .*is 96 x 64")
     assert len(load_all(root)) == 6

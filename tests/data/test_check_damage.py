@@ -64,8 +64,6 @@ KINDS = {
     "colours instead of indices": ("camvid", A, save(64, 96, 3), f"{A} is a RGB image"),
     "palette of its own": ("camvid", A, save(64, 96, 3, value=90, colours=4), f"{A} .* palette of"),
     "RGBA label": ("camvid", A, save(64, 96, 4), f"{A} is a RGBA image"),
-    "16-bit label": ("camvid", A, save(64, 96, dtype=np.uint16), f"{A} is a I;16 image"),
-    "16-bit image": ("camvid", T, save(64, 96, dtype=np.uint16), f"{T} is a I;16 image"),
     "value out of range": ("camvid", A, save(64, 96, value=200), f"{A} holds 200, which is no lab"),
     "truncated PNG": ("camvid", A, halve, f"cannot read .*{A}"),
     "truncated JPEG": ("ade20k", JPG, halve, f"problem: val, test: cannot read .*{JPG}"),

@@ -113,7 +113,7 @@ DAMAGE = {
     "colours": (LABEL, png(np.zeros((64, 48, 3), np.uint8)), f"{LABEL} is a RGB image; {INDICES}"),
     "alpha": (OBJECTS, png(np.zeros((64, 48, 4), np.uint8)), f"{OBJECTS} is a RGBA image"),
     "palette": (LABEL, picture, f"{LABEL} is a picture with a palette of its own; {INDICES}"),
-    "16 bits": (LABEL, png(np.zeros((64, 48), np.uint16)), f"{LABEL} is a I;16 image"),
+    "16 bits": (LABEL, png(np.full((64, 48), 999, np.uint16)), f"{LABEL} is a I;16 image"),
     "no class": (LABEL, png(np.full((64, 48), 21, np.uint8)), f"{LABEL} holds 21, which is no"),
     "no class in mat": (CLS, mat("GTcls", np.full((64, 48), 30, np.uint8)), f"{CLS} holds 30"),
     "other variable": (

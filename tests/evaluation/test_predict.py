@@ -17,7 +17,7 @@ from segattn.base.commandline import read_protocol, read_words
 from segattn.data import DATASETS
 from segattn.data.cityscapes import LABEL_IDS, Cityscapes
 from segattn.data.palette import voc_palette
-from segattn.evaluation.predict import class_colours, label_map, predict_folder
+from segattn.evaluation.predict import class_colours, find_photos, label_map, predict_folder
 from segattn.models.inference import Protocol
 from segattn.training.checkpoint import load_task
 
@@ -143,6 +143,25 @@ def test_images_that_share_a_name_are_refused_before_anything_is_written(tmp_pat
     assert not out.exists()
 
 
+def test_only_images_are_found_and_links_not_entered(tmp_path):
+    for name in ("b.JPG", "a.png", "x/c.bmp"):
+        write(tmp_path / "in" / name)
+    write(tmp_path / "far" / "d.png")
+    (tmp_path / "in" / "linked.png").symlink_to(tmp_path / "far" / "d.png")
+    (tmp_path / "in" / "round").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "folder.png").symlink_to(tmp_path / "far")
+    (tmp_path / "in" / "table.csv").write_text("")
+    write(tmp_path / "in" / ".hidden" / "e.png")
+    photos, ignored = find_photos(tmp_path / "in")
+    assert list(map(str, photos)) == ["a.png", "b.JPG", "linked.png", "x/c.bmp"]
+    assert list(map(str, ignored)) == ["folder.png", "round", "table.csv"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty holds no image"):
+        find_photos(tmp_path / "empty")
+    with pytest.raises(ValueError, match=r"no folder .*nowhere; set images"):
+        find_photos(tmp_path / "nowhere")
+
+
 def test_bad_files_are_named_and_the_others_done(tmp_path, checkpoint):
     images, out = tmp_path / "in", tmp_path / "out"
     good = write(images / "good.png")
@@ -156,16 +175,12 @@ def test_bad_files_are_named_and_the_others_done(tmp_path, checkpoint):
     outcome = predict_folder(checkpoint, images=images, out=out)
     assert outcome.num_done == 1
     assert sorted(content(out / "labels")) == ["good.png"]
-    problems = dict(problem.split(": ", 1) for problem in outcome.problems)
-    assert list(problems) == [
-        str(images / name)
-        for name in ("cut.png", "empty.webp", "float.tif", "int.tif", "pages.tif", "text.jpg")
-    ]
-    said = list(problems.values())
-    assert all(line.startswith("cannot be read (") for line in (said[0], said[1], said[5]))
-    assert "F pixels of 32 bits, whose range is not known" in said[2]
-    assert "I pixels of 32 bits" in said[3]
-    assert said[4] == "holds 3 images; store each as a file of its own"
+    names = ("cut.png", "empty.webp", "float.tif", "int.tif", "pages.tif", "text.jpg")
+    assert len(outcome.problems) == len(names)
+    for name, problem in zip(names, outcome.problems, strict=True):
+        assert str(images / name) in problem
+    assert "has pixels of 32 bits (mode F), whose range is not known" in outcome.problems[2]
+    assert "holds 3 images; store each as a file of its own" in outcome.problems[4]
 
 
 def test_too_large_for_the_gpu_is_a_bad_file(tmp_path, checkpoint, monkeypatch):
@@ -313,7 +328,9 @@ def test_script_predicts_reports_and_exits(tmp_path, checkpoint, monkeypatch, ca
     assert run(*words, f"out={tmp_path / 'out'}", *knobs) == 1
     printed = capsys.readouterr()
     assert printed.out == "not images, left out: 1 (list.txt)\npredicted 1 image\n"
-    assert re.fullmatch(r"failed: .*bad\.png: cannot be read \(.*\)\n", printed.err)
+    assert re.fullmatch(
+        r"failed: cannot read .*bad\.png: the file is empty; copy it again\n", printed.err
+    )
     legend = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert legend["protocol"] == "sliding 16x16, stride 8x8"
     (tmp_path / "in" / "bad.png").unlink()

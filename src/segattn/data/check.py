@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from segattn.base.errors import UserError
 from segattn.data import check_data, open_source
-from segattn.data.files import FileSource, read_image
+from segattn.data.files import FileSource
+from segattn.data.images import read_image
 from segattn.data.source import IGNORE_INDEX, Source, Split
 from segattn.metrics import find_objects
 

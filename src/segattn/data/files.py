@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from segattn.base.errors import UserError
+from segattn.data.images import open_image, read_image
 from segattn.data.palette import Palette
 from segattn.data.source import IGNORE_INDEX, Sample, Source
 
-_IMAGE_MODES = ("RGB", "L", "RGBA", "P", "CMYK", "YCbCr")  # 8 bits a channel
+_INTEGERS = ("I", "I;16", "I;16B")  # more than 8 bits
 _NO_CLASS = -1
 
 
@@ -172,25 +173,11 @@ def runs(keys: Sequence[str], *, at_least: int) -> list[int]:
     return blocks
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image as uint8 [H, W, 3], RGB, as it is stored.
-
-    EXIF orientation is not applied: the labels of data sets follow the stored pixels.
-
-    Raises:
-        UserError: The file is damaged, or has other than 8 bits a channel.
-    """
-    image = _open(path)
-    if image.mode not in _IMAGE_MODES:
-        raise UserError(f"{path} is a {image.mode} image; images have 8 bits a channel")
-    return np.asarray(image.convert("RGB"))
-
-
 def read_indices(path: Path, *, hint: str, palette: Palette | None = None) -> NDArray[np.uint8]:
     """A label file as it is stored, uint8 [H, W].
 
     Args:
-        path: PNG with one channel of 8 bits.
+        path: PNG with one channel; also of 16 bits, if its values are below 256.
         hint: Which files the data set means, for the message.
         palette: The 256 colours of the data set's own palette images; None if its labels are
             grey. A palette image with other colours is a picture, whose indices are anything.
@@ -198,18 +185,20 @@ def read_indices(path: Path, *, hint: str, palette: Palette | None = None) -> ND
     Raises:
         UserError: The file is damaged, or is not one channel of indices.
     """
-    image = _open(path)
-    if image.mode == "P" and _are_indices(image, palette):
-        return np.asarray(image)
-    if image.mode != "L":
+    image = open_image(path)
+    values: NDArray[np.integer] = np.asarray(image)
+    known = image.mode in ("1", "L", *_INTEGERS) or _are_indices(image, palette)
+    if not known or values.min() < 0 or values.max() > 255:
         kind = "picture with a palette of its own" if image.mode == "P" else f"{image.mode} image"
         raise UserError(
             f"{path} is a {kind}; labels are one channel of 8-bit class indices. {hint}"
         )
-    return np.asarray(image)
+    return values.astype(np.uint8, copy=False)
 
 
 def _are_indices(image: Image.Image, palette: Palette | None) -> bool:
+    if image.mode != "P":
+        return False
     used = np.unique(np.asarray(image))
     stored = np.array(image.getpalette("RGB")).reshape(-1, 3)
     grey = tuple((value, value, value) for value in range(256))
@@ -225,8 +214,8 @@ def read_ids(path: Path) -> NDArray[np.int32]:
     Raises:
         UserError: The file is damaged, or is not one channel of integers.
     """
-    image = _open(path)
-    if image.mode not in ("L", "P", "I", "I;16", "I;16B"):
+    image = open_image(path)
+    if image.mode not in ("L", "P", *_INTEGERS):
         raise UserError(f"{path} is a {image.mode} image; instance ids are one integer channel")
     return np.asarray(image).astype(np.int32)
 
@@ -295,16 +284,3 @@ def check_size(
             f"{path} is {array.shape[1]} x {array.shape[0]}, its image {of} is "
             f"{like.shape[1]} x {like.shape[0]}; they must be equal"
         )
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        image = Image.open(path)
-        image.load()
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path} is too large ({error}); cut it into smaller images") from error
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, OSError) and error.strerror:  # of the system, not of the file
-            raise UserError(f"cannot read {path}: {error.strerror}") from error
-        raise UserError(f"cannot read {path} ({error}); copy it again") from error
-    return image

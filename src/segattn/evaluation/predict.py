@@ -1,9 +1,10 @@
 """Predictions of a checkpoint for a folder of images: class indices, and pictures to look at."""
 
 import json
+import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,8 +23,8 @@ from segattn.base.files import atomic_path, digest
 from segattn.base.runs import LEGEND, write_json
 from segattn.data import DATASETS
 from segattn.data.cityscapes import LABEL_IDS, Cityscapes
+from segattn.data.images import read_image
 from segattn.data.palette import Palette, voc_palette
-from segattn.evaluation.images import find_photos, read_photo
 from segattn.models.inference import Protocol, build_protocol, predict
 from segattn.training.checkpoint import load_task
 from segattn.training.task import SegmentationTask
@@ -120,8 +121,46 @@ def predict_folder(
         try:
             _predict_one(images / job.image, job, task=task, protocol=chosen, legend=legend)
         except (UserError, OSError, torch.OutOfMemoryError) as error:
-            problems.append(f"{images / job.image}: {_explain(error)}")
+            problems.append(_explain(images / job.image, error))
     return Outcome(len(jobs) - len(problems), problems, ignored)
+
+
+def find_photos(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Images below `folder`, and what else is there, both sorted and relative to it.
+
+    An image is a file with a suffix that Pillow reads. Hidden files are left out; folders that are
+    links are not entered, since they may lead round in a circle, and count as what else is there.
+
+    Raises:
+        UserError: There is no such folder, one that may not be read, or no image.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}; set images to the folder of your images")
+    suffixes = _suffixes()
+    found = sorted(_walk(folder))
+    photos = [path for path in found if path.suffix.lower() in suffixes]
+    photos = [path for path in photos if not (folder / path).is_dir()]
+    if not photos:
+        raise UserError(f"{folder} holds no image; .jpg, .png and whatever Pillow reads are taken")
+    return photos, [path for path in found if path not in set(photos)]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder, onerror=_refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        for name in (*files, *links):
+            if not name.startswith("."):
+                yield (Path(parent) / name).relative_to(folder)
+
+
+def _suffixes() -> set[str]:
+    known = Image.registered_extensions()
+    return {suffix for suffix, name in known.items() if name in Image.OPEN}
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def _refuse_overlap(images: Path, out: Path) -> None:
@@ -218,7 +257,7 @@ def _claim(out: Path, legend: Legend) -> None:
 def _predict_one(
     path: Path, job: _Job, *, task: SegmentationTask, protocol: Protocol, legend: Legend
 ) -> None:
-    photo = read_photo(path)
+    photo = read_image(path, upright=True)
     indices = label_map(task, photo, protocol=protocol)
     colours = [entry["colour"] for entry in legend.classes]
     if job.overlay is None:
@@ -250,7 +289,9 @@ def _save(image: Image.Image, path: Path) -> None:
         image.save(draft, quality=90)  # of JPEG; PNG has none
 
 
-def _explain(error: Exception) -> str:
+def _explain(image: Path, error: Exception) -> str:
     if isinstance(error, torch.OutOfMemoryError):
-        return "needs more memory than the GPU has; try protocol=sliding"
+        return f"{image} needs more memory than the GPU has; try protocol=sliding"
+    if isinstance(error, OSError):
+        return f"{image}: {error}"
     return str(error)
