@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from segattn.analysis.crops import collect
-from segattn.base.commandline import plain_errors
+from segattn.base.commandline import as_path, plain_errors
 from segattn.grid import Cell, expand, run_grid
 from segattn.grid.slurm import requests
 from segattn.grid.slurm_options import read_options
@@ -33,7 +33,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="print what would run and stop")
     parser.add_argument("--retry-failed", action="store_true", help="run failed cells again too")
     parser.add_argument("--executor", choices=["local", "slurm"], default="local")
-    parser.add_argument("--slurm-options", type=Path, metavar="FILE", help="experiments/slurm.yaml")
+    parser.add_argument(
+        "--slurm-options", type=as_path, metavar="FILE", help="experiments/slurm.yaml"
+    )
     arguments = parser.parse_intermixed_args()  # options may stand between the words
     if arguments.slurm_options and arguments.executor != "slurm":
         parser.error("--slurm-options needs --executor slurm")

@@ -23,6 +23,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from segattn.base.commandline import as_path
 from segattn.base.hardware import device_name
 from segattn.benchmark import display
 from segattn.benchmark.suite import (
@@ -74,7 +75,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--encoder", default="resnet18", help="of steps")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each comparison")
     parser.add_argument("--limit", type=float, default=16.0, help="GiB beyond which nothing fits")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmark")
+    parser.add_argument("--out", type=as_path, default=ROOT / "results" / "benchmark")
     arguments = parser.parse_args()
     arguments.parts = arguments.parts or list(PARTS)
     if unknown := set(arguments.parts) - set(PARTS):

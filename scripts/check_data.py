@@ -10,18 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from segattn.base.arguments import check_choice
 from segattn.base.commandline import plain_errors
 from segattn.base.errors import UserError
 from segattn.base.hardware import num_cores
-from segattn.config.words import single
-from segattn.data import DATASETS
+from segattn.config.compose import compose_part
 from segattn.data.check import check, show
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments"
@@ -49,17 +43,9 @@ def compose_data(overrides: list[str]) -> dict[str, Any]:
     knobs = [o for o in overrides if not o.startswith("data=")]
     if len(chosen) != 1:
         raise UserError(f"name one data set, e.g. data=camvid; got {len(chosen)}")
-    check_choice("data set", chosen[0], DATASETS)
     if others := [knob for knob in knobs if not knob.lstrip("+").startswith("data.")]:
         raise UserError(f"only data=NAME and data.KNOB=VALUE have an effect here; drop {others}")
-    with initialize_config_dir(str(FOLDER), version_base="1.3"):
-        try:
-            composed = compose(overrides=[f"+data={chosen[0]}", *single(knobs)])
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(f"{error}\n{error.__cause__ or ''}".strip()) from error
-    if missing := sorted(OmegaConf.missing_keys(composed)):
-        raise UserError(f"not set: {', '.join(missing)}; pass {missing[0]}=VALUE")
-    return dict(OmegaConf.to_container(composed, resolve=True)["data"])
+    return dict(compose_part(overrides, folder=FOLDER)["data"])
 
 
 if __name__ == "__main__":

@@ -14,15 +14,13 @@ that the Cityscapes server and its evaluation script take.
 
 import argparse
 import sys
-from dataclasses import fields
 from pathlib import Path
 
-from segattn.base.commandline import plain_errors, read_protocol, read_words
+from segattn.base.commandline import plain_errors, read_words
+from segattn.config.compose import compose_part
 from segattn.evaluation.predict import Outcome, predict_folder
-from segattn.models.inference import Protocol
 
-PROTOCOLS = Path(__file__).resolve().parents[1] / "experiments" / "protocol"
-KNOBS = {f"protocol.{field.name}": field.name for field in fields(Protocol)}
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 
 
 def main() -> int:
@@ -37,16 +35,15 @@ def main() -> int:
 
 
 def run(words: list[str]) -> Outcome:
-    given = read_words(
-        words, needed=("checkpoint", "images", "out"), optional=("format", "protocol", *KNOBS)
-    )
-    knobs = {KNOBS[key]: value for key, value in given.items() if key in KNOBS}
+    protocol = [word for word in words if word.startswith(("protocol=", "protocol."))]
+    rest = [word for word in words if word not in protocol]
+    given = read_words(rest, needed=("checkpoint", "images", "out"), optional=("format",))
     return predict_folder(
         Path(given["checkpoint"]),
         images=Path(given["images"]),
         out=Path(given["out"]),
         format=given.get("format", "png"),
-        protocol=read_protocol(given.get("protocol"), knobs, folder=PROTOCOLS),
+        protocol=compose_part(protocol, folder=EXPERIMENTS).get("protocol"),
     )
 
 

@@ -6,16 +6,15 @@ Start it again at any time: what is there stays as it is, what is new is added.
 """
 
 import argparse
-from pathlib import Path
 
 from segattn.analysis.publish import MODES, publish
-from segattn.base.commandline import plain_errors
+from segattn.base.commandline import as_path, plain_errors
 
 
 def main() -> None:
     """Publish, a line per run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", type=Path, help="folder with runs of one or more experiments")
+    parser.add_argument("runs", type=as_path, help="folder with runs of one or more experiments")
     parser.add_argument("--project", help="default: logger.project of each run's config")
     parser.add_argument("--entity", help="user or team (default: that of your login)")
     parser.add_argument(

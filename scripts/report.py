@@ -5,19 +5,18 @@ Of results/ it also fills the numbers of README.md and docs/ anew.
 """
 
 import argparse
-from pathlib import Path
 
 import readme
 
 from segattn.analysis.report import write_report
-from segattn.base.commandline import plain_errors
+from segattn.base.commandline import as_path, plain_errors
 
 
 def main() -> None:
     """Write the reports, print their paths last."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", type=Path, help="folder with runs of one or more experiments")
-    parser.add_argument("--out", type=Path, help="folder for the report (default: RUNS/report)")
+    parser.add_argument("runs", type=as_path, help="folder with runs of one or more experiments")
+    parser.add_argument("--out", type=as_path, help="folder for the report (default: RUNS/report)")
     arguments = parser.parse_args()
     with plain_errors():
         if arguments.runs.resolve() == readme.ROOT / "results":

@@ -9,7 +9,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from segattn.base.commandline import plain_errors
+from segattn.base.commandline import as_path, plain_errors
 from segattn.grid.sweep import expand_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> None:
     """Print one command per line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=Path, help="of experiments/sweep")
+    parser.add_argument("file", type=as_path, help="of experiments/sweep")
     arguments = parser.parse_args()
     with plain_errors():
         for command in expand_sweep(arguments.file, folder=ROOT / "experiments"):

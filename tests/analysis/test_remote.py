@@ -6,7 +6,7 @@ import wandb
 from simulated_runs import simulate
 
 from segattn.analysis import compare
-from segattn.analysis.remote import RunsError, fetch_runs
+from segattn.analysis.remote import RunsError, fetch_runs, find_runs_folder
 from segattn.base.runs import load_runs
 
 
@@ -47,6 +47,13 @@ def test_fetched_runs_compare_like_local_ones(source, tmp_path):
     assert folder == tmp_path / "cache" / "me" / "size"
     assert compare(load_runs(folder)).heads == compare(load_runs(source)).heads == ["fcn"]
     assert [run.path.parent.name for run in load_runs(folder)] == ["heads", "heads"]
+
+
+def test_a_notebook_finds_runs_behind_links(source, tmp_path, monkeypatch):
+    monkeypatch.delenv("SEGATTN_RUNS", raising=False)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "linked").symlink_to(source)
+    assert find_runs_folder(tmp_path / "runs") == tmp_path / "runs" / "linked"
 
 
 def test_the_newest_version_is_taken_and_only_a_new_one_is_fetched_again(source, tmp_path):

@@ -1,10 +1,14 @@
 """Words of the command line: paths as typed, several values in Hydra's grammar, clear refusals."""
 
+import shutil
+
 import pytest
 from hydra import compose, initialize_config_dir
 from tiny import EXPERIMENTS
 
+from segattn.base.commandline import as_path, read_words
 from segattn.base.errors import UserError
+from segattn.config.compose import compose_config
 from segattn.config.words import parse, single, values
 
 FOLDERS = (
@@ -51,3 +55,18 @@ def test_what_cannot_be_read_is_named(word):
 def test_words_without_effect_are_refused(word):
     with pytest.raises(UserError, match="no effect here"):
         parse(word)
+
+
+def test_a_tilde_is_home_wherever_a_path_stands(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = ["data=camvid", "data.root=~/cam", "runs_dir=~/runs"]
+    config = compose_config(words, folder=EXPERIMENTS)
+    assert config["data"]["root"] == str(tmp_path / "cam")
+    assert config["runs_dir"] == str(tmp_path / "runs")
+    own = tmp_path / "experiments"
+    shutil.copytree(EXPERIMENTS, own)
+    (own / "data/camvid.yaml").write_text("name: camvid\nroot: ~/mine\n")
+    composed = compose_config(["data=camvid"], folder=own)
+    assert composed["data"]["root"] == str(tmp_path / "mine")
+    assert read_words(["out=~/x"], needed=("out",)) == {"out": str(tmp_path / "x")}
+    assert as_path("~/y") == tmp_path / "y"

@@ -154,7 +154,7 @@ def test_scenes_have_no_official_count(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data=camvit"], "unknown data set 'camvit'; choose one of .*'camvid'"),
+        (["data=camvit"], "unknown data 'camvit'; choose one of .*'camvid'"),
         (["data.root=x"], "name one data set"),
         (["data=camvid"], r"not set: data\.root; pass data\.root=VALUE"),
         (["data=camvid", "head=fla"], r"only data=NAME and data\.KNOB=VALUE .*drop \['head=fla'"),

@@ -89,7 +89,7 @@ def test_other_data_and_bins_are_scored(trained, tmp_path):
         ("protocol.flip=perhaps", "perhaps"),
         ("trainer.max_epochs=99", r"'trainer\.max_epochs=99'.*belongs to the training"),
         ("loader.batch_size=9", "belongs to the training"),
-        ("protocol.crop=[64,", r"cannot read protocol\.crop=\[64,; a list is"),
+        ("protocol.crop=[64,", r"cannot read 'protocol\.crop=\[64,': a word is"),
         ("head.channels=9", r"cannot evaluate with 'head\.channels=9'.*belongs to the training"),
         ("seed", "an override is key=value"),
         ("metric.bins=1", "bins"),

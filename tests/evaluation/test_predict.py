@@ -13,7 +13,8 @@ from photo_files import photo, write
 from PIL import Image
 from tiny_checkpoint import write_checkpoint
 
-from segattn.base.commandline import read_protocol, read_words
+from segattn.base.commandline import read_words
+from segattn.config.compose import compose_part
 from segattn.data import DATASETS
 from segattn.data.cityscapes import LABEL_IDS, Cityscapes
 from segattn.data.palette import voc_palette
@@ -22,6 +23,7 @@ from segattn.models.inference import Protocol
 from segattn.training.checkpoint import load_task
 
 ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENTS = ROOT / "experiments"
 
 
 @pytest.fixture(scope="module")
@@ -143,18 +145,18 @@ def test_images_that_share_a_name_are_refused_before_anything_is_written(tmp_pat
     assert not out.exists()
 
 
-def test_only_images_are_found_and_links_not_entered(tmp_path):
+def test_images_are_found_also_behind_links(tmp_path):
     for name in ("b.JPG", "a.png", "x/c.bmp"):
         write(tmp_path / "in" / name)
     write(tmp_path / "far" / "d.png")
     (tmp_path / "in" / "linked.png").symlink_to(tmp_path / "far" / "d.png")
     (tmp_path / "in" / "round").symlink_to(tmp_path / "in")
-    (tmp_path / "in" / "folder.png").symlink_to(tmp_path / "far")
+    (tmp_path / "in" / "more").symlink_to(tmp_path / "far")
     (tmp_path / "in" / "table.csv").write_text("")
     write(tmp_path / "in" / ".hidden" / "e.png")
     photos, ignored = find_photos(tmp_path / "in")
-    assert list(map(str, photos)) == ["a.png", "b.JPG", "linked.png", "x/c.bmp"]
-    assert list(map(str, ignored)) == ["folder.png", "round", "table.csv"]
+    assert list(map(str, photos)) == ["a.png", "b.JPG", "linked.png", "more/d.png", "x/c.bmp"]
+    assert list(map(str, ignored)) == ["table.csv"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty holds no image"):
         find_photos(tmp_path / "empty")
@@ -215,25 +217,22 @@ def test_protocol_is_the_checkpoints_own_unless_changed(tmp_path):
     assert np.array_equal(indices, expected(checkpoint, photo(), Protocol(**own)))
     assert not np.array_equal(indices, expected(checkpoint, photo()))
     assert run("flip", {"flip": True})[0] == "sliding 16x16, stride 8x8, flip"
-    whole = read_protocol("whole", {}, folder=ROOT / "experiments" / "protocol")
+    whole = compose_part(["protocol=whole"], folder=EXPERIMENTS)["protocol"]
     label, indices = run("whole", whole)
     assert label == "whole"
     assert np.array_equal(indices, expected(checkpoint, photo()))
 
 
-def test_protocol_words_are_yaml():
-    folder = ROOT / "experiments" / "protocol"
-    knobs = {"crop": "[64,32]", "flip": "true", "scales": "[0.5, 1]"}
-    assert read_protocol(None, knobs, folder=folder) == {
-        "crop": [64, 32],
-        "flip": True,
-        "scales": [0.5, 1],
-    }
-    assert read_protocol("sliding", {"flip": "true"}, folder=folder)["flip"] is True
+def test_protocol_words_are_those_of_the_config():
+    knobs = ["protocol.crop=[64,32]", "protocol.flip=true", "protocol.scales=[0.5, 1]"]
+    said = {"crop": [64, 32], "flip": True, "scales": [0.5, 1]}
+    assert compose_part(knobs, folder=EXPERIMENTS) == {"protocol": said}
+    words = ["protocol=sliding", "protocol.flip=true"]
+    assert compose_part(words, folder=EXPERIMENTS)["protocol"]["flip"] is True
     with pytest.raises(ValueError, match=r"unknown protocol 'slide'.*sliding.*whole"):
-        read_protocol("slide", {}, folder=folder)
-    with pytest.raises(ValueError, match=r"cannot read protocol\.crop=\[64; a list is \[768,768\]"):
-        read_protocol(None, {"crop": "[64"}, folder=folder)
+        compose_part(["protocol=slide"], folder=EXPERIMENTS)
+    with pytest.raises(ValueError, match=r"cannot read 'protocol\.crop=\[64'.* a list \[1,2\]"):
+        compose_part(["protocol.crop=[64"], folder=EXPERIMENTS)
 
 
 def test_words_are_checked():

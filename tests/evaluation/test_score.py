@@ -84,10 +84,22 @@ def test_a_missing_prediction_is_an_error(camvid, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_two_predictions_of_an_image_are_refused_and_links_followed(camvid, tmp_path):
+    root, folder, names = camvid
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "here").symlink_to(folder)
+    run = score(tmp_path / "linked", "camvid", root, tmp_path / "out", name="linked")
+    assert run.result["scores"]["miou"] == 1
+    (folder / "colours").mkdir()
+    shutil.copy(folder / f"{names[0]}.png", folder / "colours")
+    with pytest.raises(ValueError, match=rf"are both of {names[0]}; keep one of them"):
+        score(folder, "camvid", root, tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda a: a + 11, "which is no class; values=official means"),
+        (lambda a: a + 11, "which is no label. values=official means"),
         (lambda a: a[:-2], "its label 96 x 64; bring predictions to the size"),
         (lambda a: np.stack([a] * 3, -1), "is a RGB image"),
     ],

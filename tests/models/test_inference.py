@@ -270,7 +270,7 @@ def test_labels_are_words_and_no_two_protocols_share_one():
         ({"crop": [8, 8]}, r"protocol\.crop has no effect on whole images; set protocol\.name"),
         ({"stride": [8, 8]}, r"protocol\.stride has no effect on whole images"),
         ({"average": "probabilities"}, r"has no effect on one pass.*add protocol\.flip"),
-        ({"scales": []}, r"protocol\.scales must be a list of numbers above 0, got \[\]"),
+        ({"scales": []}, r"protocol\.scales must be a list of numbers in \[0\.01, 10\], got \[\]"),
         ({"scales": 0.5}, r"protocol\.scales must be a list .*got 0\.5"),
         ({"scales": [1, 0]}, r"protocol\.scales must be .*\[1, 0\]"),
         ({"scales": [float("nan")]}, r"protocol\.scales must be .*nan"),

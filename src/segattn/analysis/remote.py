@@ -13,6 +13,7 @@ from rich.progress import track
 import segattn
 from segattn.analysis.report import experiment_folders
 from segattn.base.errors import UserError
+from segattn.base.runs import load_runs
 from segattn.tracking.wandb_folder import ARTIFACT_TYPE
 
 PREFIX = "wandb:"
@@ -52,7 +53,8 @@ def find_runs_folder(
     """
     given = os.environ.get(RUNS_VARIABLE, "")
     if not given:
-        results = list(root.rglob("result.json"))
+        runs = load_runs(root) if root.is_dir() else []
+        results = [run.result_path for run in runs if run.result_path.exists()]
         if not results:
             raise RunsError(
                 f"There is no finished run below {root} yet. Run `make ablation` first (about ten "

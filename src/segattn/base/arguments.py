@@ -5,8 +5,9 @@ The signature is the one place that states which knobs exist, their types and de
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from difflib import get_close_matches
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from segattn.base.errors import UserError
 
@@ -14,7 +15,9 @@ from segattn.base.errors import UserError
 def check_choice(what: str, name: object, choices: Collection[str]) -> None:
     """Raise UserError that lists `choices` unless `name` is one of them."""
     if name not in choices:
-        raise UserError(f"unknown {what} {name!r}; choose one of {sorted(choices)}")
+        near = get_close_matches(str(name), choices, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"unknown {what} {name!r}; choose one of {sorted(choices)}{hint}")
 
 
 def check_arguments(
@@ -43,8 +46,10 @@ def check_arguments(
     }
     for name in arguments:
         if name not in parameters:
+            near = get_close_matches(name, parameters, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
             choices = sorted(parameters) or "none"
-            raise UserError(f"{what} has no knob {name!r}; its knobs: {choices}")
+            raise UserError(f"{what} has no knob {name!r}; its knobs: {choices}{hint}")
     for name, parameter in parameters.items():
         if name in arguments:
             _check_type(what, name, arguments[name], parameter.annotation)
@@ -54,17 +59,22 @@ def check_arguments(
 
 def _check_type(what: str, name: str, value: Any, annotation: Any) -> None:
     if not _fits(value, annotation):
-        expected = getattr(annotation, "__name__", str(annotation))
-        if get_origin(annotation) is Literal:
-            expected = f"one of {list(get_args(annotation))}"
-        raise UserError(f"{what}: {name} must be {expected}, got {value!r}")
+        raise UserError(f"{what}: {name} must be {_name(annotation)}, got {value!r}")
+
+
+def _name(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return f"one of {list(get_args(annotation))}"
+    if get_origin(annotation) in (UnionType, Union):
+        return " or ".join(map(_name, get_args(annotation)))
+    return "null" if annotation is NoneType else getattr(annotation, "__name__", str(annotation))
 
 
 def _fits(value: Any, annotation: Any) -> bool:
     origin = get_origin(annotation)
     if origin is Literal:
         return value in get_args(annotation)
-    if origin is UnionType:
+    if origin in (UnionType, Union):
         return any(_fits(value, choice) for choice in get_args(annotation))
     if annotation in (None, NoneType):
         return value is None

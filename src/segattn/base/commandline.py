@@ -1,15 +1,12 @@
 """What the scripts that take key=value words share."""
 
 import errno
+import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from segattn.base.arguments import check_choice
 from segattn.base.errors import UserError, told
 
 _OF_THE_SYSTEM = {
@@ -29,7 +26,7 @@ _OF_THE_SYSTEM = {
 def read_words(
     words: Sequence[str], *, needed: Sequence[str], optional: Sequence[str] = ()
 ) -> dict[str, str]:
-    """The values of key=value words, as they were typed.
+    """The values of key=value words, as they were typed but for a leading "~".
 
     Raises:
         UserError: A word without "=", an unknown key (the message lists the choices), one that
@@ -43,34 +40,15 @@ def read_words(
             raise UserError(f"cannot read {word!r}; arguments are key=value, of {', '.join(known)}")
         if key in values or not value:
             raise UserError(f"{key} {'stands twice' if key in values else 'has no value'}")
-        values[key] = value
+        values[key] = os.path.expanduser(value)
     if missing := [key for key in needed if key not in values]:
         raise UserError(f"missing {' and '.join(f'{key}=...' for key in missing)}")
     return values
 
 
-def read_protocol(name: str | None, knobs: Mapping[str, str], *, folder: Path) -> dict[str, Any]:
-    """Values of a protocol: those of a named one, with single knobs changed.
-
-    Args:
-        name: Of `folder`/NAME.yaml; None for the knobs alone.
-        knobs: YAML text by name, such as {"crop": "[768,768]"}.
-        folder: Where named protocols stand.
-
-    Raises:
-        UserError: An unknown name (the message lists the choices), or text that is no YAML.
-    """
-    values: dict[str, Any] = {}
-    if name is not None:
-        files = {path.stem: path for path in folder.glob("*.yaml")}
-        check_choice("protocol", name, files)
-        values = yaml.safe_load(files[name].read_text(encoding="utf-8"))
-    for knob, text in knobs.items():
-        try:
-            values[knob] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"cannot read protocol.{knob}={text}; a list is [768,768]") from error
-    return values
+def as_path(text: str) -> Path:
+    """A path as a user types it, "~" for home; shells leave that of `--out=~/x` as it is."""
+    return Path(text).expanduser()
 
 
 @contextmanager

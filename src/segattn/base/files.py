@@ -42,6 +42,26 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """As os.walk, also behind links, but each folder once.
+
+    Raises:
+        OSError: A folder may not be read; its name is in the error.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    seen = set()
+    for path, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        real = os.path.realpath(path)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield Path(path), folders, files
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file's content: tells weights apart that came under one name."""
     with path.open("rb") as file:

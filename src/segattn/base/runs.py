@@ -13,7 +13,6 @@ checkpoints/     last.ckpt, and with callbacks.best best.ckpt
 """
 
 import json
-import os
 import zipfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ import yaml
 
 from segattn.base.arguments import check_choice
 from segattn.base.errors import UserError
-from segattn.base.files import atomic_path
+from segattn.base.files import atomic_path, walk
 from segattn.metrics.table import read_table
 
 RESULT_SCHEMA = 3
@@ -211,19 +210,10 @@ def load_runs(folder: Path, *, heads: Collection[str] | None = None) -> list[Run
 
 def _run_folders(folder: Path) -> Iterator[Path]:
     """Folders with a config.yaml, behind links too; not those inside: W&B keeps one of its own."""
-    seen = set()
-    for path, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
-        real = os.path.realpath(path)
+    for path, folders, files in walk(folder):
         if "config.yaml" in files:
             folders.clear()
-            yield Path(path)
-        elif real in seen:
-            folders.clear()
-        seen.add(real)
-
-
-def _refuse(error: OSError) -> None:
-    raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
+            yield path
 
 
 def read_crops(folder: Path) -> dict[str, np.ndarray]:

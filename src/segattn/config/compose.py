@@ -4,6 +4,7 @@ Hydra composes and types what `segattn.config.schema` names. The knobs of a head
 checked against their signatures, the one place that states them.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -11,18 +12,19 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
+import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segattn.base.arguments import check_choice
+from segattn.base.arguments import check_arguments, check_choice
 from segattn.base.errors import UserError
 from segattn.base.files import digest
 from segattn.base.hardware import resolve_accelerator, resolve_precision
 from segattn.config import schema
 from segattn.config.schema import LIGHTNING, NOT_OPEN, Config
-from segattn.config.words import single
+from segattn.config.words import PATHS, single
 from segattn.data import check_data
 from segattn.models.encoder_weights import weights_file
 from segattn.models.encoders import architecture, check_encoder
@@ -46,13 +48,16 @@ _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
     "augment.flip": (0, 1),
     **dict.fromkeys(("augment.jitter", "optimizer.warmup", "optimizer.momentum"), (0, 0.9999)),
-    "optimizer.lr": (0, 1e38),
-    **dict.fromkeys(("optimizer.weight_decay", "optimizer.encoder_lr_factor"), (0, 1e6)),
-    "data.scale": (1e-3, 1e3),
+    "optimizer.lr": (0, 1e3),
+    **dict.fromkeys(("optimizer.weight_decay", "optimizer.encoder_lr_factor"), (0, 1e3)),
+    "data.scale": (0.05, 8),
     **{f"data.num_{split}": (1, _MANY) for split in ("train", "val", "test")},
     **dict.fromkeys(("data.height", "data.width"), (16, _MANY)),
     "encoder.depth": (1, 5),
     "callbacks.patience": (1, _MANY),
+    **{f"trainer.{key}": (1, _MANY) for key in ("accumulate_grad_batches", "max_steps")},
+    **{f"trainer.limit_{stage}_batches": (1e-6, _MANY) for stage in ("train", "val", "test")},
+    "trainer.gradient_clip_val": (1e-6, _MANY),
     "callbacks.ema": (0, 0.99999),
     "encoder.output_stride": (1, 32),
 }
@@ -83,24 +88,69 @@ def compose_config(overrides: Sequence[str], *, folder: Path, here: bool = True)
     Raises:
         UserError: A name, type or value that does not compose, or a knob that does not exist.
     """
-    with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
-        try:
-            composed = compose("train", overrides=single(overrides))
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(_told(error)) from error
-    config = resolve_config(composed, here=here)
+    config = resolve_config(_compose("train", single(overrides), folder), here=here)
     _check_batch(config)
     _note_weights(config["encoder"])
     return config
 
 
+def compose_part(words: Sequence[str], *, folder: Path) -> dict[str, Any]:
+    """What words such as "data=camvid", "protocol.flip=true" alone say, without the rest of a run.
+
+    Raises:
+        UserError: As `compose_config`.
+    """
+    bare = [text.lstrip("+") for text in single(words)]
+    texts = [f"++{text}" if "." in text.partition("=")[0] else f"+{text}" for text in bare]
+    composed = _compose(None, texts, folder)
+    return _plain(composed)
+
+
+def _compose(name: str | None, texts: Sequence[str], folder: Path) -> DictConfig:
+    for group, _, choice in (text.lstrip("+").partition("=") for text in texts):
+        if (folder / group).is_dir() and group not in ("ablation", "sweep"):
+            check_choice(group, choice, [path.stem for path in (folder / group).glob("*.yaml")])
+    with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
+        try:
+            return compose(name, overrides=list(texts))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(_told(error)) from error
+
+
+def _plain(composed: DictConfig) -> dict[str, Any]:
+    """Plain values, all of them given; a path of the files in experiments/ may begin with "~"."""
+    try:
+        if missing := sorted(OmegaConf.missing_keys(composed)):
+            hint = " (the folder of the data set)" if "data.root" in missing else ""
+            raise UserError(f"not set: {', '.join(missing)}; pass {missing[0]}=VALUE{hint}")
+        for path in PATHS:
+            value = OmegaConf.select(composed, path)
+            if str(value).startswith("~"):
+                OmegaConf.update(composed, path, os.path.expanduser(value))
+        return cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
+    except OmegaConfBaseException as error:
+        raise UserError(_told(error)) from error
+
+
 def _told(error: Exception) -> str:
-    """What Hydra says; of a key that is none in one line, with what may have been meant."""
+    """What Hydra says, in one line; of a key that is none, with what may have been meant."""
     text = f"{error}\n{error.__cause__ or ''}".strip()
-    found = re.search(r"Key '(\w+)' not in '(\w+)'\s+full_key: (\S+)", text)
-    if found is None:
-        return text
-    key, section, path = found.groups()
+    if found := re.search(r"Key '(\w+)' not in '(\w+)'\s+full_key: (\S+)", text):
+        return _unknown_key(*found.groups())
+    if section := re.search(r"not a subclass of (\w+)\.", text):
+        keys = ", ".join(known.name for known in fields(getattr(schema, section[1])))
+        return f"{_first(text)}: a section takes no value of its own; its keys are {keys}"
+    lines = [line.strip() for line in text.split("\n") if line and not line.startswith(" ")]
+    key = re.search(r"full_key: (\S+)", text)
+    place = [key[1]] if key and key[1] not in lines[0] else []
+    return ": ".join(dict.fromkeys([*place, _first(text), *lines[1:]]))
+
+
+def _first(text: str) -> str:
+    return text.split("\n")[0].removeprefix("Error merging override ")
+
+
+def _unknown_key(key: str, section: str, path: str) -> str:
     if section == "TrainerConfig" and key in NOT_OPEN:
         return f"{path} cannot be set: {NOT_OPEN[key]}"
     known = [known.name for known in fields(getattr(schema, section))]
@@ -129,12 +179,7 @@ def resolve_config(composed: DictConfig, *, here: bool = True) -> dict[str, Any]
     Raises:
         UserError: A missing value, a value out of range or a knob that does not exist.
     """
-    missing = sorted(OmegaConf.missing_keys(composed))
-    if missing:
-        hint = " (the folder of the data set)" if "data.root" in missing else ""
-        raise UserError(f"not set: {', '.join(missing)}; pass {missing[0]}=VALUE{hint}")
-    config = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(config, dict)
+    config = _plain(composed)
     checked: dict[str, Any] = {str(key): value for key, value in config.items()}
     given = checked["trainer"].items()
     checked["trainer"] = {k: v for k, v in given if v is not None or k not in LIGHTNING}
@@ -162,11 +207,15 @@ def check_config(config: dict[str, Any]) -> None:
     check_choice("trainer.precision", config["trainer"]["precision"], PRECISIONS)
     check_choice("trainer.accelerator", config["trainer"]["accelerator"], ACCELERATORS)
     names = config["logger"]["name"]
-    for name in [names] if isinstance(names, str) else names or []:
+    for name in [names] if isinstance(names, str) else names or [""]:
         check_choice("logger.name", name, LOGGERS)
     check_choice("logger.mode", config["logger"]["mode"], LOGGER_MODES)
     build_protocol(config["protocol"])
     _check_empty(config)
+    given = {k: v for k, v in config["trainer"].items() if k in LIGHTNING}
+    check_arguments("the trainer", pl.Trainer, given)
+    if str(given.get("strategy")).endswith(("spawn", "fork", "notebook")):
+        raise UserError(f"trainer.strategy={given['strategy']} keeps no test; use auto or ddp")
     for path, (low, high) in _RANGES.items():
         _check_range(config, path, low=low, high=high)
     _check_augment(**config["augment"])
@@ -198,8 +247,10 @@ def _check_known(section: dict[str, Any], schema: type, prefix: str = "") -> Non
 
 
 def _check_augment(*, crop: list[int] | None, scale: list[float], **_: float) -> None:
-    if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
-        raise UserError(f"augment.scale must be [low, high] with 0 < low <= high, got {scale}")
+    if len(scale) != 2 or not 0.1 <= scale[0] <= scale[1] <= 10:
+        raise UserError(
+            f"augment.scale must be [low, high] with 0.1 <= low <= high <= 10, got {scale}"
+        )
     if crop is not None and (len(crop) != 2 or min(crop) < 1):
         raise UserError(f"augment.crop must be null or [height, width], got {crop}")
 
@@ -218,6 +269,12 @@ def _check_batch(config: dict[str, Any]) -> None:
         raise UserError(
             f"loader.batch_size={size} is that of all {world} processes (trainer.devices x "
             f"trainer.num_nodes) together; make it a multiple of {world}"
+        )
+    crop, stride = config["augment"]["crop"], config["encoder"]["output_stride"]
+    if size == world and crop is not None and max(crop) <= stride:
+        raise UserError(
+            f"augment.crop={crop} is one pixel at output stride {stride}, and a single image then "
+            "gives batch normalisation nothing to average; take a larger crop or batch"
         )
 
 
@@ -254,8 +311,9 @@ def _check_range(config: dict[str, Any], path: str, *, low: float, high: float) 
         value = value.get(key)
         if value is None:  # a knob that this head or data set does not have
             return
-    if not low <= value <= high:
-        raise UserError(f"{path} must be in [{low:g}, {high:g}], got {value}")
+    if isinstance(value, str | list | bool) or not low <= value <= high:
+        allowed = f"in [{low:g}, {high:.10g}]" if high != _MANY else f"at least {low:g}"
+        raise UserError(f"{path} must be {allowed}, got {value}")
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """key=value words as people type them: paths and names as they are, the rest as Hydra reads it."""
 
+import os
 from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -8,8 +9,9 @@ from hydra.errors import HydraException
 
 from segattn.base.errors import UserError
 
-AS_TYPED = ("data.root", "runs_dir", "name", "experiment", "logger.project", "logger.notes")
-"""Keys of paths and names: blanks, commas, brackets, quotes and accents in them mean nothing."""
+PATHS = ("data.root", "runs_dir", "encoder.weights")
+_NAMES = ("name", "experiment", "logger.project", "logger.notes")
+"""In paths and names blanks, commas, brackets, quotes and accents mean nothing."""
 
 
 def parse(word: str) -> Override:
@@ -19,7 +21,9 @@ def parse(word: str) -> Override:
         UserError: It is no key=value, or its value is not of Hydra's grammar.
     """
     key, _, value = word.partition("=")
-    as_typed = key in AS_TYPED or (key == "encoder.weights" and "/" in value)
+    bare = key.lstrip("+")
+    as_typed = bare in (*PATHS, *_NAMES) and (bare != "encoder.weights" or "/" in value)
+    value = os.path.expanduser(value) if bare in PATHS else value
     quoted = f"{key}={QuotedString(value, Quote.single).with_quotes()}"
     try:
         parsed = OverridesParser.create().parse_override(
@@ -54,6 +58,8 @@ def single(words: Sequence[str]) -> list[str]:
 def _texts(word: Override) -> list[str]:
     """As `compose` takes it; of logger=[wandb,csv] the group of the first, and the list."""
     value = word.value()
+    if word.key_or_group.startswith(("data.", "head.")):  # who knows the knobs tells unknown ones
+        return [f"++{str(word.input_line).lstrip('+')}"]
     if word.key_or_group != "logger" or not isinstance(value, list):
         return [str(word.input_line)]
     group = "wandb" if "wandb" in value else value[0]

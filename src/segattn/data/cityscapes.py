@@ -92,15 +92,13 @@ class Cityscapes(FileSource):
         folder, _ = self.official[split]
         images, labels = Path(root) / "leftImg8bit" / folder, Path(root) / "gtFine" / folder
         need_folders(images, labels, layout="the folder that holds leftImg8bit and gtFine")
-        files = sorted(p for p in images.glob(f"*/*{_IMAGE}") if not is_hidden(p))
+        files = _in_cities(images, _IMAGE)
         if not files:
             raise UserError(f"{images} holds no CITY/*{_IMAGE}; unpack the data set again")
         pairs = [_pair(path, labels / path.parent.name) for path in files]
         super().__init__(
             pairs,
-            problems=strays(
-                sorted(labels.glob(f"*/*{_LABEL}")), names=[pair.label.stem for pair in pairs]
-            ),
+            problems=strays(_in_cities(labels, _LABEL), names=[pair.label.stem for pair in pairs]),
         )
 
     def blocks(self) -> list[int]:
@@ -136,3 +134,9 @@ def _read_instances(pair: Pair, stored: NDArray[np.uint8]) -> NDArray[np.int32]:
             f"labels, so they belong to different images or versions; unpack gtFine again"
         )
     return np.where(of_object, ids, 0)
+
+
+def _in_cities(folder: Path, ending: str) -> list[Path]:
+    """Files of all cities; unlike with glob, a folder that may not be read is an error."""
+    files = (path for city in folder.iterdir() if city.is_dir() for path in city.iterdir())
+    return sorted(path for path in files if path.name.endswith(ending) and not is_hidden(path))

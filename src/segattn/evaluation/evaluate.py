@@ -7,17 +7,15 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segattn.base.arguments import check_choice
 from segattn.base.distributed import is_main
 from segattn.base.errors import UserError
 from segattn.base.files import digest, remove_drafts
 from segattn.base.lock import hold
 from segattn.base.runs import Run, write_json
-from segattn.config.compose import resolve_config
+from segattn.config.compose import compose_part, resolve_config
 from segattn.config.schema import Config
 from segattn.data.datamodule import SegmentationData
 from segattn.data.size_classes import measures_of
@@ -163,34 +161,22 @@ def override_config(
     changed = OmegaConf.create(config)
     # the config holds those of the machine that trained
     changed.trainer.update({"accelerator": "auto", "devices": 1, "num_nodes": 1})
-    # whole sections first, since single keys refine them
-    for override in sorted(overrides, key=lambda o: "." in o.partition("=")[0]):
-        key, equals, value = override.partition("=")
+    for override in overrides:
+        key, equals, _ = override.partition("=")
         if not equals or (key.split(".")[0] not in _SECTIONS and key not in _KNOBS):
             raise UserError(
                 f"cannot evaluate with {override!r}: an override is key=value, of "
                 f"{', '.join((*_SECTIONS, *_KNOBS))}; anything else belongs to the training"
             )
-        _apply(changed, key, value, folder=folder)
+        if (folder / key).is_dir():  # a whole section
+            changed[key] = {}
     try:
-        typed = OmegaConf.merge(OmegaConf.structured(Config), changed)
+        said = compose_part(overrides, folder=folder)
+        typed = OmegaConf.merge(OmegaConf.structured(Config), changed, said)
     except OmegaConfBaseException as error:
         raise UserError(f"{error}") from error
     assert isinstance(typed, DictConfig)
     return resolve_config(typed)
-
-
-def _apply(config: DictConfig, key: str, value: str, *, folder: Path) -> None:
-    if "." in key or not (folder / key).is_dir():
-        try:  # a path is taken as it is typed
-            parsed = value if key == "data.root" else yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"cannot read {key}={value}; a list is [768,768]") from error
-        OmegaConf.update(config, key, parsed)
-        return
-    files = {path.stem: path for path in (folder / key).glob("*.yaml")}
-    check_choice(key, value, files)
-    config[key] = OmegaConf.load(files[value])
 
 
 def _test(

@@ -1,7 +1,6 @@
 """Predictions of a checkpoint for a folder of images: class indices, and pictures to look at."""
 
 import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from segattn.base.arguments import check_choice
 from segattn.base.errors import UserError
-from segattn.base.files import atomic_path, digest
+from segattn.base.files import atomic_path, digest, walk
 from segattn.base.runs import LEGEND, write_json
 from segattn.data import DATASETS
 from segattn.data.cityscapes import LABEL_IDS, Cityscapes
@@ -128,39 +127,32 @@ def predict_folder(
 def find_photos(folder: Path) -> tuple[list[Path], list[Path]]:
     """Images below `folder`, and what else is there, both sorted and relative to it.
 
-    An image is a file with a suffix that Pillow reads. Hidden files are left out; folders that are
-    links are not entered, since they may lead round in a circle, and count as what else is there.
+    An image is a file with a suffix that Pillow reads. Hidden files are left out; links are
+    followed.
 
     Raises:
-        UserError: There is no such folder, one that may not be read, or no image.
+        UserError: There is no such folder, or no image in it.
+        OSError: A folder may not be read.
     """
     if not folder.is_dir():
         raise UserError(f"no folder {folder}; set images to the folder of your images")
     suffixes = _suffixes()
     found = sorted(_walk(folder))
     photos = [path for path in found if path.suffix.lower() in suffixes]
-    photos = [path for path in photos if not (folder / path).is_dir()]
     if not photos:
         raise UserError(f"{folder} holds no image; .jpg, .png and whatever Pillow reads are taken")
     return photos, [path for path in found if path not in set(photos)]
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder, onerror=_refuse):
+    for parent, folders, files in walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        for name in (*files, *links):
-            if not name.startswith("."):
-                yield (Path(parent) / name).relative_to(folder)
+        yield from ((parent / n).relative_to(folder) for n in files if not n.startswith("."))
 
 
 def _suffixes() -> set[str]:
     known = Image.registered_extensions()
     return {suffix for suffix, name in known.items() if name in Image.OPEN}
-
-
-def _refuse(error: OSError) -> None:
-    raise error
 
 
 def _refuse_overlap(images: Path, out: Path) -> None:

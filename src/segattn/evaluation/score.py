@@ -1,6 +1,7 @@
 """Score anybody's predictions: label maps in PNG files, as other code bases write them."""
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,17 @@ import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 import segattn
 from segattn.base.arguments import check_choice
 from segattn.base.errors import UserError
-from segattn.base.files import atomic_path
+from segattn.base.files import atomic_path, walk
 from segattn.base.runs import LEGEND, RESULT_SCHEMA, Run, write_json
 from segattn.config.compose import compose_config
-from segattn.data.files import class_table
+from segattn.data.files import class_table, to_classes
+from segattn.data.images import open_image
 from segattn.data.size_classes import measures_of
 from segattn.data.source import IGNORE_INDEX, Source
 from segattn.metrics import SizeStratifiedIoU, find_objects
@@ -130,11 +131,17 @@ def _files(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     """The prediction of each image; none may be missing, for that would change the score."""
     if not folder.is_dir():
         raise UserError(f"no such folder of predictions: {folder}")
-    by_stem = {path.stem: path for path in sorted(folder.rglob("*.png"))}
+    by_stem = defaultdict(list)
+    for parent, _, files in walk(folder):
+        for file in map(Path, sorted(files)):
+            if file.suffix.lower() == ".png":
+                by_stem[file.stem].append(parent / file)
     found = {}
     for name in names:
         stem = Path(name).name
-        match = [by_stem[stem + ending] for ending in _ENDINGS if stem + ending in by_stem]
+        match = [path for ending in _ENDINGS for path in by_stem[stem + ending]]
+        if len(match) > 1:
+            raise UserError(f"{match[0]} and {match[1]} are both of {stem}; keep one of them")
         if match:
             found[name] = match[0]
     if missing := [name for name in names if name not in found]:
@@ -156,24 +163,18 @@ def _table(folder: Path, source: Source, values: str) -> NDArray[np.int16]:
     return class_table({value: index for index, value in enumerate(stored)})
 
 
-def _read(path: Path, table: NDArray[np.int16], *, shape: tuple[int, ...]) -> NDArray[np.int16]:
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("L", "P"):
-                raise UserError(f"{path} is a {image.mode} image; labels are one 8-bit channel")
-            stored = np.asarray(image)
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise UserError(f"cannot read {path} ({error})") from error
+def _read(path: Path, table: NDArray[np.int16], *, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    image = open_image(path)
+    if image.mode not in ("1", "L", "P", "I", "I;16"):
+        raise UserError(f"{path} is a {image.mode} image; labels are one channel of numbers")
+    stored = np.asarray(image)
     if stored.shape != shape:
         raise UserError(
             f"{path} is {stored.shape[1]} x {stored.shape[0]}, its label {shape[1]} x {shape[0]}; "
             "bring predictions to the size of the labels"
         )
-    classes = table[stored]
-    if (classes < 0).any():
-        wrong = ", ".join(map(str, np.unique(stored[classes < 0])[:5]))
-        raise UserError(
-            f"{path} holds {wrong}, which is no class; values=official means the numbers of the "
-            "data set's label files, values=classes indices from 0"
-        )
-    return classes
+    hint = (
+        "values=official means the numbers of the data set's label files, values=classes indices "
+        "from 0"
+    )
+    return to_classes(path, stored, table=table, hint=hint)

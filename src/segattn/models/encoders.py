@@ -8,10 +8,12 @@
 """
 
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from itertools import cycle, islice
 from typing import Any
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
 from timm.models import resnet as timm_resnet
@@ -39,7 +41,9 @@ def check_encoder(
     *, name: str, depth: int, output_stride: int, multi_grid: Sequence[int] | None = None
 ) -> None:
     """Raise UserError for an unknown encoder, or a stride or dilations that it cannot give."""
-    if not _is_timm(name):  # timm's names are checked when they are built
+    if _is_timm(name):
+        _check_timm(name)
+    else:
         check_choice("encoder", name, smp.encoders.get_encoder_names())
     if _is_hrnet(name):
         _check_hrnet(depth=depth, output_stride=output_stride)
@@ -50,6 +54,19 @@ def check_encoder(
         )
     if multi_grid is not None:
         _check_multi_grid(name, depth, output_stride, multi_grid)
+
+
+def _check_timm(name: str) -> None:
+    model = name.removeprefix("tu-")
+    if not timm.is_model(model):
+        near = ", ".join(f"tu-{n}" for n in get_close_matches(model, timm.list_models()))
+        raise UserError(f"unknown encoder {name!r}: timm has no {model}; near are {near or 'none'}")
+    facts = timm.get_pretrained_cfg(model)
+    if facts is not None and facts.fixed_input_size:
+        raise UserError(
+            f"encoder {name!r} takes images of one size alone; take one for any size, such as a "
+            "ResNet or ConvNeXt"
+        )
 
 
 def _is_timm(name: str) -> bool:
@@ -134,7 +151,12 @@ def build_encoder(
         raise _no_resnet(name)
     for native, blocks in stages.items():
         _dilate(blocks, _rates(native, len(blocks), output_stride, multi_grid))
-    _drop_unused(encoder)
+    stride = _drop_unused(encoder)
+    if stride != output_stride:
+        raise UserError(
+            f"encoder {name!r} cannot be dilated: its last map is at stride {stride:g}; set "
+            f"encoder.output_stride={stride:g}, or a lower encoder.depth"
+        )
     return encoder
 
 
@@ -229,8 +251,8 @@ class HRNetEncoder(nn.Module):
         return [x, torch.cat([first, *full], dim=1)]
 
 
-def _drop_unused(encoder: nn.Module) -> None:
-    """Drop the modules that do not reach the last map, such as layer4 at depth 3.
+def _drop_unused(encoder: nn.Module) -> float:
+    """Drop the modules that do not reach the last map, such as layer4 at depth 3; the map's stride.
 
     smp keeps them, which would count 10.6 of ResNet-18's 11.3 M parameters at depth 3 for nothing.
     What is unused is read off the gradients, so that it holds for every encoder family.
@@ -239,11 +261,13 @@ def _drop_unused(encoder: nn.Module) -> None:
     encoder.eval()  # batch norm must not see the probe
     probe = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.enable_grad():  # a checkpoint may be loaded under no_grad
-        encoder(probe)[-1].sum().backward()
+        last = encoder(probe)[-1]
+        last.sum().backward()
     used = {id(p) for p in encoder.parameters() if p.grad is not None}
     _replace_unused(encoder, used)
     encoder.zero_grad(set_to_none=True)
     encoder.train(training)
+    return 64 / last.shape[-1]
 
 
 def _replace_unused(module: nn.Module, used: set[int]) -> None:

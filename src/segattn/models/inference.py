@@ -17,7 +17,6 @@ it is not offered. Aligned corners would shift every object by up to half a pixe
 https://github.com/junfu1115/DANet, https://github.com/speedinghzl/CCNet
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
@@ -43,7 +42,7 @@ class Protocol:
         name: "whole" gives the model the image at once, "sliding" windows of it.
         crop: (height, width) of a window in px; only of "sliding".
         stride: (rows, columns) from one window to the next in px, at most `crop`.
-        scales: Factors on the sides of the image, each > 0, in ascending order.
+        scales: Factors on the sides of the image, each in [0.01, 10], in ascending order.
         flip: Whether the mirror image counts too.
         average: What is averaged over overlapping windows, scales and mirror images.
 
@@ -122,8 +121,8 @@ def build_protocol(values: Mapping[str, Any]) -> Protocol:
 
 def _scales(values: Any) -> list[float]:
     listed = list(values) if isinstance(values, list | tuple) else []
-    if not listed or not all(_is_number(s) and 0 < s < math.inf for s in listed):
-        raise UserError(f"protocol.scales must be a list of numbers above 0, got {values!r}")
+    if not listed or not all(_is_number(s) and 0.01 <= s <= 10 for s in listed):
+        raise UserError(f"protocol.scales must be a list of numbers in [0.01, 10], got {values!r}")
     if len(set(listed)) < len(listed):
         raise UserError(f"protocol.scales names a scale twice: {values!r}; leave one out")
     return [float(scale) for scale in listed]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from segattn.base.errors import UserError, first_line
 from segattn.base.runs import Run
@@ -63,6 +64,13 @@ def explain(error: BaseException, run: Run, config: dict[str, Any]) -> str | Non
         )
     if "No working C++ compiler" in str(error):
         return "trainer.compile=true needs a C++ compiler on a CPU: install g++, or set it to false"
+    if "Expected more than 1 value per channel" in str(error):
+        return (
+            "batch normalisation has one pixel to average: raise loader.batch_size, take larger "
+            "images or augment.crop, or lower encoder.output_stride"
+        )
+    if isinstance(error, MisconfigurationException):
+        return f"Lightning cannot train this way: {first}"
     if full := _full_disk(error):
         return (
             f"no space left for {full.filename or run.path} ({full.strerror}). The last checkpoint "

@@ -169,7 +169,7 @@ def build_trainer(
     }
     try:
         return pl.Trainer(**ours | given)
-    except (MisconfigurationException, TypeError, ValueError) as error:
+    except (MisconfigurationException, TypeError, ValueError, AttributeError) as error:
         if not given:
             raise
         words = " ".join(f"trainer.{name}={value}" for name, value in given.items())
