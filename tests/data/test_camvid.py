@@ -102,8 +102,10 @@ def test_blocks_are_runs_of_15_frames_of_one_video(tmp_path):
     assert build_source("camvid", "train", root=str(root)).blocks() == [0] * 6
 
 
-@pytest.mark.parametrize("prefix", ["/home/a b/CamVid/", "D:\\data\\", "/données/", "./"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("prefix", ["/home/a b/CamVid/", "D:\\data\\", "/donnees/", "./"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1"]
+)
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", " \n\n"])
 def test_lists_of_any_editor_are_read_by_file_name(tmp_path, prefix, encoding, end):
     root = write_camvid(tmp_path)

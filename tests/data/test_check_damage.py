@@ -74,7 +74,7 @@ KINDS = {
     "wrong root": ("ade20k", "images", lambda path: path.rename(path.parent / "x"), "no folder .*"),
     "one stem twice": ("camvid", T, copy_to((".png", ".jpg")), r"002\.jpg is one of 2 sam"),
     "image not in the list": ("camvid", T, copy_to(("002", "x")), r"trainx is not in .*train\.txt"),
-    "list no text": ("camvid", "val.txt", lambda p: p.write_bytes(b"\x00"), "cannot read the list"),
+    "list no text": ("camvid", "val.txt", lambda p: p.write_bytes(b"\x01"), "it is no text"),
     "empty list": ("cocostuff", "imageLists/test.txt", lambda p: p.write_text("\n"), "lists no im"),
     "line twice": ("voc", VOC_LIST, add_line("2007_000032"), "is one of 2 samples named '2007_000"),
     "list names no image": ("voc", VOC_LIST, add_line("2099_000001"), r"missing: .*2099_000001"),

@@ -159,3 +159,17 @@ def test_only_training_with_sbd_needs_its_folder(root):
     assert len(load_all(root, sbd=False)) == 4
     with pytest.raises(ValueError, match=f"no folder .*{EXTRA}/cls; .*data.sbd=true"):
         load_all(root)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["JPEGImages/{}.jpg", "C:\\voc\\{}.JPG C:\\x\\{}.png", "./{}", '"{}",', "{}  1", "# a\n{}"],
+)
+def test_a_list_with_paths_or_columns_names_the_same_images(root, line):
+    """A second spelling of a name must not let an image of SBD in once more."""
+    before = build_source("voc", "train", root=str(root)).names
+    listing = root / LISTS / "train.txt"
+    names = listing.read_text().split()
+    listing.write_text("\n".join(line.replace("{}", name) for name in names))
+    source = build_source("voc", "train", root=str(root))
+    assert (source.names, source.problems) == (before, [])

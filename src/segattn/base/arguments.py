@@ -42,7 +42,8 @@ def check_arguments(
     parameters = {
         name: parameter
         for name, parameter in inspect.signature(function).parameters.items()
-        if name not in given and parameter.kind is not parameter.VAR_KEYWORD
+        if name not in given
+        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     }
     for name in arguments:
         if name not in parameters:
@@ -52,12 +53,13 @@ def check_arguments(
             raise UserError(f"{what} has no knob {name!r}; its knobs: {choices}{hint}")
     for name, parameter in parameters.items():
         if name in arguments:
-            _check_type(what, name, arguments[name], parameter.annotation)
+            check_type(what, name, arguments[name], parameter.annotation)
         elif parameter.default is parameter.empty:
             raise UserError(f"{what} needs {name!r}, which is not set")
 
 
-def _check_type(what: str, name: str, value: Any, annotation: Any) -> None:
+def check_type(what: str, name: str, value: Any, annotation: Any) -> None:
+    """Raise UserError unless `value` is of the annotated type; see `check_arguments`."""
     if not _fits(value, annotation):
         raise UserError(f"{what}: {name} must be {_name(annotation)}, got {value!r}")
 

@@ -113,12 +113,12 @@ NOT_OPEN = {
 }
 """Arguments of Lightning's Trainer that a config cannot set, and what to do instead."""
 
-LIGHTNING = tuple(
-    name
-    for name in inspect.signature(pl.Trainer).parameters
+LIGHTNING = {
+    name: parameter.annotation
+    for name, parameter in inspect.signature(pl.Trainer).parameters.items()
     if name not in _OWN and name not in NOT_OPEN
-)
-"""Those that go to it as they are; None, not given, is Lightning's own default."""
+}
+"""Types of those that go to it as they are; None, not given, is Lightning's own default."""
 
 TrainerConfig = make_dataclass(
     "TrainerConfig", [(name, Any, None) for name in LIGHTNING], bases=(OwnTrainerConfig,)

@@ -1,6 +1,5 @@
 """CamVid in the layout of the SegNet tutorial (Brostow et al. 2009; Badrinarayanan et al. 2017)."""
 
-import re
 from pathlib import Path
 from typing import ClassVar
 
@@ -124,9 +123,7 @@ def _unlisted(names: list[str], listing: Path) -> list[str]:
     """Exactly the frames that the tutorial's list names, where it is there."""
     if not listing.is_file():
         return []
-    # its lines carry a prefix of whoever edited it, in any system's form: only file names count
-    found = [re.search(r"([^/\\\s]+)\.(?:png|jpe?g)\b", s, re.I) for s in read_names(listing)]
-    listed = {match[1] for match in found if match}
+    listed = set(read_names(listing))
     return [
         *(f"{name} is in {listing} but has no image" for name in sorted(listed - set(names))),
         *(f"{name} is not in {listing}" for name in sorted(set(names) - listed)),
