@@ -125,17 +125,6 @@ def test_first_run_is_one_whose_attention_differs_by_pixel(explorer):
     assert controls["run"].value.config["head"]["name"] == "spatial_nl"
 
 
-@pytest.mark.parametrize("name", ["ipywidgets", "ipyevents"])
-def test_without_widgets_the_kept_pixels_stand_there(finished, monkeypatch, name):
-    shown = []
-    monkeypatch.setattr(attention_explorer, "find_spec", lambda asked: asked != name or None)
-    monkeypatch.setattr(attention_explorer, "display", shown.append)
-    attention_explorer.explore([finished])
-    (page,) = shown
-    assert f"Nothing to click at: pip install {name}." in page.data
-    assert page.data.count("<img") == 2
-
-
 def test_notebook_runs(finished, monkeypatch):
     notebook = jupytext.read(NOTEBOOK)
     monkeypatch.setenv("SEGATTN_RUNS", str(finished.path.parent))

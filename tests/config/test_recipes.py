@@ -66,9 +66,9 @@ def test_paper_recipe_alone_is_the_whole_run(recipe):
 
 def test_every_paper_recipe_is_expected_and_documented():
     assert sorted(PUBLISHED) == PAPERS
-    missing = [recipe for recipe in PAPERS if f"recipe={recipe} " not in DOCS]
+    missing = [recipe for recipe in PAPERS if f"`{recipe}`" not in DOCS]
     assert not missing
-    named = re.findall(r"ablate\.py ablation=(?:paper_|heads data=)(\w+) ", DOCS)
+    named = re.findall(r"`(?:paper_|heads data=)(\w+)`", DOCS)
     assert set(DATA_SETS) <= set(named)
 
 

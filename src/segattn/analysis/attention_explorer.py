@@ -3,7 +3,6 @@
 import io
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -93,18 +92,12 @@ def figures_of(runs: Sequence[Run], kind: Kind, *, index: int = 0) -> str:
 def explore(runs: Sequence[Run]) -> None:
     """Display an image to click at, sliders that do the same, and what the chosen pixel attends to.
 
-    Without ipywidgets and ipyevents an image stands there with the pixels that its run keeps.
-
     Args:
         runs: From `attention_runs`. Those whose attention differs from pixel to pixel come first.
             A run with a checkpoint answers for any pixel, and one without for the nearest of
             those it keeps.
     """
     runs = sorted(runs, key=lambda run: not _differs_by_pixel(run.attention()))
-    if missing := [name for name in ("ipywidgets", "ipyevents") if find_spec(name) is None]:
-        advice = f"Nothing to click at: pip install {' '.join(missing)}."
-        display(HTML(html.paragraph(advice) + still(runs[0])))
-        return
     import ipywidgets as widgets
     from ipyevents import Event
 
@@ -158,15 +151,6 @@ def _picture(run: Run, image: int, row: int, column: int) -> bytes:
     buffer = io.BytesIO()
     shown.save(buffer, format="png")
     return buffer.getvalue()
-
-
-def still(run: Run) -> str:
-    """HTML of every block of a run for its last example image and the pixels it keeps there."""
-    attention = run.attention()
-    last = len(attention["pixels"]) - 1
-    blocks = block_names(attention)
-    pieces = [_figure(run, attention, block, image=last) for block in blocks]
-    return html.paragraph(f"{run.path.name}, image {last}, the pixels it keeps") + "".join(pieces)
 
 
 def pixel_attention(run: Run, *, image: int, row: int, column: int) -> Arrays:

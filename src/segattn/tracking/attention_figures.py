@@ -3,7 +3,8 @@
 They read the arrays of `segattn.models.attention_maps`, whose table names the keys and axes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,19 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[Any]]
+Panel = tuple[str, Callable[[Axes], AxesImage]]
+"""Title, and what draws it."""
 
 _CMAP = "inferno"  # of weights
 _OVER, _OPAQUE = "viridis", 0.6  # of maps over an image, so that nobody reads them as weights
 _GRAY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601
 _LIFT = -120  # gray value shown as black: a narrow range, so that the colours over it stay alike
 _FAINT = 1e-3  # weights below it look alike
-# inches; placed by hand, since a layout engine takes longer than everything else
-_TOP, _TITLE, _GAP, _WIDTH = 0.3, 0.3, 0.15, 2.6
-_STRIP, _LABEL, _BAR = 0.7, 0.15, 0.5
+_WIDTH, _COLUMNS = 2.6, 4  # inches of a panel, panels in a row
+_BARS = {
+    _OVER: "attention of the pixel, or feature of the channel (0 if negative), over its largest",
+    _CMAP: "weight of a channel, logarithmic; alike channels stand side by side",
+}
 
 
 def block_names(attention: Arrays) -> list[str]:
@@ -61,30 +66,42 @@ def attention_figure(
     names = [f"{n}: {title}" for n, title in enumerate(titles, start=1)]
     names = names or [str(n) for n in range(1, len(maps["pixels"]) + 1)]
     kind = _spatial if "rows" in maps else _channel if "affinity" in maps else _full
-    figure = kind(maps, image, names)
     title = f"{block}, gamma {float(attention[f'{block}/gamma']):+.3f}"
-    figure.text(_GAP / figure.get_figwidth(), 1 - 0.2 / figure.get_figheight(), title, fontsize=10)
+    return _figure(title, kind(maps, image, names), shape=image.shape)
+
+
+def _figure(title: str, panels: Sequence[Panel], *, shape: tuple[int, ...]) -> Figure:
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    height = rows * (_WIDTH * shape[0] / shape[1] + 0.35) + 1
+    figure = Figure(figsize=(columns * _WIDTH, height), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    bars = {}
+    for axes, (name, draw) in zip(grid.flat, panels, strict=False):
+        axes.set(xticks=[], yticks=[])
+        shown = draw(axes)
+        axes.set_title(name, fontsize=8)
+        bars[shown.get_cmap().name] = shown
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    for cmap, label in _BARS.items():
+        if cmap in bars:
+            bar = figure.colorbar(bars[cmap], ax=grid, location="bottom", shrink=0.4, aspect=40)
+            bar.set_label(label, fontsize=8)
+            bar.ax.tick_params(labelsize=8)
     return figure
 
 
-def _spatial(maps: Arrays, image: NDArray[np.uint8], names: list[str]) -> Figure:
-    columns = min(3, len(names) + 1)
-    height = _height(image)
-    rows = -(-(len(names) + 1) // columns)
-    figure = _figure(columns, rows * (_TITLE + height) + 0.15 + _BAR)
-    places = [
-        (_left(k % columns), _TOP + k // columns * (_TITLE + height) + _TITLE, _WIDTH, height)
-        for k in range(len(names) + 1)
-    ]
-    _show_image(_axes(figure, *places[0]), image, maps["pixels"])
-    for k, (place, name) in enumerate(zip(places[1:], names, strict=True)):
-        axes = _axes(figure, *place)
+def _spatial(maps: Arrays, image: NDArray[np.uint8], names: list[str]) -> list[Panel]:
+    panels: list[Panel] = [("the image", partial(_show_image, image=image, pixels=maps["pixels"]))]
+    for k, name in enumerate(names):
         row = maps["rows"][k].astype(float)
-        _overlay(axes, image, row, stride=int(maps["stride"]))
-        _mark(axes, maps["pixels"][k], str(k + 1))
-        axes.set_title(f"{name}, half of it in {_half(row)} of the image", fontsize=8)
-    _map_bar(figure, label="attention of the pixel, over its largest")
-    return figure
+        title = f"{name}, half of it in {_half(row)} of the image"
+        pixels = {k + 1: maps["pixels"][k]}
+        stride = int(maps["stride"])
+        panels.append((title, partial(_overlay, image=image, values=row, stride=stride, at=pixels)))
+    return panels
 
 
 def _half(row: NDArray[np.float64]) -> str:
@@ -94,159 +111,70 @@ def _half(row: NDArray[np.float64]) -> str:
     return f"{100 * count / weights.size:.2g}%"
 
 
-def _channel(maps: Arrays, image: NDArray[np.uint8], names: list[str]) -> Figure:
-    height, count = _height(image), len(maps["shown"])
-    body = max(count * (_TITLE + height), 2 * _TITLE + height + _WIDTH + 0.2)
-    figure = _figure(4, body + 0.15 + 2 * _BAR)
-    _show_image(_axes(figure, _left(0), _TOP + _TITLE, _WIDTH, height), image, maps["pixels"][:0])
-    side = _WIDTH - 0.35
-    place = (_left(0) + 0.35, _TOP + 2 * _TITLE + height, side, side)
-    shown = _affinity(_axes(figure, *place), maps)
-    for row in range(count):
-        for column, title in enumerate(
-            ("channel {} to itself", "most alike: {}", "least alike: {}")
-        ):
-            top = _TOP + row * (_TITLE + height) + _TITLE
-            axes = _axes(figure, _left(column + 1), top, _WIDTH, height)
-            features = maps["channel_maps"][row, column].astype(float)
-            _overlay(axes, image, features, stride=int(maps["stride"]))
-            name = title.format(maps["shown"][row, column])
-            axes.set_title(f"{name}, weight {_weight(maps['weights'][row, column])}", fontsize=8)
-    _bars(figure, shown)
-    return figure
+def _channel(maps: Arrays, image: NDArray[np.uint8], names: list[str]) -> list[Panel]:
+    affinity = _matrix(maps["affinity"], "channel that it attends to", "channel")
+    panels: list[Panel] = [
+        ("the image", partial(_show_image, image=image, pixels=maps["pixels"][:0])),
+        ("channel (row) attends to channel", affinity),
+    ]
+    for row, channels in enumerate(maps["shown"]):
+        for column, name in enumerate(("channel {} to itself", "most alike: {}", "least: {}")):
+            title = (
+                f"{name.format(channels[column])}, weight {_weight(maps['weights'][row, column])}"
+            )
+            panels.append((title, _features(maps, image, row, column)))
+    return panels
+
+
+def _full(maps: Arrays, image: NDArray[np.uint8], names: list[str]) -> list[Panel]:
+    panels: list[Panel] = [("the image", partial(_show_image, image=image, pixels=maps["pixels"]))]
+    for k, shown in enumerate(maps["shown"]):
+        panels += [
+            (f"channel {shown[0]} draws from", _features(maps, image, k, 0)),
+            ("by image column", _matrix(maps["over_columns"][k], "image column", "channel")),
+            ("by image row", _matrix(maps["over_rows"][k].T, "channel", "image row")),
+        ]
+    drawn = "channel that it draws from", "channel"
+    return panels + [
+        (f"in the image {key} of {name}", _matrix(maps[f"{key}_maps"][k], *drawn))
+        for k, name in enumerate(names)
+        for key in ("column", "row")
+    ]
 
 
 def _weight(weight: float) -> str:
     return f"{weight:.2f}" if weight >= 0.005 else "< 0.01"
 
 
-def _affinity(axes: Axes, maps: Arrays) -> AxesImage:
-    shown = _matrix(axes, maps["affinity"])
-    own = maps["shown"][:, 0]
-    positions = [int(np.flatnonzero(maps["channels"] == channel)[0]) for channel in own]
-    axes.set_yticks(positions, [""] * len(own))
-    names, free = axes.get_yaxis_transform(), -np.inf
-    for y, channel in sorted(zip(positions, own, strict=True)):
-        place = max(y, free)  # names of rows that lie close stand one below the other
-        axes.text(-0.03, place, channel, transform=names, ha="right", va="center", fontsize=8)
-        free = place + 0.06 * len(maps["channels"])
-    axes.set_title("channel (row) attends to channel", fontsize=8)
-    return shown
+def _features(
+    maps: Arrays, image: NDArray[np.uint8], row: int, column: int
+) -> Callable[[Axes], AxesImage]:
+    values = maps["channel_maps"][row, column].astype(float)
+    return partial(_overlay, image=image, values=values, stride=int(maps["stride"]))
 
 
-def _full(maps: Arrays, image: NDArray[np.uint8], names: list[str]) -> Figure:
-    columns = 1 + len(maps["shown"])
-    joint = (_WIDTH - _STRIP) * image.shape[0] / image.shape[1] + _STRIP + _LABEL
-    upper = _TITLE + max(joint, _height(image)) + 0.1
-    rows, each = -(-2 * len(names) // columns), _TITLE + _WIDTH + _LABEL
-    figure = _figure(columns, upper + rows * each + 0.15 + 2 * _BAR)
-    place = (_left(0), _TOP + _TITLE, _WIDTH, _height(image))
-    _show_image(_axes(figure, *place), image, maps["pixels"])
-    for index in range(columns - 1):
-        _drawn_from(figure, maps, image, index=index)
-    squares = [(key, k) for k in range(len(names)) for key in ("column", "row")]
-    for place_of, (key, k) in enumerate(squares):
-        row, column = divmod(place_of, columns)
-        top = _TOP + upper + row * each + _TITLE
-        axes = _axes(figure, _left(column), top, _WIDTH, _WIDTH)
-        shown = _matrix(axes, maps[f"{key}_maps"][k])
-        axes.set_title(f"in the image {key} of {names[k]}", fontsize=8)
-        _label(axes, x="channel that it draws from", y="channel")
-    _bars(figure, shown)
-    return figure
-
-
-def _drawn_from(figure: Figure, maps: Arrays, image: NDArray[np.uint8], *, index: int) -> None:
-    """A channel's map; below it what it draws from in every column, beside it in every row."""
-    left, top, width = _left(index + 1), _TOP + _TITLE, _WIDTH - _STRIP
-    height = width * image.shape[0] / image.shape[1]
-    stride, thick = int(maps["stride"]), _STRIP - 0.05
-    centre = _axes(figure, left, top, width, height)
-    _overlay(centre, image, maps["channel_maps"][index, 0].astype(float), stride=stride)
-    centre.set_title(f"channel {maps['shown'][index, 0]} draws from", fontsize=8)
-    columns, rows = (maps[f"over_{k}"][index] for k in ("columns", "rows"))
-    below = _axes(figure, left, top + height + 0.05, width, thick)
-    _matrix(below, columns, extent=(0, columns.shape[1] * stride, 1, 0))
-    below.set_xlim(0, image.shape[1])  # without the padding
-    _label(below, x="image column", y="channel")
-    beside = _axes(figure, left + width + 0.05, top, thick - 0.1, height)  # room for its label
-    _matrix(beside, rows.T, extent=(0, 1, rows.shape[1] * stride, 0))
-    beside.set_ylim(image.shape[0], 0)
-    _label(beside, x="channel", y="image row")
-    beside.yaxis.set_label_position("right")
-
-
-def _figure(columns: int, height: float) -> Figure:
-    return Figure(figsize=(_left(columns), _TOP + height))
-
-
-def _left(column: int) -> float:
-    return _GAP + column * (_WIDTH + _GAP)
-
-
-def _height(image: NDArray[np.uint8]) -> float:
-    return _WIDTH * image.shape[0] / image.shape[1]
-
-
-def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes without ticks; inches from the upper left corner."""
-    across, down = figure.get_size_inches()
-    box = (left / across, 1 - (top + height) / down, width / across, height / down)
-    axes = figure.add_axes(box)
-    axes.set(xticks=[], yticks=[])
-    return axes
-
-
-def _label(axes: Axes, *, x: str, y: str) -> None:
-    axes.set_xlabel(x, fontsize=7, labelpad=2)
-    axes.set_ylabel(y, fontsize=7, labelpad=2)
-
-
-def _bar(figure: Figure, *, below: int, label: str) -> Axes:
-    """Axes of a colour bar at the lower left, with so many bars below it."""
-    top = figure.get_figheight() - _BAR * (below + 1)
-    axes = _axes(figure, _left(0) + 0.35, top, _WIDTH - 0.7, 0.12)
-    axes.text(1.08, 0.5, label, va="center", fontsize=8, transform=axes.transAxes)
-    return axes
-
-
-def _map_bar(figure: Figure, *, label: str) -> None:
-    """Colours as `_overlay` has them over the middle of its grays."""
-    axes = _bar(figure, below=0, label=label)
-    axes.set_facecolor(str((127.5 - _LIFT) / (255 - _LIFT)))
-    ramp, place = np.linspace(0, 1, 256)[None], (0, 1, 0, 1)
-    axes.imshow(ramp, cmap=_OVER, alpha=_OPAQUE, extent=place, aspect="auto")
-    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"], fontsize=8)
-
-
-def _bars(figure: Figure, weights: AxesImage) -> None:
-    """For the maps of channels, and for weights from `_matrix`."""
-    _map_bar(figure, label="feature of the channel, negative ones as 0, over its largest")
-    label = "weight of a channel, logarithmic; alike channels stand side by side"
-    bar = figure.colorbar(weights, cax=_bar(figure, below=1, label=label), orientation="horizontal")
-    ticks = {_FAINT: f"{_FAINT:g} or less", 0.01: "0.01", 0.1: "0.1", 1: "1"}
-    bar.set_ticks(list(ticks), labels=list(ticks.values()), fontsize=8)
-    bar.ax.minorticks_off()
-
-
-def _matrix(
-    axes: Axes, values: NDArray[Any], *, extent: tuple[float, float, float, float] | None = None
-) -> AxesImage:
+def _matrix(values: NDArray[Any], x: str, y: str) -> Callable[[Axes], AxesImage]:
     """Weights on a logarithmic scale: few are near one, most next to nothing."""
-    return axes.imshow(
-        values.astype(float).clip(_FAINT),
-        cmap=_CMAP,
-        norm=LogNorm(vmin=_FAINT, vmax=1),
-        extent=extent,
-        aspect="auto",
-        interpolation="nearest",
-    )
+
+    def draw(axes: Axes) -> AxesImage:
+        axes.set_xlabel(x, fontsize=7, labelpad=2)
+        axes.set_ylabel(y, fontsize=7, labelpad=2)
+        return axes.imshow(
+            values.astype(float).clip(_FAINT),
+            cmap=_CMAP,
+            norm=LogNorm(vmin=_FAINT, vmax=1),
+            aspect="auto",
+            interpolation="nearest",
+        )
+
+    return draw
 
 
-def _show_image(axes: Axes, image: NDArray[np.uint8], pixels: NDArray[np.int64]) -> None:
-    axes.imshow(image, aspect="auto")
+def _show_image(axes: Axes, *, image: NDArray[np.uint8], pixels: NDArray[np.int64]) -> AxesImage:
+    shown = axes.imshow(image)
     for number, pixel in enumerate(pixels, start=1):
         _mark(axes, pixel, str(number))
+    return shown
 
 
 def _mark(axes: Axes, pixel: NDArray[np.int64], text: str) -> None:
@@ -261,20 +189,26 @@ def _mark(axes: Axes, pixel: NDArray[np.int64], text: str) -> None:
 
 
 def _overlay(
-    axes: Axes, image: NDArray[np.uint8], values: NDArray[np.float64], *, stride: int
-) -> None:
+    axes: Axes,
+    *,
+    image: NDArray[np.uint8],
+    values: NDArray[np.float64],
+    stride: int,
+    at: dict[int, NDArray[np.int64]] | None = None,
+) -> AxesImage:
     """A map [h, w] over the image in gray; bright is most, and the scale is the map's own."""
     height, width = image.shape[:2]
     axes.imshow(image @ np.array(_GRAY), cmap="gray", vmin=_LIFT, vmax=255)
-    shares = np.clip(values / max(values.max(), 1e-12), 0, 1)
-    axes.imshow(
-        shares,
+    shown = axes.imshow(
+        np.clip(values / max(values.max(), 1e-12), 0, 1),
         cmap=_OVER,
         vmin=0,
         vmax=1,
         alpha=_OPAQUE,  # the same everywhere, so that the colour bar holds
         extent=(0, values.shape[1] * stride, values.shape[0] * stride, 0),
-        aspect="auto",
         interpolation="bilinear",
     )
     axes.set(xlim=(0, width), ylim=(height, 0))  # without the padding
+    for number, pixel in (at or {}).items():
+        _mark(axes, pixel, str(number))
+    return shown
