@@ -22,9 +22,9 @@ from segattn.tracking.loggers import (
     build_loggers,
     close_loggers,
     project_of,
-    resolve_mode,
     wandb_facts,
 )
+from segattn.tracking.login import resolve_mode
 from segattn.training.task import SegmentationTask
 from segattn.training.train import train
 
@@ -251,3 +251,30 @@ def test_run_of_a_sweep_keeps_the_id_that_its_agent_gave_it(tmp_path, monkeypatc
     with fake_wandb(monkeypatch, tmp_path / "home") as server:
         close_loggers(build_loggers(config, run), failed=False)
         assert [*server.runs] == [run_id(run)] == ["agents-id"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("WANDB_MODE", "onlin", "its setting mode: Input should be 'online'"),
+        (
+            "WANDB_BASE_URL",
+            "wandb.example.com",
+            "its setting base_url: Input should be a valid URL",
+        ),
+        ("WANDB_FINISH_TIMEOUT", "soon", "its setting finish_timeout: Input should be a valid"),
+    ],
+)
+def test_a_variable_that_w_and_b_cannot_read_is_named(
+    tmp_path, monkeypatch, capsys, variable, value, told
+):
+    wandb.teardown()
+    monkeypatch.setenv(variable, value)
+    run = Run(tmp_path / "run")
+    run.path.mkdir()
+    try:
+        close_loggers(build_loggers(tiny_config(tmp_path, "logger=wandb"), run), failed=False)
+        assert told in capsys.readouterr().out
+    finally:
+        monkeypatch.delenv(variable)
+        wandb.teardown()

@@ -20,8 +20,8 @@ from segattn.base.arguments import check_choice
 from segattn.base.errors import UserError
 from segattn.base.files import digest
 from segattn.base.runs import Run, load_runs
-from segattn.tracking.loggers import project_of, resolve_mode, wandb_facts, wandb_settings
-from segattn.tracking.login import log_in
+from segattn.tracking.loggers import project_of, wandb_facts, wandb_settings
+from segattn.tracking.login import log_in, resolve_mode
 from segattn.tracking.media import final_numbers, log_media
 from segattn.tracking.wandb_folder import (
     find_whole,

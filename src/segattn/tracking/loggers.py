@@ -14,13 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import requests
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from segattn.base.errors import UserError, first_line
+from segattn.base.errors import UserError
 from segattn.base.files import digest
 from segattn.base.runs import Run, nan_to_none
+from segattn.tracking.login import reason, resolve_mode
 from segattn.tracking.media import costs
 from segattn.tracking.wandb_folder import (
     keep_id,
@@ -145,47 +145,6 @@ class TolerantWandbLogger(WandbLogger):
         return True
 
 
-def resolve_mode(mode: str) -> str:
-    """The W&B mode to use; "auto" is decided in seconds, without a prompt.
-
-    Args:
-        mode: "auto", "online", "offline" or "disabled". WANDB_MODE in the environment decides for
-            "auto"; else it is "online" if a server answers and a key is there, else "offline".
-    """
-    if mode != "auto":
-        return mode
-    if given := os.environ.get("WANDB_MODE"):
-        return given
-    # the server first: with a key, a login to a server that is not there takes 6 s
-    if missing := _no_server() or _no_key():
-        print(f"W&B will be offline: {missing}", flush=True)
-    return "offline" if missing else "online"
-
-
-def _no_server() -> str:
-    """Why W&B's server cannot be had, "" if it can; by its settings files, and through a proxy."""
-    import wandb  # 0.7 s, and not needed where W&B is off
-
-    try:
-        url = wandb.setup().settings.base_url
-        requests.head(url, timeout=2)
-    except requests.RequestException as error:
-        return f"no answer from {url} ({type(error).__name__})"
-    except Exception as error:  # of W&B's settings, which have no common class
-        return f"its settings cannot be read ({first_line(error)})"
-    return ""
-
-
-def _no_key() -> str:
-    import wandb
-
-    try:
-        there = wandb.login(prompt=False, verify=False)
-    except Exception as error:  # a key of another form
-        return first_line(error)
-    return "" if there else "there is no key; `wandb login` leaves one"
-
-
 def build_loggers(config: dict[str, Any], run: Run) -> list[Logger]:
     """The loggers that `logger.name` asks for, and the local one.
 
@@ -228,11 +187,11 @@ def _wandb(config: dict[str, Any], run: Run) -> list[Logger]:
             _let_go_of_wandb()
             if asked != "auto":
                 raise UserError(
-                    f"W&B does not start with logger.mode={asked} ({first_line(error)}); "
+                    f"W&B does not start with logger.mode={asked} ({reason(error)}); "
                     "logger.mode=auto goes on without it"
                 ) from error
             instead = "without it" if offline else "offline"
-            print(f"W&B does not let us in ({first_line(error)}); going on {instead}", flush=True)
+            print(f"W&B does not start ({reason(error)}); going on {instead}", flush=True)
     return []
 
 
@@ -292,12 +251,11 @@ def wandb_settings(**more: Any) -> Any:
     """W&B's settings with bounded waits, and `more` of them."""
     import wandb
 
-    return wandb.Settings(
-        init_timeout=_INIT_SECONDS,
-        finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT") or _FINISH_SECONDS),
-        finish_timeout_raises=True,
-        **more,
-    )
+    waits: dict[str, Any] = {
+        "init_timeout": _INIT_SECONDS,
+        "finish_timeout": os.environ.get("WANDB_FINISH_TIMEOUT") or _FINISH_SECONDS,
+    }
+    return wandb.Settings(**waits, finish_timeout_raises=True, **more)
 
 
 def wandb_facts(config: dict[str, Any], *, job_type: str = "train") -> dict[str, Any]:

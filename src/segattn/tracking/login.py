@@ -1,8 +1,10 @@
-"""Logging in to W&B, for what is of no use offline."""
+"""Whether W&B can be had: its mode, its server, and logging in."""
 
 import os
 
-from segattn.base.errors import UserError
+import requests
+
+from segattn.base.errors import UserError, first_line
 
 _ADVICE = "Log in with `wandb login`, or set WANDB_API_KEY."
 
@@ -22,3 +24,52 @@ def log_in() -> str:
         return str(wandb.Api().default_entity)
     except wandb.Error as error:
         raise UserError(f"W&B does not let us in: {error}. {_ADVICE}") from error
+
+
+def resolve_mode(mode: str) -> str:
+    """The W&B mode to use; "auto" is decided in seconds, without a prompt.
+
+    Args:
+        mode: "auto", "online", "offline" or "disabled". WANDB_MODE in the environment decides for
+            "auto"; else it is "online" if a server answers and a key is there, else "offline".
+    """
+    if mode != "auto":
+        return mode
+    if given := os.environ.get("WANDB_MODE"):
+        return given
+    # the server first: with a key, a login to a server that is not there takes 6 s
+    if missing := _no_server() or _no_key():
+        print(f"W&B will be offline: {missing}", flush=True)
+    return "offline" if missing else "online"
+
+
+def _no_server() -> str:
+    """Why W&B's server cannot be had, "" if it can; by its settings files, and through a proxy."""
+    import wandb  # 0.7 s, and not needed where W&B is off
+
+    try:
+        url = wandb.setup().settings.base_url
+        requests.head(url, timeout=2)
+    except requests.RequestException as error:
+        return f"no answer from {url} ({type(error).__name__})"
+    except Exception as error:  # of W&B's settings, which have no common class
+        return f"its settings cannot be read ({reason(error)})"
+    return ""
+
+
+def _no_key() -> str:
+    import wandb
+
+    try:
+        there = wandb.login(prompt=False, verify=False)
+    except Exception as error:  # a key of another form
+        return reason(error)
+    return "" if there else "there is no key; `wandb login` leaves one"
+
+
+def reason(error: Exception) -> str:
+    """In one line; of a variable or a settings file of W&B that it cannot read, with its name."""
+    lines = str(error).splitlines()
+    if "validation error" in first_line(error) and len(lines) > 2:
+        return f"its setting {lines[1].strip()}: {lines[2].partition(' [type')[0].strip()}"
+    return first_line(error)
