@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from segattn.base.commandline import as_path
+from segattn.base.commandline import as_path, plain_errors
 from segattn.base.hardware import device_name
 from segattn.benchmark import display
 from segattn.benchmark.suite import (
@@ -80,6 +80,8 @@ def parse() -> argparse.Namespace:
     arguments.parts = arguments.parts or list(PARTS)
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"unknown part {sorted(unknown)}; choose of {', '.join(PARTS)}")
+    if arguments.seconds < 0 or min(arguments.batch_size, *arguments.sides) < 1:
+        parser.error("--seconds must be at least 0, --batch-size and --sides at least 1")
     return arguments
 
 
@@ -87,9 +89,10 @@ def main() -> None:
     arguments = parse()
     device, dtype = torch.device(arguments.device), DTYPES[arguments.precision]
     limit_memory(arguments.limit, device)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for part in arguments.parts:
-        run(part, arguments, device=device, dtype=dtype)
+    with plain_errors():
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        for part in arguments.parts:
+            run(part, arguments, device=device, dtype=dtype)
 
 
 def run(

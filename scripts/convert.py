@@ -7,7 +7,7 @@ scripts/train.py: which model of ours the weights belong to, and with data.root 
 the data.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 from segattn.base.commandline import plain_errors, read_words
@@ -20,7 +20,11 @@ NAME = "name=${head.name}-${encoder.name}-${data.name}"
 
 
 def main() -> None:
-    words = sys.argv[1:]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("words", nargs="+", metavar="key=value")
+    words = parser.parse_args().words
     with plain_errors():
         given = read_words([w for w in words if w.startswith(OWN)], needed=("published", "weights"))
         overrides = ["experiment=published", NAME, *(w for w in words if not w.startswith(OWN))]

@@ -10,11 +10,12 @@ maps named after their images, with the numbers of the data set's own label file
 says that they are indices from 0. name= and seed= say what reports call them.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 from segattn.base.commandline import plain_errors, read_words
 from segattn.base.distributed import is_main
+from segattn.base.errors import UserError
 from segattn.base.runs import Run
 from segattn.evaluation.evaluate import evaluate
 from segattn.evaluation.score import score_predictions
@@ -27,32 +28,40 @@ OF_PREDICTIONS = ("predictions", "out", "name", "seed", "values")
 def score(words: list[str]) -> Run:
     own = [word for word in words if word.partition("=")[0] in OF_PREDICTIONS]
     given = read_words(own, needed=("predictions", "out"), optional=OF_PREDICTIONS[2:])
+    seed = given.get("seed", "0")
+    if not seed.isdecimal():
+        raise UserError(f"seed must be a whole number, got {seed!r}")
     return score_predictions(
         Path(given["predictions"]),
         [word for word in words if word not in own],
         folder=ROOT / "experiments",
         out=Path(given["out"]),
         name=given.get("name"),
-        seed=int(given.get("seed", 0)),
+        seed=int(seed),
         values=given.get("values", "official"),
     )
 
 
+def again(words: list[str]) -> Run:
+    own = [word for word in words if word.startswith(OWN)]
+    given = read_words(own, needed=("checkpoint",), optional=("out",))
+    return evaluate(
+        Path(given["checkpoint"]),
+        [word for word in words if not word.startswith(OWN)],
+        folder=ROOT / "experiments",
+        out=Path(given["out"]) if "out" in given else None,
+    )
+
+
 def main() -> None:
-    words = sys.argv[1:]
-    if any(word.startswith("predictions=") for word in words):
-        with plain_errors():
-            print(f"run folder: {score(words).path}")
-        return
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("words", nargs="+", metavar="key=value")
+    words = parser.parse_args().words
     with plain_errors():
-        own = [word for word in words if word.startswith(OWN)]
-        given = read_words(own, needed=("checkpoint",), optional=("out",))
-        run = evaluate(
-            Path(given["checkpoint"]),
-            [word for word in words if not word.startswith(OWN)],
-            folder=ROOT / "experiments",
-            out=Path(given["out"]) if "out" in given else None,
-        )
+        given = any(word.startswith("predictions=") for word in words)
+        run = score(words) if given else again(words)
     if is_main():
         print(f"run folder: {run.path}")
 

@@ -8,7 +8,7 @@ from tiny import EXPERIMENTS
 
 from segattn.base.commandline import as_path, read_words
 from segattn.base.errors import UserError
-from segattn.config.compose import compose_config
+from segattn.config.compose import compose_config, compose_part
 from segattn.config.words import parse, single, values
 
 FOLDERS = (
@@ -70,3 +70,10 @@ def test_a_tilde_is_home_wherever_a_path_stands(tmp_path, monkeypatch):
     assert composed["data"]["root"] == str(tmp_path / "mine")
     assert read_words(["out=~/x"], needed=("out",)) == {"out": str(tmp_path / "x")}
     assert as_path("~/y") == tmp_path / "y"
+
+
+def test_a_part_takes_each_key_once_and_a_range_has_values():
+    with pytest.raises(UserError, match="protocol stands twice"):
+        compose_part(["protocol=sliding", "protocol=whole"], folder=EXPERIMENTS)
+    with pytest.raises(UserError, match=r"seed=range\(3,0\) has no value"):
+        values(parse("seed=range(3,0)"))

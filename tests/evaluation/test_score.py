@@ -84,6 +84,19 @@ def test_a_missing_prediction_is_an_error(camvid, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("overrides", "options", "told"),
+    [
+        (["head=fla"], {}, "head=fla has no effect on given predictions"),
+        ([], {"name": "a/b"}, "name must be a plain name"),
+        ([], {"seed": -1}, "seed at least 0"),
+    ],
+)
+def test_what_has_no_effect_is_refused_before_anything_is_read(tmp_path, overrides, options, told):
+    with pytest.raises(ValueError, match=told):
+        score_predictions(tmp_path, overrides, folder=EXPERIMENTS, out=tmp_path / "o", **options)
+
+
 def test_two_predictions_of_an_image_are_refused_and_links_followed(camvid, tmp_path):
     root, folder, names = camvid
     (tmp_path / "linked").mkdir()

@@ -7,7 +7,8 @@ class UserError(ValueError):
 
 def first_line(error: BaseException) -> str:
     """The first line of its message, or its kind where it has none."""
-    return (str(error).strip() or type(error).__name__).split("\n")[0]
+    first = (str(error).strip() or type(error).__name__).split("\n")[0]
+    return first.partition(". In PyTorch 2.6")[0]  # torch goes on to advise what may run code
 
 
 def told(error: BaseException) -> str:

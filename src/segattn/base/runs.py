@@ -177,6 +177,8 @@ class Run:
             return read_table(self.objects_path)
         except FileNotFoundError as error:
             raise UserError(f"{self.objects_path} is missing; run this cell again") from error
+        except ValueError as error:  # the room of the metrics has no errors of a user's
+            raise UserError(str(error)) from error
 
     def examples(self) -> dict[str, np.ndarray]:
         """Images uint8 [K, H, W, 3], labels and predictions uint8 [K, H, W], names [K]."""

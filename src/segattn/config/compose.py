@@ -100,6 +100,9 @@ def compose_part(words: Sequence[str], *, folder: Path) -> dict[str, Any]:
         UserError: As `compose_config`.
     """
     bare = [text.lstrip("+") for text in single(words)]
+    keys = [text.partition("=")[0] for text in bare]
+    if twice := next((key for key in keys if keys.count(key) > 1), None):
+        raise UserError(f"{twice} stands twice")
     texts = [f"++{text}" if "." in text.partition("=")[0] else f"+{text}" for text in bare]
     composed = _compose(None, texts, folder)
     return _plain(composed)

@@ -68,4 +68,7 @@ def _texts(word: Override) -> list[str]:
 
 def values(word: Override) -> list[str]:
     """Each of several values, as Hydra's grammar writes it: of "0,1", range(0,3), choice(a,b)."""
-    return [str(value) for value in word.sweep_string_iterator()]
+    found = [str(value) for value in word.sweep_string_iterator()]
+    if not found:
+        raise UserError(f"{word.input_line} has no value")
+    return found

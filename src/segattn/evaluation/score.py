@@ -29,6 +29,7 @@ from segattn.training.result import data_facts
 from segattn.training.train import build_data
 
 VALUES = ("official", "classes")
+_OF_A_SCORE = ("data", "metric")
 # what label files add to the name of their image: Cityscapes' server, mmsegmentation, our predict
 _ENDINGS = ("", "_pred", "_leftImg8bit", "_leftImg8bit_pred", "_gtFine_labelIds")
 
@@ -61,8 +62,12 @@ def score_predictions(
             is no class, a data set that is not there, or a run folder that holds something else.
     """
     check_choice("values", values, VALUES)
+    if others := [o for o in overrides if o.partition("=")[0].split(".")[0] not in _OF_A_SCORE]:
+        raise UserError(f"{', '.join(others)} has no effect on given predictions; leave it out")
     config = compose_config([*overrides, "logger=none"], folder=folder)
     name = name or predictions.resolve().name
+    if "/" in name or seed < 0:
+        raise UserError(f"name must be a plain name and seed at least 0, got {name!r} and {seed}")
     run = Run(out / f"{name}-{config['data']['name']}-s{seed}")
     record = {
         "experiment": out.resolve().name,

@@ -37,6 +37,8 @@ def _load(path: Path) -> dict[str, Any]:
         sweep = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
+    if not isinstance(sweep, dict):
+        raise UserError(f"{path} is no sweep; see experiments/sweep")
     for key, wanted in (("method", "grid"), ("program", _PROGRAM)):
         if sweep.get(key) != wanted:
             raise UserError(f"{path} must have {key}: {wanted}, got {sweep.get(key)!r}")

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from segattn.base.errors import UserError
+from segattn.base.errors import UserError, first_line
 
 _CLASSIFIERS = (
     *("fc.", "_fc.", "last_linear.", "classifier.", "head."),
@@ -57,7 +57,7 @@ def read_weights(path: Path) -> dict[str, Any]:
         *(pickle.UnpicklingError, SafetensorError),
     ) as error:
         raise UserError(
-            f"cannot read weights from {path} ({str(error).splitlines()[0]}); a file that holds "
+            f"cannot read weights from {path} ({first_line(error)}); a file that holds "
             f"more than tensors and plain values is not opened, since it could run code"
         ) from error
     if not isinstance(content, dict):

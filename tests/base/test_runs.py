@@ -1,0 +1,23 @@
+"""Files of a run folder that are damaged are told in one line."""
+
+import pytest
+from tiny_checkpoint import write_checkpoint
+
+from segattn.base.errors import UserError
+from segattn.base.runs import Run
+from segattn.evaluation.predict import predict_folder
+
+
+def test_a_damaged_object_table_is_a_users_error(tmp_path):
+    Run(tmp_path).objects_path.write_bytes(b"PAR1xx")
+    with pytest.raises(UserError, match="is no whole object table"):
+        Run(tmp_path).objects()
+
+
+def test_a_file_that_could_run_code_brings_no_advice_to_run_it(tmp_path):
+    path = write_checkpoint(tmp_path / "c.ckpt")
+    path.write_text("no checkpoint")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").touch()
+    with pytest.raises(UserError, match=r"later version \(Weights only load failed\)$"):
+        predict_folder(path, images=tmp_path / "in", out=tmp_path / "out")
