@@ -18,7 +18,7 @@ from segattn.config.compose import compose_part
 from segattn.data import DATASETS
 from segattn.data.cityscapes import LABEL_IDS, Cityscapes
 from segattn.data.palette import voc_palette
-from segattn.evaluation.predict import class_colours, find_photos, label_map, predict_folder
+from segattn.evaluation.predict import class_colours, find_photos, predict_folder
 from segattn.models.inference import Protocol
 from segattn.training.checkpoint import load_task
 
@@ -43,7 +43,7 @@ def content(folder):
 
 def expected(checkpoint, array, protocol=None):
     task = load_task(checkpoint, device=torch.device("cpu"))
-    return label_map(task, array, protocol=protocol or Protocol())
+    return task.label_map(array, protocol=protocol or Protocol())
 
 
 def test_writes_indices_with_palette_overlay_and_legend(tmp_path, checkpoint):
@@ -191,7 +191,7 @@ def test_too_large_for_the_gpu_is_a_bad_file(tmp_path, checkpoint, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("segattn.evaluation.predict.predict", full)
+    monkeypatch.setattr("segattn.training.task.predict", full)
     outcome = predict_folder(checkpoint, images=tmp_path / "in", out=tmp_path / "out")
     assert outcome.problems[0].endswith("needs more memory than the GPU has; try protocol=sliding")
 

@@ -19,7 +19,6 @@ from segattn.analysis.tables import object_differences
 from segattn.base.errors import UserError
 from segattn.base.files import atomic_path
 from segattn.base.runs import CROPS_FILE, Run, load_runs
-from segattn.data.datamodule import image_tensor
 from segattn.data.source import Sample, Source
 from segattn.metrics import find_objects
 from segattn.training.checkpoint import load_task
@@ -95,12 +94,8 @@ def _predict(run: Run, samples: dict[str, Sample]) -> dict[str, NDArray[np.uint8
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = load_task(run.checkpoint_path, device=device)
     bf16 = run.config["trainer"]["precision"] == "bf16"
-    predictions = {}
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        for name, sample in samples.items():
-            logits = task.by_protocol(image_tensor(sample)[None].to(device))
-            predictions[name] = logits.max(1).indices[0].byte().cpu().numpy()
-    return predictions
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        return {n: task.label_map(s.image, protocol=task.protocol) for n, s in samples.items()}
 
 
 def _crop(

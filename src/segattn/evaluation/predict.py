@@ -10,11 +10,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
 
 from segattn.base.arguments import check_choice
 from segattn.base.errors import UserError
@@ -24,7 +22,7 @@ from segattn.data import DATASETS
 from segattn.data.cityscapes import LABEL_IDS, Cityscapes
 from segattn.data.images import read_image
 from segattn.data.palette import Palette, voc_palette
-from segattn.models.inference import Protocol, build_protocol, predict
+from segattn.models.inference import Protocol, build_protocol
 from segattn.training.checkpoint import load_task
 from segattn.training.task import SegmentationTask
 
@@ -250,7 +248,7 @@ def _predict_one(
     path: Path, job: _Job, *, task: SegmentationTask, protocol: Protocol, legend: Legend
 ) -> None:
     photo = read_image(path, upright=True)
-    indices = label_map(task, photo, protocol=protocol)
+    indices = task.label_map(photo, protocol=protocol)
     colours = [entry["colour"] for entry in legend.classes]
     if job.overlay is None:
         values = np.array([entry["value"] for entry in legend.classes], dtype=np.uint8)
@@ -260,20 +258,6 @@ def _predict_one(
     label.putpalette(np.array(colours, dtype=np.uint8).tobytes())
     _save(label, job.label)
     _save(Image.blend(Image.fromarray(photo), label.convert("RGB"), 0.5), job.overlay)
-
-
-def label_map(
-    task: SegmentationTask, photo: NDArray[np.uint8], *, protocol: Protocol
-) -> NDArray[np.uint8]:
-    """Class indices uint8 [H, W] of an image uint8 [H, W, 3], on the device of the task."""
-
-    def logits(images: Tensor) -> Tensor:
-        return task(images).logits
-
-    image = torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].to(task.device)
-    with torch.inference_mode():
-        scores = predict(logits, image, protocol=protocol)
-        return scores.max(1).indices[0].byte().cpu().numpy()
 
 
 def _save(image: Image.Image, path: Path) -> None:

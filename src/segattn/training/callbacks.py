@@ -13,8 +13,9 @@ from pytorch_lightning.callbacks import Callback
 from segattn.base.distributed import is_main
 from segattn.base.hardware import process_peak_memory
 from segattn.base.runs import Run, write_json
-from segattn.data.datamodule import SegmentationData, image_tensor
+from segattn.data.datamodule import SegmentationData
 from segattn.data.source import Source
+from segattn.models.inference import Protocol
 from segattn.tracking.media import Scene, log_scenes, picture_loggers, pictures_may_fail
 from segattn.training.task import SegmentationTask
 
@@ -256,12 +257,11 @@ class ValidationScenes(Callback):
         return self._num_scenes > 0 and (spent == 0 or spent + self._seconds <= allowed)
 
     def _scenes(self, trainer: pl.Trainer, task: pl.LightningModule, source: Source) -> list[Scene]:
+        assert isinstance(task, SegmentationTask)
         scenes = []
         for index in range(min(self._num_scenes, len(source.names))):
             sample = source.load(index)
-            image = image_tensor(sample)[None].to(task.device)
             with trainer.precision_plugin.val_step_context():
-                labels = task(image).logits.max(1).indices[0]
-            prediction = labels.byte().cpu().numpy()
+                prediction = task.label_map(sample.image, protocol=Protocol())
             scenes.append(Scene(sample.name, sample.image, sample.label, prediction))
         return scenes

@@ -1,12 +1,15 @@
 """SegmentationTask: model, losses, metric and optimizer under Lightning."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -18,7 +21,7 @@ from segattn.data.source import IGNORE_INDEX
 from segattn.metrics import SizeStratifiedIoU
 from segattn.models.heads import HeadOutput
 from segattn.models.heads.blocks import Learned, learned_blocks
-from segattn.models.inference import build_protocol, predict
+from segattn.models.inference import Protocol, build_protocol, predict
 from segattn.models.segmenter import Segmenter
 from segattn.training.losses import LossWatch, segmentation_loss
 from segattn.training.optimizers import build_optimizer, schedule_factor
@@ -148,6 +151,13 @@ class SegmentationTask(pl.LightningModule):
         """
         return predict(lambda x: self(x).logits, images, protocol=self.protocol)
 
+    def label_map(self, image: NDArray[np.uint8], *, protocol: Protocol) -> NDArray[np.uint8]:
+        """Class indices uint8 [H, W] of an image uint8 [H, W, 3]."""
+        batch = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(self.device)
+        with torch.inference_mode():
+            scores = predict(lambda x: self(x).logits, batch, protocol=protocol)
+        return scores.max(1).indices[0].byte().cpu().numpy()
+
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Keep the learning rate of the head for this step: after it, the next one's is set."""
         self._lr = float(self.trainer.optimizers[0].param_groups[-1]["lr"])
@@ -210,10 +220,15 @@ class SegmentationTask(pl.LightningModule):
         }
         for block in self.blocks.values():
             block.shares = None
+        confusion = self.test_confusion.compute().tolist()
+        if not any(map(any, confusion)):
+            warnings.warn(
+                "no test image has a labelled pixel, so there are no scores", stacklevel=2
+            )
         self.tested = {
             "num_images": num_images,
             "scores": self._log_scores("test", self.test_metric, **named),
-            "confusion": self.test_confusion.compute().tolist(),
+            "confusion": confusion,
         }
 
     def on_test_epoch_start(self) -> None:
