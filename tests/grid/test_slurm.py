@@ -112,7 +112,7 @@ def test_jobs_outlive_the_driver_and_the_same_command_follows_them(cluster, grid
 
 
 def test_a_cell_of_another_driver_is_waited_for_and_not_submitted(grid):
-    (grid.folder / "seconds").write_text("25")
+    (grid.folder / "seconds").write_text("15")
     rival = grid.start(*CPU, "--jobs", "4")
     wait_for(lambda: len(grid.work("started")) == 4)
     cells, failed = grid.run(*CPU, jobs=4, slurm=OPTIONS)
@@ -124,7 +124,7 @@ def test_a_cell_of_another_driver_is_waited_for_and_not_submitted(grid):
 
 def test_a_job_that_finds_its_run_taken_is_waited_for(grid, monkeypatch):
     """Free when it was submitted, taken when the job starts."""
-    (grid.folder / "seconds").write_text("40")
+    (grid.folder / "seconds").write_text("25")
     rival = grid.start(*CPU, "head=fcn", "seed=0")
     wait_for(lambda: grid.work("started"))
     looks = iter([False, False])
