@@ -7,7 +7,8 @@ import torch
 from tiny import EXPERIMENTS, tiny_config
 
 from segattn.base.errors import UserError
-from segattn.config.compose import check_config, compose_config, differences
+from segattn.config.checks import check_config
+from segattn.config.compose import compose_config, differences
 
 
 def test_facts_are_written_once_and_follow(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from tiny import tiny_config
 
 from segattn.base.runs import Run, write_json
-from segattn.config.compose import check_config
+from segattn.config.checks import check_config
 from segattn.evaluation.evaluate import override_config
 from segattn.training.advice import expect_workers_to_end, explain, explained
 from segattn.training.callbacks import StatusWriter

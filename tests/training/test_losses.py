@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from segattn.config import compose
+from segattn.config import checks
 from segattn.models.heads import HeadOutput
 from segattn.training.losses import inverse_sqrt_weights, segmentation_loss
 from segattn.training.optimizers import SCHEDULES, build_optimizer, schedule_factor
@@ -84,4 +84,4 @@ def test_schedules():
 
 
 def test_the_config_knows_every_schedule():
-    assert set(SCHEDULES) == set(compose.SCHEDULES)
+    assert set(SCHEDULES) == set(checks.SCHEDULES)
