@@ -6,9 +6,11 @@ import signal
 import subprocess
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from camvid_files import write_camvid
+from PIL import Image
 from tiny import EXPERIMENTS, tiny_config, weights
 
 from segattn.base.errors import UserError
@@ -235,3 +237,13 @@ def test_a_checkpoint_with_code_or_damage_is_not_loaded(tmp_path, damage):
     assert not (tmp_path / "taken over").exists()
     run.checkpoint_path.unlink()
     assert train(config).status["state"] == "done"
+
+
+def test_a_test_set_of_nothing_but_void_is_warned_of(tmp_path):
+    root = write_camvid(tmp_path / "data")
+    for path in (root / "testannot").iterdir():
+        Image.fromarray(np.full((64, 96), 11, np.uint8)).save(path)
+    camvid = {"name": "camvid", "root": str(root), "scale": 1.0}
+    with pytest.warns(UserWarning, match="no test image has a labelled pixel"):
+        run = train(tiny_config(tmp_path, "trainer.max_epochs=1") | {"data": camvid})
+    assert run.result["scores"]["miou"] is None

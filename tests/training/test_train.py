@@ -13,8 +13,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from camvid_files import write_camvid
-from PIL import Image
 from tiny import EXPERIMENTS, tiny_config, tiny_overrides
 
 from segattn.base.commandline import plain_errors
@@ -300,13 +298,3 @@ def test_a_finished_run_is_not_taken_for_one_on_other_images(finished, tmp_path,
     (copy / "result.json").write_text(json.dumps({**result, "images": ["another"]}))
     with pytest.raises(UserError, match=r"data\.root=.* holds others"):
         train({**run.config, "runs_dir": str(tmp_path), "data": data})
-
-
-def test_a_test_set_of_nothing_but_void_is_warned_of(tmp_path):
-    root = write_camvid(tmp_path / "data")
-    for path in (root / "testannot").iterdir():
-        Image.fromarray(np.full((64, 96), 11, np.uint8)).save(path)
-    camvid = {"name": "camvid", "root": str(root), "scale": 1.0}
-    with pytest.warns(UserWarning, match="no test image has a labelled pixel"):
-        run = train(tiny_config(tmp_path, "trainer.max_epochs=1") | {"data": camvid})
-    assert run.result["scores"]["miou"] is None
