@@ -14,6 +14,21 @@ def test_a_damaged_object_table_is_a_users_error(tmp_path):
         Run(tmp_path).objects()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "read"),
+    [
+        ("config.yaml", "a: [b", lambda run: run.config),
+        ("config.yaml", "", lambda run: run.config),
+        ("status.json", "[1]", lambda run: run.status),
+        ("result.json", "{half", lambda run: run.result),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, name, content, read):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=name):
+        read(Run(tmp_path))
+
+
 def test_a_file_that_could_run_code_brings_no_advice_to_run_it(tmp_path):
     path = write_checkpoint(tmp_path / "c.ckpt")
     path.write_text("no checkpoint")

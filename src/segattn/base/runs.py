@@ -10,6 +10,7 @@ objects.parquet  one row per object of the test split (segattn.metrics.table)
 examples.npz     a few test images with labels and predictions
 attention.npz    the attention on them (segattn.models.attention_maps); heads with attention only
 checkpoints/     last.ckpt, and with callbacks.best best.ckpt
+log.txt          what the run printed when the grid started it
 """
 
 import json
@@ -24,7 +25,7 @@ import pandas as pd
 import yaml
 
 from segattn.base.arguments import check_choice
-from segattn.base.errors import UserError
+from segattn.base.errors import UserError, first_line
 from segattn.base.files import atomic_path, walk
 from segattn.metrics.table import read_table
 
@@ -50,6 +51,16 @@ def nan_to_none(value: Any) -> Any:
     return value
 
 
+class _File:
+    """A file of a run folder, by the name of an attribute."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, run: "Run", owner: type) -> Path:
+        return run.path / self._name
+
+
 @dataclass(frozen=True)
 class Run:
     """One run folder; files are read when asked for.
@@ -60,65 +71,18 @@ class Run:
 
     path: Path
 
-    @property
-    def config_path(self) -> Path:
-        """The resolved config."""
-        return self.path / "config.yaml"
-
-    @property
-    def status_path(self) -> Path:
-        """State and progress."""
-        return self.path / "status.json"
-
-    @property
-    def lock_path(self) -> Path:
-        """Held by the process that works on the run, see `segattn.base.lock`."""
-        return self.path / "lock"
-
-    @property
-    def slurm_path(self) -> Path:
-        """The last Slurm job of the run."""
-        return self.path / "slurm.json"
-
-    @property
-    def metrics_path(self) -> Path:
-        """Logged values, one JSON object per line."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def result_path(self) -> Path:
-        """The final result; written last."""
-        return self.path / "result.json"
-
-    @property
-    def objects_path(self) -> Path:
-        """The object table of the test split."""
-        return self.path / "objects.parquet"
-
-    @property
-    def examples_path(self) -> Path:
-        """A few test images with labels and predictions."""
-        return self.path / "examples.npz"
-
-    @property
-    def attention_path(self) -> Path:
-        """The attention on those images."""
-        return self.path / "attention.npz"
-
-    @property
-    def checkpoint_path(self) -> Path:
-        """The checkpoint of the last finished epoch."""
-        return self.path / "checkpoints" / "last.ckpt"
-
-    @property
-    def best_path(self) -> Path:
-        """The checkpoint with the best validation score, where `callbacks.best` keeps it."""
-        return self.path / "checkpoints" / "best.ckpt"
-
-    @property
-    def log_path(self) -> Path:
-        """What the run printed when the grid started it."""
-        return self.path / "log.txt"
+    config_path = _File("config.yaml")
+    status_path = _File("status.json")
+    lock_path = _File("lock")
+    slurm_path = _File("slurm.json")
+    metrics_path = _File("metrics.jsonl")
+    result_path = _File("result.json")
+    objects_path = _File("objects.parquet")
+    examples_path = _File("examples.npz")
+    attention_path = _File("attention.npz")
+    checkpoint_path = _File("checkpoints/last.ckpt")
+    best_path = _File("checkpoints/best.ckpt")
+    log_path = _File("log.txt")
 
     @property
     def written(self) -> tuple[Path, ...]:
@@ -130,7 +94,12 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """The resolved config as plain values."""
-        return dict(yaml.safe_load(_read_text(self.config_path)))
+        try:
+            return _a_dict(yaml.safe_load(_read_text(self.config_path)), self.config_path)
+        except yaml.YAMLError as error:
+            raise UserError(
+                f"{self.config_path} is not valid YAML ({first_line(error)})"
+            ) from error
 
     @property
     def status(self) -> dict[str, Any]:
@@ -241,9 +210,15 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(_read_text(path)))
+        return _a_dict(json.loads(_read_text(path)), path)
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not valid JSON ({error}); delete it and run again") from error
+
+
+def _a_dict(content: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no names and values; delete it and run again")
+    return content
 
 
 def _parse_line(line: str) -> dict[str, Any]:
