@@ -1,6 +1,7 @@
 """Publishing without a server: one folder of files per run, whoever wrote it, found where it is."""
 
 import shutil
+import time
 
 import pytest
 from offline_files import NAMES, copy_runs, files_of, of_kind, offline_runs, records, rows
@@ -29,6 +30,7 @@ def test_numbers_alone_leave_every_picture_out(tmp_path, capsys):
     (numbers,) = offline_runs(run.path)
     assert files_of(records(numbers), run) == set(RUN_FILES)
     capsys.readouterr()
+    time.sleep(1.1)  # W&B names the folder of its files by the second
     publish(tmp_path, mode="offline")  # now with them
     assert len(list(run.path.glob("wandb/offline-run-*/files/media"))) == 1
     assert f"(do not sync {numbers.parent.name} too)" in capsys.readouterr().out

@@ -109,14 +109,14 @@ class Run:
         """
         if not self.status_path.exists():
             return {"state": "pending"}
-        return _read_json(self.status_path)
+        return read_json(self.status_path)
 
     @property
     def result(self) -> dict[str, Any] | None:
         """The final result, None while unfinished."""
         if not self.result_path.exists():
             return None
-        result = _read_json(self.result_path)
+        result = read_json(self.result_path)
         if result.get("schema") != RESULT_SCHEMA:
             raise UserError(
                 f"{self.result_path} has schema {result.get('schema')!r}, this version of segattn "
@@ -208,7 +208,12 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"cannot read {path}: {error}") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The names and values of a JSON file.
+
+    Raises:
+        UserError: It cannot be read, or holds something else.
+    """
     try:
         return _a_dict(json.loads(_read_text(path)), path)
     except json.JSONDecodeError as error:

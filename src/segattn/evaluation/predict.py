@@ -1,6 +1,5 @@
 """Predictions of a checkpoint for a folder of images: class indices, and pictures to look at."""
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from rich.progress import track
 from segattn.base.arguments import check_choice
 from segattn.base.errors import UserError
 from segattn.base.files import atomic_path, digest, walk
-from segattn.base.runs import LEGEND, write_json
+from segattn.base.runs import LEGEND, read_json, write_json
 from segattn.data import DATASETS
 from segattn.data.cityscapes import LABEL_IDS, Cityscapes
 from segattn.data.images import read_image
@@ -232,7 +231,7 @@ def _claim(out: Path, legend: Legend) -> None:
     """Write the legend into a new folder, or check that the folder is of the same call."""
     path, content = out / LEGEND, asdict(legend)
     if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8")) != content:
+        if read_json(path) != content:
             raise UserError(
                 f"{path} tells of other predictions: other images, weights, protocol or format; "
                 "name another out folder, or delete that one"

@@ -1,6 +1,5 @@
 """A run folder made of published weights, so that every script takes them like our own."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytorch_lightning as pl
 
 from segattn.base.errors import UserError
 from segattn.base.files import digest
-from segattn.base.runs import Run, write_json
+from segattn.base.runs import Run, read_json, write_json
 from segattn.data import DATASETS
 from segattn.metrics import Measures
 from segattn.models.encoder_weights import read_weights
@@ -60,4 +59,4 @@ def import_published(name: str, weights: Path, config: dict[str, Any]) -> Run:
 def read_record(run: Run) -> dict[str, Any] | None:
     """Where the weights of an imported run came from: name, file, sha256; None for other runs."""
     path = run.path / _RECORD
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    return read_json(path) if path.is_file() else None

@@ -1,6 +1,5 @@
 """Score anybody's predictions: label maps in PNG files, as other code bases write them."""
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import segattn
 from segattn.base.arguments import check_choice
 from segattn.base.errors import UserError
 from segattn.base.files import atomic_path, walk
-from segattn.base.runs import LEGEND, RESULT_SCHEMA, Run, write_json
+from segattn.base.runs import LEGEND, RESULT_SCHEMA, Run, read_json, write_json
 from segattn.config.compose import compose_config
 from segattn.data.files import class_table, to_classes
 from segattn.data.images import open_image
@@ -163,7 +162,7 @@ def _table(folder: Path, source: Source, values: str) -> NDArray[np.int16]:
     stored = tuple(range(len(source.classes))) if stored is None else stored
     for legend in (folder / LEGEND, folder.parent / LEGEND):  # predict writes into out/labels
         if legend.is_file():
-            entries = json.loads(legend.read_text(encoding="utf-8"))["classes"]
+            entries = read_json(legend)["classes"]
             stored = tuple(entry["value"] for entry in entries)
     return class_table({value: index for index, value in enumerate(stored)})
 

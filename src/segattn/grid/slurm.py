@@ -1,7 +1,6 @@
 """Cells as jobs of a Slurm cluster: one array for all that need the same, and following them."""
 
 import itertools
-import json
 import pickle
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segattn.base.errors import UserError
-from segattn.base.runs import write_json
+from segattn.base.runs import read_json, write_json
 from segattn.grid.cells import Cell, State
 from segattn.grid.failures import failure
 from segattn.grid.local import take_free
@@ -107,7 +106,7 @@ def _join(waiting: list[Cell], states: Mapping[str, str]) -> list[_Job]:
     jobs = []
     for cell in list(waiting):
         path = cell.run.slurm_path
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        known = read_json(path) if path.exists() else {}
         if states.get(known.get("job", ""), "") not in _ENDED:
             waiting.remove(cell)
             jobs.append(_Job(cell, known["job"]))

@@ -1,6 +1,5 @@
 """The folder `wandb` of a run: its id in W&B, and W&B's own files."""
 
-import json
 import os
 import re
 import secrets
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segattn.base.files import atomic_path
-from segattn.base.runs import Run, write_json
+from segattn.base.runs import Run, read_json, write_json
 
 _WHOLE = "segattn.json"  # beside offline files that hold a whole run: of which result, where to
 _MAX_ID = 100  # letters of a name in an id; W&B takes 128 in all
@@ -90,7 +89,7 @@ def note_whole(wandb_run: Any, state: dict[str, Any]) -> Path:
 def find_whole(folder: Path, state: dict[str, Any]) -> Path | None:
     """The folder of offline files that hold `state`, None if there are none."""
     notes = sorted(folder.glob(f"offline-run-*/{_WHOLE}"))
-    return next((n.parent for n in notes if holds(json.loads(n.read_text()), state)), None)
+    return next((n.parent for n in notes if holds(read_json(n), state)), None)
 
 
 def holds(there: dict[str, Any], state: dict[str, Any]) -> bool:
