@@ -60,6 +60,8 @@ def test_shallow_resnet_does_not_count_layer4():
         ({"name": "resnet18", "output_stride": 4}, "got 4"),
         ({"name": "resnet18", "weights": "imagnet"}, "imagnet"),
         ({"name": "vgg11_bn", "output_stride": 8}, "vgg11_bn.*dilated"),
+        ({"name": "tu-repvit_m0_9"}, "cannot be built at encoder.output_stride=8; set it to 32"),
+        ({"name": "tu-vgg11"}, "cannot be built at encoder.output_stride=8; set it to 32"),
         ({"name": "tu-resnet18", "weights": "imagnet"}, "'imagnet'.*imagenet"),
         ({"name": "tu-hrnet_w48", "output_stride": 8}, r"output_stride=4 .* got 8 and 5"),
         ({"name": "tu-hrnet_w48", "output_stride": 4, "depth": 2}, "to 3, 4 or 5, got 4 and 2"),

@@ -151,12 +151,7 @@ def build_encoder(
         raise _no_resnet(name)
     for native, blocks in stages.items():
         _dilate(blocks, _rates(native, len(blocks), output_stride, multi_grid))
-    stride = _drop_unused(encoder)
-    if stride != output_stride:
-        raise UserError(
-            f"encoder {name!r} cannot be dilated: its last map is at stride {stride:g}; set "
-            f"encoder.output_stride={stride:g}, or a lower encoder.depth"
-        )
+    _drop_unused(encoder)
     return encoder
 
 
@@ -182,7 +177,12 @@ def _pretrained(name: str, weights: str | None, *, depth: int, output_stride: in
             "HF_HOME (else ~/.cache/huggingface); or give a file, encoder.weights=FILE"
         ) from error
     except (KeyError, RuntimeError, ValueError) as error:
-        raise UserError(f"encoder {name!r}: {error}") from error
+        raise UserError(f"encoder {name!r}: {first_line(error)}") from error
+    except (TypeError, AssertionError) as error:  # as timm says that it cannot be dilated
+        raise UserError(
+            f"encoder {name!r} cannot be built at encoder.output_stride={output_stride}; set it to "
+            f"{2**depth}, where nothing is dilated, or take a ResNet ({first_line(error)})"
+        ) from error
 
 
 def _residual_stages(encoder: nn.Module) -> Iterator[tuple[int, list[nn.Module]]]:
@@ -251,8 +251,8 @@ class HRNetEncoder(nn.Module):
         return [x, torch.cat([first, *full], dim=1)]
 
 
-def _drop_unused(encoder: nn.Module) -> float:
-    """Drop the modules that do not reach the last map, such as layer4 at depth 3; the map's stride.
+def _drop_unused(encoder: nn.Module) -> None:
+    """Drop the modules that do not reach the last map, such as layer4 at depth 3.
 
     smp keeps them, which would count 10.6 of ResNet-18's 11.3 M parameters at depth 3 for nothing.
     What is unused is read off the gradients, so that it holds for every encoder family.
@@ -261,13 +261,11 @@ def _drop_unused(encoder: nn.Module) -> float:
     encoder.eval()  # batch norm must not see the probe
     probe = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.enable_grad():  # a checkpoint may be loaded under no_grad
-        last = encoder(probe)[-1]
-        last.sum().backward()
+        encoder(probe)[-1].sum().backward()
     used = {id(p) for p in encoder.parameters() if p.grad is not None}
     _replace_unused(encoder, used)
     encoder.zero_grad(set_to_none=True)
     encoder.train(training)
-    return 64 / last.shape[-1]
 
 
 def _replace_unused(module: nn.Module, used: set[int]) -> None:
