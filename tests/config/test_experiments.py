@@ -15,7 +15,8 @@ from segattn.config.compose import compose_config
 from segattn.data import DATASETS
 from segattn.grid import expand
 from segattn.models.heads import GIVEN, HEADS
-from segattn.training.train import build_data, build_task, train
+from segattn.training.build import build_data, build_task
+from segattn.training.train import train
 
 PAPER_DATA = {
     "cityscapes": write_cityscapes,

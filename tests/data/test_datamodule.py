@@ -14,8 +14,9 @@ from segattn.data.datamodule import SegmentationData, collate
 from segattn.data.samplers import EpochSampler
 from segattn.data.transforms import augment
 from segattn.grid import local
+from segattn.training.build import build_data
 from segattn.training.task import SegmentationTask
-from segattn.training.train import build_data, train
+from segattn.training.train import train
 
 PLAIN = {"crop": None, "scale": [1.0, 1.0], "flip": 0.0, "jitter": 0.0}
 

@@ -10,7 +10,7 @@ from tiny import EXPERIMENTS
 from segattn.config.compose import compose_config
 from segattn.data import DATASETS, build_source
 from segattn.data.check import check
-from segattn.training.train import build_data, build_task
+from segattn.training.build import build_data, build_task
 
 # a new data set needs a writer: tests/NAME_files.py with write_NAME(root), which gives data.root
 OF_FILES = sorted(set(DATASETS) - {"scenes"})

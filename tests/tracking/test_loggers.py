@@ -253,6 +253,16 @@ def test_run_of_a_sweep_keeps_the_id_that_its_agent_gave_it(tmp_path, monkeypatc
         assert [*server.runs] == [run_id(run)] == ["agents-id"]
 
 
+def test_an_empty_variable_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "")
+    wandb.teardown()
+    run = Run(tmp_path / "run")
+    run.path.mkdir()
+    loggers = build_loggers(tiny_config(tmp_path, "logger=wandb", "logger.mode=offline"), run)
+    close_loggers(loggers, failed=False)
+    assert len(loggers) == 2
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "told"),
     [

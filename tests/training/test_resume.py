@@ -99,7 +99,7 @@ def test_going_on_needs_no_pretrained_weights(tmp_path, monkeypatch):
     """They may be out of reach by then, as on a node without network."""
     asked = []
     monkeypatch.setattr(
-        "segattn.training.train.build_encoder", lambda **_: asked.append(1) or _encoder()
+        "segattn.training.build.build_encoder", lambda **_: asked.append(1) or _encoder()
     )
     config = tiny_config(tmp_path, "encoder.weights=imagenet")
     run = train(config)

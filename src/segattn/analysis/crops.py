@@ -21,8 +21,8 @@ from segattn.base.files import atomic_path
 from segattn.base.runs import CROPS_FILE, Run, load_runs
 from segattn.data.source import Sample, Source
 from segattn.metrics import find_objects
+from segattn.training.build import build_data
 from segattn.training.checkpoint import load_task
-from segattn.training.train import build_data
 
 CROP_SIZE = 96  # px of a stored crop
 _MIN_SIDE = 48  # px of the image; below it a crop would show a small object without its context

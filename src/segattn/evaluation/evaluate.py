@@ -22,12 +22,13 @@ from segattn.data.size_classes import measures_of
 from segattn.evaluation.published_run import read_record
 from segattn.metrics import Measures
 from segattn.training.advice import explained
+from segattn.training.build import build_data
 from segattn.training.callbacks import CostMeter, StatusWriter
 from segattn.training.checkpoint import load_task
 from segattn.training.outputs import Evidence
 from segattn.training.result import build_result
 from segattn.training.task import SegmentationTask
-from segattn.training.train import build_data, claim
+from segattn.training.train import claim
 from segattn.training.trainer import build_trainer, quiet_lightning
 
 # what a test depends on beside the checkpoint; all else belongs to the training

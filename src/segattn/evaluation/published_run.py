@@ -12,8 +12,9 @@ from segattn.data import DATASETS
 from segattn.metrics import Measures
 from segattn.models.encoder_weights import read_weights
 from segattn.models.published import convert
+from segattn.training.build import new_task
 from segattn.training.callbacks import CostMeter
-from segattn.training.train import claim, new_task, run_folder
+from segattn.training.train import claim, run_folder
 from segattn.training.trainer import quiet_lightning
 
 _RECORD = "published.json"

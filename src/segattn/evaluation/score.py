@@ -24,8 +24,8 @@ from segattn.data.size_classes import measures_of
 from segattn.data.source import IGNORE_INDEX, Source
 from segattn.metrics import SizeStratifiedIoU, find_objects
 from segattn.metrics.table import table_of, write_table
+from segattn.training.build import build_data
 from segattn.training.result import data_facts
-from segattn.training.train import build_data
 
 VALUES = ("official", "classes")
 _OF_A_SCORE = ("data", "metric")

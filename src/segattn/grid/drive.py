@@ -12,7 +12,7 @@ from segattn.grid.cells import Cell
 from segattn.grid.local import devices_of, run_local, visible_gpus
 from segattn.grid.slurm import run_slurm
 from segattn.grid.table import display
-from segattn.training.train import build_data
+from segattn.training.build import build_data
 
 
 def default_jobs(cells: Sequence[Cell]) -> int:

@@ -33,6 +33,8 @@ def resolve_mode(mode: str) -> str:
         mode: "auto", "online", "offline" or "disabled". WANDB_MODE in the environment decides for
             "auto"; else it is "online" if a server answers and a key is there, else "offline".
     """
+    for name in [n for n, value in os.environ.items() if n.startswith("WANDB_") and not value]:
+        del os.environ[name]  # as of WANDB_MODE=$MODE, which W&B takes for a bad value
     if mode != "auto":
         return mode
     if given := os.environ.get("WANDB_MODE"):

@@ -1,7 +1,6 @@
 """One run from a checked config: train, test, and leave the run folder. Idempotent."""
 
 import tempfile
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,29 +9,21 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from pytorch_lightning.loggers import Logger
-from torch import Tensor
 
 from segattn.base.distributed import is_main
 from segattn.base.errors import UserError, told
 from segattn.base.files import atomic_path, remove_drafts
-from segattn.base.hardware import resolve_workers
 from segattn.base.lock import hold, is_held
 from segattn.base.runs import Run, write_json
 from segattn.config.compose import differences
-from segattn.data.datamodule import SegmentationData
-from segattn.data.size_classes import measures_of
-from segattn.metrics import Measures
-from segattn.models.encoder_weights import load_encoder, weights_file
-from segattn.models.encoders import architecture, build_encoder
 from segattn.tracking.loggers import build_loggers, close_loggers
 from segattn.tracking.media import log_finished, picture_loggers, pictures_may_fail
 from segattn.training.advice import expect_workers_to_end, explained
+from segattn.training.build import build_data, build_task
 from segattn.training.callbacks import CostMeter, StatusWriter, ValidationScenes
 from segattn.training.checkpoint import check_checkpoint
-from segattn.training.losses import inverse_sqrt_weights
 from segattn.training.outputs import Evidence
 from segattn.training.result import build_result, training_facts
-from segattn.training.task import SegmentationTask
 from segattn.training.trainer import (
     EndAtSigterm,
     build_trainer,
@@ -236,73 +227,3 @@ def _log_finished(
     result = run.result
     assert result is not None
     write_json(run.result_path, {**result, "cost": {**result["cost"], **meter.summary()}})
-
-
-def build_data(config: dict[str, Any]) -> SegmentationData:
-    """The data module of a config."""
-    loader, processes = dict(config["loader"]), config["trainer"]["devices"]
-    loader["num_workers"] = resolve_workers(loader["num_workers"], processes=processes)
-    return SegmentationData(
-        data=config["data"], augment=config["augment"], seed=config["seed"], **loader
-    )
-
-
-def build_task(
-    config: dict[str, Any], data: SegmentationData, *, pretrained: bool = True
-) -> SegmentationTask:
-    """The task of a config.
-
-    Args:
-        config: Of the run.
-        data: Its data.
-        pretrained: Whether the encoder gets the weights that the config names, if any; one that a
-            checkpoint follows needs neither download nor file.
-    """
-    # first, since it may want a network, and nothing is read yet
-    weights = _pretrained(config["encoder"]) if pretrained else None
-    balanced = config["loss"]["class_weights"] == "inverse_sqrt"
-    task = new_task(
-        config,
-        classes=data.source("train").classes,
-        class_weights=inverse_sqrt_weights(data.class_frequencies()) if balanced else None,
-        measures=measures_of(data.source, radius=config["metric"]["radius"]),
-    )
-    if weights is not None:
-        task.model.encoder.load_state_dict(weights)
-    return task
-
-
-def _pretrained(options: dict[str, Any]) -> dict[str, Tensor] | None:
-    """Pretrained weights of an encoder, by name; None for none."""
-    if options["weights"] is None:
-        return None
-    with torch.random.fork_rng(devices=[]):  # the task's own weights are drawn as without it
-        file = weights_file(options["name"], options["weights"])
-        encoder = build_encoder(
-            **architecture(options), weights=None if file else options["weights"]
-        )
-        if file:
-            load_encoder(encoder, file, name=options["name"])
-    return dict(encoder.state_dict())
-
-
-def new_task(
-    config: dict[str, Any],
-    *,
-    classes: Sequence[str],
-    class_weights: list[float] | None,
-    measures: Measures,
-) -> SegmentationTask:
-    """A task without pretrained weights, which are none of its properties.
-
-    So a checkpoint loads without a download.
-    """
-    return SegmentationTask(
-        classes=list(classes),
-        head=config["head"],
-        encoder=architecture(config["encoder"]),
-        optimizer=config["optimizer"],
-        loss=config["loss"] | {"class_weights": class_weights},
-        metric=measures.plain(),
-        protocol=config["protocol"],
-    )
