@@ -28,8 +28,8 @@ CPU = torch.device("cpu")
 OPTIONS = {"device": CPU, "dtype": torch.float32}
 
 
-def test_every_head_with_attention_has_a_published_block():
-    assert {"fcn", *BLOCKS} == set(HEADS)
+def test_published_blocks_are_those_of_heads():
+    assert set(BLOCKS) < set(HEADS)  # one's own heads have none
 
 
 @pytest.mark.parametrize("name", BLOCKS)

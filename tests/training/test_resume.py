@@ -129,7 +129,7 @@ def test_what_is_logged_already_is_not_logged_again(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("signal_type", [KeyboardInterrupt, SystemExit])
-def test_interruption_is_no_error_of_the_run(tmp_path, monkeypatch, signal_type):
+def test_interruption_is_no_error_of_the_run(tmp_path, monkeypatch, signal_type, capsys):
     def stop(self, batch, batch_idx):
         raise signal_type
 
@@ -138,6 +138,7 @@ def test_interruption_is_no_error_of_the_run(tmp_path, monkeypatch, signal_type)
         train(tiny_config(tmp_path))
     (run,) = load_runs(tmp_path / "runs")
     assert run.status["state"] == "interrupted"
+    assert "interrupted; the same command goes on from" in capsys.readouterr().out
 
 
 def test_weights_that_cannot_be_fetched_are_one_line_before_any_label_is_read(

@@ -162,8 +162,11 @@ def full_attention(
 ) -> Tensor:
     """Fully attentional block (FLA): channel attention inside every column and every row.
 
-    Column w holds the features F_w = X[:, :, w], C x H. Its map is softmax(F_w G^T), C x C, with
-    the context G of the *same image*, shared by all its columns; rows likewise. H and W may differ.
+    Y[:, h, w] = gamma (softmax(F_w G^T) F_w[:, h] + softmax(F_h K^T) F_h[:, w]) + X[:, h, w]
+
+    Column w holds the features F_w = X[:, :, w], C x H, row h the features F_h = X[:, h, :], C x W.
+    The contexts G, C x H, and K, C x W, are of the *same image*, one for all columns, one for all
+    rows; each softmax is a map C x C. H and W may differ.
 
     Deviation of the published code: it tiles G with the batch running fastest over features with
     the batch running slowest, so that slice s of image b meets the context of image
@@ -195,7 +198,10 @@ def full_attention(
 def _attend_rows(
     x: Tensor, context: Tensor, gamma: Tensor, *, mixing: bool, implementation: Implementation
 ) -> Tensor:
-    """Gamma * softmax(F G^T) F for every row F of x [B, C, H, W]; the context G is [B, C, W]."""
+    """Gamma * softmax(F K^T) F for every row F of x [B, C, H, W]; the context K is [B, C, W].
+
+    With H and W swapped in x, the rows are its columns.
+    """
     rows, length = _split_rows(x, mixing=mixing), x.shape[3]
     size = length if x.is_cpu else length + -length % 8
     form = choose_form(implementation, x, size=size, equal=True)

@@ -109,6 +109,7 @@ def _finish(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
     except (KeyboardInterrupt, SystemExit):  # Lightning makes SystemExit of Ctrl-C and SIGTERM
         expect_workers_to_end()
         status.interrupt()
+        print("interrupted; the same command goes on from the last whole epoch", flush=True)
         raise
 
 
