@@ -7,10 +7,9 @@ scripts/train.py: which model of ours the weights belong to, and with data.root 
 the data.
 """
 
-import argparse
 from pathlib import Path
 
-from segattn.base.commandline import plain_errors, read_words
+from segattn.base.commandline import parse_words, plain_errors, read_words
 from segattn.config.compose import compose_config
 from segattn.evaluation.published_run import import_published
 
@@ -20,11 +19,7 @@ NAME = "name=${head.name}-${encoder.name}-${data.name}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("words", nargs="+", metavar="key=value")
-    words = parser.parse_args().words
+    words = parse_words(__doc__)
     with plain_errors():
         given = read_words([w for w in words if w.startswith(OWN)], needed=("published", "weights"))
         overrides = ["experiment=published", NAME, *(w for w in words if not w.startswith(OWN))]

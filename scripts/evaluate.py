@@ -10,10 +10,9 @@ maps named after their images, with the numbers of the data set's own label file
 says that they are indices from 0. name= and seed= say what reports call them.
 """
 
-import argparse
 from pathlib import Path
 
-from segattn.base.commandline import plain_errors, read_words
+from segattn.base.commandline import parse_words, plain_errors, read_words
 from segattn.base.distributed import is_main
 from segattn.base.errors import UserError
 from segattn.base.runs import Run
@@ -42,7 +41,7 @@ def score(words: list[str]) -> Run:
     )
 
 
-def again(words: list[str]) -> Run:
+def evaluate_again(words: list[str]) -> Run:
     own = [word for word in words if word.startswith(OWN)]
     given = read_words(own, needed=("checkpoint",), optional=("out",))
     return evaluate(
@@ -54,14 +53,10 @@ def again(words: list[str]) -> Run:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("words", nargs="+", metavar="key=value")
-    words = parser.parse_args().words
+    words = parse_words(__doc__)
     with plain_errors():
         given = any(word.startswith("predictions=") for word in words)
-        run = score(words) if given else again(words)
+        run = score(words) if given else evaluate_again(words)
     if is_main():
         print(f"run folder: {run.path}")
 

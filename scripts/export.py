@@ -8,22 +8,16 @@ program maps images uint8 [B, 3, H, W] to logits float32 [B, C, H, W], one pass 
 B is free; so are H and W, in the steps that are printed, unless size=H,W fixes them.
 """
 
-import argparse
 from pathlib import Path
 
-from segattn.base.commandline import plain_errors, read_words
+from segattn.base.commandline import parse_words, plain_errors, read_words
 from segattn.evaluation.export import export, read_size
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("words", nargs="+", metavar="key=value")
+    words = parse_words(__doc__)
     with plain_errors():
-        given = read_words(
-            parser.parse_args().words, needed=("checkpoint", "out"), optional=("size",)
-        )
+        given = read_words(words, needed=("checkpoint", "out"), optional=("size",))
         out = Path(given["out"])
         size = read_size(given["size"]) if "size" in given else None
         exported = export(Path(given["checkpoint"]), out=out, size=size)

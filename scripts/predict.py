@@ -12,11 +12,10 @@ another is named (experiments/protocol/) or single knobs are. format=cityscapes 
 that the Cityscapes server and its evaluation script take.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from segattn.base.commandline import plain_errors, read_words
+from segattn.base.commandline import parse_words, plain_errors, read_words
 from segattn.config.compose import compose_part
 from segattn.evaluation.predict import Outcome, predict_folder
 
@@ -24,12 +23,9 @@ EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("words", nargs="+", metavar="key=value")
+    words = parse_words(__doc__)
     with plain_errors():
-        outcome = run(parser.parse_args().words)
+        outcome = run(words)
     report(outcome)
     return 1 if outcome.problems else 0
 

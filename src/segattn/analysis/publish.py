@@ -20,7 +20,7 @@ from segattn.base.arguments import check_choice
 from segattn.base.errors import UserError
 from segattn.base.files import digest
 from segattn.base.runs import Run, load_runs
-from segattn.tracking.loggers import project_of, wandb_facts, wandb_settings
+from segattn.tracking.loggers import place_of, wandb_facts, wandb_settings
 from segattn.tracking.login import log_in, resolve_mode
 from segattn.tracking.media import final_numbers, log_media
 from segattn.tracking.wandb_folder import (
@@ -135,8 +135,7 @@ def _publish_run(run: Run, place: dict[str, Any], *, media: bool) -> str:
 
 
 def _of_config(place: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    project = place["project"] or project_of(config)
-    return place | {"project": project, "entity": place["entity"] or config["logger"].get("entity")}
+    return place | {key: place[key] or value for key, value in place_of(config).items()}
 
 
 def _publish(

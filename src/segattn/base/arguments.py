@@ -15,9 +15,13 @@ from segattn.base.errors import UserError
 def check_choice(what: str, name: object, choices: Collection[str]) -> None:
     """Raise UserError that lists `choices` unless `name` is one of them."""
     if name not in choices:
-        near = get_close_matches(str(name), choices, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"unknown {what} {name!r}; choose one of {sorted(choices)}{hint}")
+        near = _nearest(str(name), choices)
+        raise UserError(f"unknown {what} {name!r}; choose one of {sorted(choices)}{near}")
+
+
+def _nearest(name: str, choices: Collection[str]) -> str:
+    near = get_close_matches(name, choices, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def check_arguments(
@@ -42,15 +46,12 @@ def check_arguments(
     parameters = {
         name: parameter
         for name, parameter in inspect.signature(function).parameters.items()
-        if name not in given
-        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        if name not in given and parameter.kind is not parameter.VAR_KEYWORD
     }
     for name in arguments:
         if name not in parameters:
-            near = get_close_matches(name, parameters, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            choices = sorted(parameters) or "none"
-            raise UserError(f"{what} has no knob {name!r}; its knobs: {choices}{hint}")
+            choices, near = sorted(parameters) or "none", _nearest(name, parameters)
+            raise UserError(f"{what} has no knob {name!r}; its knobs: {choices}{near}")
     for name, parameter in parameters.items():
         if name in arguments:
             check_type(what, name, arguments[name], parameter.annotation)

@@ -1,5 +1,6 @@
 """What the scripts that take key=value words share."""
 
+import argparse
 import errno
 import os
 import sys
@@ -44,6 +45,15 @@ def read_words(
     if missing := [key for key in needed if key not in values]:
         raise UserError(f"missing {' and '.join(f'{key}=...' for key in missing)}")
     return values
+
+
+def parse_words(doc: str | None) -> list[str]:
+    """The key=value words of the command line; `doc` is what --help prints."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("words", nargs="+", metavar="key=value")
+    return list(parser.parse_args().words)
 
 
 def as_path(text: str) -> Path:

@@ -84,7 +84,7 @@ def _compose(name: str | None, texts: Sequence[str], folder: Path) -> DictConfig
 
 
 def _plain(composed: DictConfig) -> dict[str, Any]:
-    """Plain values, all of them given; a path of the files in experiments/ may begin with "~"."""
+    """Plain values, all of them given; "~" at the start of a path is home."""
     try:
         if missing := sorted(OmegaConf.missing_keys(composed)):
             hint = " (the folder of the data set)" if "data.root" in missing else ""

@@ -1,6 +1,5 @@
 """key=value words as people type them: paths and names as they are, the rest as Hydra reads it."""
 
-import os
 from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,7 +22,6 @@ def parse(word: str) -> Override:
     key, _, value = word.partition("=")
     bare = key.lstrip("+")
     as_typed = bare in (*PATHS, *_NAMES) and (bare != "encoder.weights" or "/" in value)
-    value = os.path.expanduser(value) if bare in PATHS else value
     quoted = f"{key}={QuotedString(value, Quote.single).with_quotes()}"
     try:
         parsed = OverridesParser.create().parse_override(

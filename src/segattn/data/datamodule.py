@@ -3,8 +3,10 @@
 import warnings
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -45,7 +47,7 @@ class TrainSamples(_Samples):
         index, seed = key
         sample = self.load(index)
         image, label = augment(
-            image_tensor(sample),
+            image_tensor(sample.image),
             torch.from_numpy(sample.label.copy()),
             generator=torch.Generator().manual_seed(seed),
             **self.augmentation,
@@ -63,7 +65,7 @@ class EvalSamples(_Samples):
     def __getitem__(self, index: int) -> dict[str, Any]:
         sample = self.load(index)
         return {
-            "image": image_tensor(sample),
+            "image": image_tensor(sample.image),
             "label": torch.from_numpy(sample.label.copy()).long(),
             "name": sample.name,
             "objects": self._find_objects(index, sample),
@@ -77,9 +79,9 @@ class EvalSamples(_Samples):
         return self._objects[index]
 
 
-def image_tensor(sample: Sample) -> Tensor:
-    """The image as the model takes it, uint8 [3, H, W]."""
-    return torch.from_numpy(sample.image.copy()).permute(2, 0, 1)
+def image_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """An image uint8 [H, W, 3] as the model takes it, uint8 [3, H, W]."""
+    return torch.from_numpy(image.copy()).permute(2, 0, 1)
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:

@@ -114,10 +114,8 @@ class TolerantWandbLogger(WandbLogger):
                 self.experiment.log_model(self._run.checkpoint_path)
             wandb.finish(exit_code=int(failed))
             if whole:
-                logger = self._run.config["logger"]
-                place = {"entity": logger.get("entity"), "project": project_of(self._run.config)}
-                result = digest(self._run.result_path)
-                note_whole(self.experiment, {"result": result, "pictures": True, **place})
+                state = {"result": digest(self._run.result_path), "pictures": True}
+                note_whole(self.experiment, state | place_of(self._run.config))
             if not self.broken:
                 return
             reason = "it failed on the way"
@@ -245,6 +243,11 @@ def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> Tolerant
 def project_of(config: dict[str, Any]) -> str:
     """W&B's project of a run: that of its config, else WANDB_PROJECT, else segattn."""
     return str(config["logger"]["project"] or os.environ.get("WANDB_PROJECT") or "segattn")
+
+
+def place_of(config: dict[str, Any]) -> dict[str, Any]:
+    """Entity and project of a run in W&B; None for the default entity of the login."""
+    return {"entity": config["logger"].get("entity"), "project": project_of(config)}
 
 
 def wandb_settings(**more: Any) -> Any:

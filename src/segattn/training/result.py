@@ -103,7 +103,7 @@ def _model_cost(task: SegmentationTask, data: SegmentationData) -> dict[str, int
     Multiply and add count as 2. Counted on the meta device: what a GPU's kernels compute twice or
     on zeros is no property of the head.
     """
-    image = image_tensor(data.source("test").load(0))[None]
+    image = image_tensor(data.source("test").load(0).image)[None]
     model = copy.deepcopy(task.model).eval().to("meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(image.to("meta"))

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from segattn.data.datamodule import SegmentationData
+from segattn.data.datamodule import SegmentationData, image_tensor
 from segattn.data.source import IGNORE_INDEX
 from segattn.metrics import SizeStratifiedIoU
 from segattn.models.heads import HeadOutput
@@ -144,18 +144,18 @@ class SegmentationTask(pl.LightningModule):
         """Images uint8 [B, 3, H, W] to logits float32 [B, num_classes, H, W]."""
         return self.model(images)
 
-    def by_protocol(self, images: Tensor) -> Tensor:
+    def by_protocol(self, images: Tensor, protocol: Protocol | None = None) -> Tensor:
         """Images uint8 [B, 3, H, W] to [B, num_classes, H, W]: what the test takes its maximum of.
 
-        Logits, or mean probabilities, as the protocol says.
+        Logits, or mean probabilities, as the protocol says; by default the task's own.
         """
-        return predict(lambda x: self(x).logits, images, protocol=self.protocol)
+        return predict(lambda x: self(x).logits, images, protocol=protocol or self.protocol)
 
     def label_map(self, image: NDArray[np.uint8], *, protocol: Protocol) -> NDArray[np.uint8]:
         """Class indices uint8 [H, W] of an image uint8 [H, W, 3]."""
-        batch = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(self.device)
+        batch = image_tensor(image)[None].to(self.device)
         with torch.inference_mode():
-            scores = predict(lambda x: self(x).logits, batch, protocol=protocol)
+            scores = self.by_protocol(batch, protocol)
         return scores.max(1).indices[0].byte().cpu().numpy()
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
