@@ -207,7 +207,6 @@ def test_preempted_and_timed_out_training_ends_as_a_whole_one(cluster, tmp_path)
         cluster.run("scontrol", "update", f"jobid={job}", "StartTime=now")
         wait_for((tmp_path / "runs/halted-1").exists)
         wait_for(lambda: cluster.states()[job] == "PENDING")  # Slurm's own signal of the time-out
-        assert cell.run.status["state"] == "interrupted"
         wait_for(lambda: cell.state == "queued")
         cluster.run("scontrol", "update", f"jobid={job}", "StartTime=now")
     assert cell.state == "done", cell.error

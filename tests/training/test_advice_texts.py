@@ -2,7 +2,6 @@
 
 import errno
 import io
-import signal
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from tiny import tiny_config
 from segattn.base.runs import Run, write_json
 from segattn.config.checks import check_config
 from segattn.evaluation.evaluate import override_config
-from segattn.training.advice import expect_workers_to_end, explain, explained
+from segattn.training.advice import explain, explained
 from segattn.training.callbacks import StatusWriter
 from segattn.training.trainer import build_trainer
 
@@ -36,18 +35,6 @@ def test_a_loader_that_is_ended_with_its_run_is_an_interruption(tmp_path):
     unknown = RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
     assert "out of memory" in explain(unknown, run, config)
     assert explain(EOFError("of a pipe"), run, config) is None
-
-
-def test_the_end_of_a_run_is_not_disturbed_by_that_of_its_loader():
-    def fail(*_):
-        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated.")
-
-    before = signal.signal(signal.SIGCHLD, fail)  # as torch's
-    try:
-        expect_workers_to_end()
-        signal.raise_signal(signal.SIGCHLD)
-    finally:
-        signal.signal(signal.SIGCHLD, before)
 
 
 def test_a_full_disk_is_the_one_that_is_full(tmp_path):

@@ -15,6 +15,7 @@ from tiny import EXPERIMENTS, tiny_config, tiny_overrides
 from segattn.analysis import compare
 from segattn.analysis.tables import claim_table, gains
 from segattn.base.distributed import gather, interleave, is_main
+from segattn.base.lock import is_held
 from segattn.base.runs import Run, load_runs
 from segattn.data.samplers import EpochSampler, EvalSampler
 from segattn.evaluation.evaluate import evaluate
@@ -198,10 +199,12 @@ def test_sigterm_interrupts_a_run_of_several_processes(tmp_path, words, whom):
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     run = Run(tmp_path / "runs/default/fcn-resnet18-scenes-s0")
     wait_for(lambda: run.status.get("epoch", 0) >= 2 or process.poll() is not None)
+    children = _children(process.pid)
     whom(process.pid, signal.SIGTERM)
     try:
-        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+        assert process.wait(timeout=60) == -signal.SIGTERM
     finally:
         process.kill()
-    assert run.status["state"] == "interrupted"
+    wait_for(lambda: not any(map(alive, children)))
+    assert not is_held(run.lock_path), "so that all see that it was interrupted"
     assert run.status["epoch"] >= 2

@@ -2,7 +2,6 @@
 
 import errno
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,12 +43,6 @@ def explained(run: Run, config: dict[str, Any]) -> Iterator[None]:
         if text is None:
             raise
         raise UserError(text) from error
-
-
-def expect_workers_to_end() -> None:
-    """Who ends a run ends its loader, of which torch would make an error, at any line to come."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def explain(error: BaseException, run: Run, config: dict[str, Any]) -> str | None:

@@ -18,7 +18,7 @@ from segattn.base.runs import Run, write_json
 from segattn.config.compose import differences
 from segattn.tracking.loggers import build_loggers, close_loggers
 from segattn.tracking.media import log_finished, picture_loggers, pictures_may_fail
-from segattn.training.advice import expect_workers_to_end, explained
+from segattn.training.advice import explained
 from segattn.training.build import build_data, build_task
 from segattn.training.callbacks import CostMeter, StatusWriter, ValidationScenes
 from segattn.training.checkpoint import check_checkpoint
@@ -106,8 +106,7 @@ def _finish(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
     status.write("running")
     try:
         _attempt(run, config, status)
-    except (KeyboardInterrupt, SystemExit):  # Lightning makes SystemExit of Ctrl-C and SIGTERM
-        expect_workers_to_end()
+    except (KeyboardInterrupt, SystemExit):  # Lightning makes SystemExit of Ctrl-C
         status.interrupt()
         print("interrupted; the same command goes on from the last whole epoch", flush=True)
         raise
@@ -191,7 +190,7 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
         if checkpoint:
             check_checkpoint(run.checkpoint_path)
         with quiet_lightning():
-            callbacks = [status, meter, evidence, scenes, EndAtSigterm(status)]
+            callbacks = [status, meter, evidence, scenes, EndAtSigterm()]
             monitor = f"{task.stage_of_validation}/miou"
             callbacks += training_callbacks(run, config, monitor=monitor)
             trainer = build_trainer(run, config, loggers=loggers, callbacks=callbacks)

@@ -27,8 +27,7 @@ from segattn.base.errors import UserError
 from segattn.base.hardware import set_tf32
 from segattn.base.runs import Run
 from segattn.config.schema import LIGHTNING
-from segattn.training.advice import expect_workers_to_end
-from segattn.training.callbacks import EpochRow, StatusWriter, StepSeed
+from segattn.training.callbacks import EpochRow, StepSeed
 from segattn.training.checkpoint import AtomicCheckpointIO
 
 _LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -63,36 +62,18 @@ class WorldSize(Callback):
 
 
 class EndAtSigterm(Callback):
-    """Ends the process at once, with the exit code that shells give a SIGTERM.
+    """Lets SIGTERM end the process at once: the run goes on from its last epoch.
 
     Lightning's own handler waits for the end of the batch and exits with 0; with several processes
-    it sends a message amid theirs, which can hang. A run loses nothing: it goes on from its last
-    epoch.
-
-    Args:
-        status: Says "interrupted" where there is no time for an orderly end.
+    it sends a message amid theirs, which can hang.
     """
-
-    def __init__(self, status: StatusWriter) -> None:
-        self._status = status
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take Lightning's place, which takes it back at the end."""
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: self._end(trainer))
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     on_test_start = on_train_start
-
-    def _end(self, trainer: pl.Trainer) -> None:
-        code = 128 + signal.SIGTERM
-        expect_workers_to_end()
-        if trainer.world_size == 1:
-            sys.exit(code)
-        # an orderly end would wait for the other processes, which may be waiting for this one; and
-        # another code of another process makes Lightning kill the first one before it is through
-        if trainer.is_global_zero:
-            self._status.interrupt()
-        os._exit(code if trainer.is_global_zero else 0)
 
 
 def training_callbacks(run: Run, config: dict[str, Any], *, monitor: str) -> list[Callback]:
