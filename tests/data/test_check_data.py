@@ -95,8 +95,8 @@ def test_counts_shares_and_quantiles_are_those_of_the_labels(tmp_path, data, wri
     source = build_source(data, "train", root=str(root))
     samples = [source.load(index) for index in range(len(source.names))]
     sizes = [size for s in samples for size in direct_sizes(s.label, s.instances)]
-    cls, size = split.objects()
-    assert sorted(zip(cls.tolist(), size.tolist(), strict=True)) == sorted(sizes)
+    found = [(c, s) for f in split.facts for c, s in zip(f.cls, f.size, strict=True)]
+    assert sorted(found) == sorted(sizes)
     labels = np.concatenate([sample.label.ravel() for sample in samples])
     expected = [(labels == index).sum() for index in [*range(len(source.classes)), 255]]
     assert split.pixels.tolist() == expected
@@ -112,7 +112,7 @@ def test_counts_shares_and_quantiles_are_those_of_the_labels(tmp_path, data, wri
 
 def test_splits_of_one_official_split_are_read_once(tmp_path):
     found = check("cityscapes", write_cityscapes(tmp_path), jobs=2)
-    assert [(s.title, [facts.size for facts in s.facts]) for s in found.splits] == [
+    assert [(s.title, [facts.shape for facts in s.facts]) for s in found.splits] == [
         ("train", 4 * [(32, 64)]),
         ("val, test", 3 * [(32, 64)]),
     ]
@@ -126,7 +126,7 @@ def test_processes_change_nothing(tmp_path):
     assert (one.problems, one.warnings) == (two.problems, two.warnings)
     for a, b in zip(one.splits, two.splits, strict=True):
         assert a.pixels.tolist() == b.pixels.tolist()
-        assert a.objects()[1].tolist() == b.objects()[1].tolist()
+        assert [f.size.tolist() for f in a.facts] == [f.size.tolist() for f in b.facts]
 
 
 def test_script_of_a_good_set_ends_with_ok(tmp_path, complete, monkeypatch, capsys):

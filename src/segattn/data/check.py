@@ -32,16 +32,16 @@ class Facts:
     """What one sample shows.
 
     Attributes:
-        size: (H, W), px.
+        shape: (H, W), px.
         pixels: int64 [C + 1], pixels of each class, the void ones last.
         cls: [K], class of each object.
-        area: [K], px.
+        size: [K], sqrt(area) in px.
     """
 
-    size: tuple[int, int]
+    shape: tuple[int, int]
     pixels: NDArray[np.int64]
     cls: NDArray[np.integer[Any]]
-    area: NDArray[np.integer[Any]]
+    size: NDArray[np.float64]
 
 
 @dataclass
@@ -69,12 +69,6 @@ class SplitCheck:
         """Pixels of each class, the void ones last, int64 [C + 1]."""
         none = np.zeros(len(self.source.classes) + 1, np.int64)
         return np.sum([none, *(facts.pixels for facts in self.facts)], axis=0)
-
-    def objects(self) -> tuple[NDArray[np.integer[Any]], NDArray[np.float64]]:
-        """Class [K] and size [K], sqrt(area) in px, of all objects of the split."""
-        cls = [np.zeros(0, np.int64), *(facts.cls for facts in self.facts)]
-        area = [np.zeros(0, np.int64), *(facts.area for facts in self.facts)]
-        return np.concatenate(cls), np.sqrt(np.concatenate(area))
 
 
 @dataclass
@@ -197,8 +191,7 @@ def look(source: Source, index: int) -> Facts | list[str]:
         return list(dict.fromkeys([str(error), *_further_errors(source, index)]))
     objects = find_objects(sample.label, sample.instances)
     pixels = np.append(counts[:num_classes], counts[IGNORE_INDEX])
-    height, width = sample.label.shape
-    return Facts((height, width), pixels, objects.cls, objects.area)
+    return Facts(sample.label.shape, pixels, objects.cls, np.sqrt(objects.area))
 
 
 def _name(source: Source, index: int) -> str:
@@ -246,18 +239,17 @@ def verdict(found: Check) -> str:
 
 def split_table(found: Check) -> Table:
     """A row a split: images against the official count, image sizes (width x height), void."""
-    table = Table(title=found.name, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("split")
-    for header in ("images", "official", "read", "smallest", "largest", "void %", "problems"):
-        table.add_column(header, justify="right")
+    headers = ("images", "official", "read", "smallest", "largest", "void %", "problems")
+    table = _table(found.name, "split", *headers)
     for split in found.splits:
-        sizes = sorted({facts.size for facts in split.facts}, key=lambda s: (s[0] * s[1], s))
-        ends = [f"{width}x{height}" for height, width in sizes[:1] + sizes[-1:]] or ["-", "-"]
+        shapes = sorted((facts.shape for facts in split.facts), key=np.prod)
+        ends = [f"{width}x{height}" for height, width in (shapes[0], shapes[-1])] if shapes else []
         pixels = split.pixels
-        void = f"{100 * pixels[-1] / pixels.sum():.2f}" if sizes else "-"
-        official = str(split.official[1]) if split.official else "-"
-        counts = [str(len(split.source.names)), official, str(len(split.facts))]
-        table.add_row(split.title, *counts, *ends, void, str(len(split.problems)))
+        void = f"{100 * pixels[-1] / pixels.sum():.2f}" if shapes else "-"
+        official = split.official[1] if split.official else "-"
+        counts = (len(split.source.names), official, len(shapes))
+        problems = str(len(split.problems))
+        table.add_row(split.title, *map(str, counts), *(ends or ["-", "-"]), void, problems)
     return table
 
 
@@ -266,12 +258,9 @@ def class_table(split: SplitCheck) -> Table:
     title = (
         f"{split.title}: share of the labelled pixels; quantiles of object size, sqrt(area) in px"
     )
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("class", overflow="fold")
-    for header in ("pixels %", "objects", *(f"{quantile} %" for quantile in QUANTILES)):
-        table.add_column(header, justify="right")
-    (cls, size), pixels = split.objects(), split.pixels[:-1]
-    shares = 100 * pixels / max(pixels.sum(), 1)
+    table = _table(title, "class", "pixels %", "objects", *(f"{q} %" for q in QUANTILES))
+    cls, size = (np.concatenate([getattr(f, k) for f in split.facts]) for k in ("cls", "size"))
+    shares = 100 * split.pixels[:-1] / max(split.pixels[:-1].sum(), 1)
     for index, name in enumerate(split.source.classes):
         table.add_row(escape(name), f"{shares[index]:.3f}", *_sizes(size[cls == index]))
     table.add_section()
@@ -279,11 +268,18 @@ def class_table(split: SplitCheck) -> Table:
     return table
 
 
+def _table(title: str, first: str, *others: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column(first, overflow="fold")
+    for header in others:
+        table.add_column(header, justify="right")
+    return table
+
+
 def _sizes(sizes: NDArray[np.float64]) -> list[str]:
     if not sizes.size:
         return ["none", *["-"] * len(QUANTILES)]
-    quantiles = np.quantile(sizes, np.array(QUANTILES) / 100)
-    return [f"{sizes.size}", *(f"{value:.1f}" for value in quantiles)]
+    return [f"{sizes.size}", *(f"{value:.1f}" for value in np.percentile(sizes, QUANTILES))]
 
 
 def _count(number: int, noun: str) -> str:
