@@ -188,19 +188,6 @@ def test_multi_grid_changes_the_dilations_and_nothing_else(
     assert [torch.equal(a, b) for a, b in maps] == [True] * 4 + [False] * 2
 
 
-def test_encoder_of_an_older_run_is_the_same():
-    """Its hyperparameters lack multi_grid."""
-    old = {"name": "resnet18", "depth": 5, "output_stride": 8}
-    head = {"name": "fcn", "channels": 8}
-    before, now = (
-        Segmenter(num_classes=2, head=head, encoder=encoder).eval()
-        for encoder in (old, old | {"multi_grid": None})
-    )
-    now.load_state_dict(before.state_dict())
-    image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
-    assert torch.equal(before(image).logits, now(image).logits)
-
-
 def test_model_is_built_under_no_grad_too():
     with torch.no_grad():
         encoder = build_encoder("resnet18", depth=3, output_stride=8)

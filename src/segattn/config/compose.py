@@ -36,12 +36,6 @@ _NOT_THE_EXPERIMENT = (
     "loader.cache",
 )
 
-# keys that runs of the time before lack, with what they did
-_SINCE = {
-    **{"trainer.tf32": None, "trainer.compile": False},
-    **{"callbacks.best": False, "callbacks.patience": None, "callbacks.ema": None},
-}
-
 
 def compose_config(overrides: Sequence[str], *, folder: Path, here: bool = True) -> dict[str, Any]:
     """Compose `folder`/train.yaml with Hydra overrides such as "head=fla" into a checked config.
@@ -160,7 +154,7 @@ def resolve_config(composed: DictConfig, *, here: bool = True) -> dict[str, Any]
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     """Lines "key: first -> second" for what makes two configs different experiments."""
-    a, b = ({**_SINCE, **flatten(config)} for config in (first, second))
+    a, b = (flatten(config) for config in (first, second))
     keys = sorted(a.keys() | b.keys())
     changed = [key for key in keys if a.get(key) != b.get(key)]
     return [

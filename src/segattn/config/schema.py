@@ -86,7 +86,7 @@ class OwnTrainerConfig:
     """What segattn knows of a trainer, see `segattn.training.trainer` and `segattn.base.hardware`.
 
     `precision` is auto, fp32, bf16 or fp16; `accelerator` auto, cpu, gpu or mps. `devices` counts
-    the processes of a node. Configs of the time before have one of one node.
+    the processes of a node.
     """
 
     max_epochs: int = MISSING
@@ -138,7 +138,7 @@ class CallbacksConfig:
 class LoggerConfig:
     """`name` is wandb, tensorboard, csv or none, or a list; the rest is of W&B, see `loggers.py`.
 
-    `mode` is auto, online, offline or disabled. Configs of the time before have no name: wandb.
+    `mode` is auto, online, offline or disabled.
     """
 
     name: Any = "wandb"

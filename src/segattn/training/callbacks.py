@@ -155,7 +155,7 @@ class CostMeter(Callback):
         """From the checkpoint."""
         self.train_seconds = state_dict["train_seconds"]
         self.train_images = state_dict["train_images"]
-        self.media_seconds = state_dict.get("media_seconds", 0.0)  # older checkpoints have none
+        self.media_seconds = state_dict["media_seconds"]
         self.peak_memory = state_dict["peak_memory"]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

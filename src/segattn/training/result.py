@@ -55,7 +55,7 @@ def build_result(
         "images": evidence.names,
         "blocks": source.blocks()[: len(evidence.names)],
         "head": config["head"],
-        "encoder": _encoder(config["encoder"]),
+        "encoder": config["encoder"],
         "data": data_facts(config["data"]["name"], source),
         "metric": dict(task.hparams["metric"]),
         "scores": task.tested["scores"],
@@ -76,11 +76,6 @@ def data_facts(name: str, source: Source) -> dict[str, Any]:
         "palette": [list(colour) for colour in source.palette],
         "ignore_index": IGNORE_INDEX,
     }
-
-
-def _encoder(options: dict[str, Any]) -> dict[str, Any]:
-    """Without a digest where there is no file: runs of the time before had none."""
-    return {key: value for key, value in options.items() if key != "weights_sha256" or value}
 
 
 def training_facts(config: dict[str, Any], data: SegmentationData, *, steps: int) -> dict[str, Any]:

@@ -40,8 +40,8 @@ class SegmentationTask(pl.LightningModule):
         optimizer: Arguments of `build_optimizer`, and `schedule` and `warmup`.
         loss: `aux_weight`, and `class_weights`: one number per class, or None.
         metric: Values of `segattn.metrics.Measures`.
-        protocol: Of the test, values of `inference.Protocol`; None, as in checkpoints of
-            the time before, gives the image as a whole. Validation always does: it is for watching.
+        protocol: Of the test, values of `inference.Protocol`; None gives the image as a whole.
+            Validation always does: it is for watching.
     """
 
     blocks: dict[str, Learned]
