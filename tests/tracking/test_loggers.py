@@ -15,7 +15,6 @@ from tiny import tiny_config
 from segattn.analysis.publish import run_id
 from segattn.base.errors import UserError
 from segattn.base.runs import Run
-from segattn.config.compose import resolve_config
 from segattn.tracking import loggers as logging
 from segattn.tracking.loggers import (
     JsonlLogger,
@@ -205,18 +204,6 @@ def test_gamma_of_every_block_is_logged(tensorboard):
         for name in ("spatial", "channel")
     }
     assert last["gamma/block.spatial"] != 0
-
-
-def test_config_without_the_name_of_a_logger_means_wandb(tmp_path):
-    """As of runs made before there was a choice."""
-    from omegaconf import OmegaConf
-
-    from segattn.config.schema import Config
-
-    config = tiny_config(tmp_path)
-    config["logger"] = {"mode": "disabled", "project": "segattn", "tags": []}
-    typed = OmegaConf.merge(OmegaConf.structured(Config), config)
-    assert resolve_config(typed)["logger"]["name"] == "wandb"
 
 
 def test_unknown_logger_is_named(tmp_path):
