@@ -1,7 +1,8 @@
-"""Cityscapes' reader: label ids, instances, blocks, and every kind of damage named."""
+"""Cityscapes' reader: label ids, instances, blocks, and damaged instances."""
 
 import re
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,45 +87,15 @@ def test_blocks_are_runs_of_images_of_one_city(root):
     assert blocks[-1] == 26 + 5 + 17 - 1
 
 
-def png(array):
-    return lambda path: save(path, array, array.dtype)
+def full(value, *, size=(32, 64)):
+    return lambda path: save(path, np.full(size, value))
 
 
-def full(value, *, size=(32, 64), dtype=np.uint8):
-    return png(np.full(size, value, dtype))
-
-
-def train_ids(path):
-    values = np.repeat(np.arange(32) % 19, 64).reshape(32, 64)
-    values[:2] = 255
-    save(path, values)
-
-
-def picture(path):
-    colours = np.linspace(0, 255, 32 * 64 * 3).reshape(32, 64, 3).astype(np.uint8)
-    Image.fromarray(colours).quantize(8).save(path)
-
-
-def unlink(path):
-    path.unlink()
-
-
-IDS_OF = "which is no label. Labels are ids 0 to 33: use .*labelIds"
 DAMAGE = {
-    "no label": (LABEL, unlink, f"missing: .*{LABEL}"),
-    "no instances": (INSTANCES, unlink, f"missing: .*{INSTANCES}"),
-    "no image": (IMAGE, unlink, f"{LABEL} has no image of its name"),
-    "label size": (LABEL, full(0, size=(32, 63)), f"{LABEL} is 63 x 32, .*64 x 32"),
+    "no image": (IMAGE, Path.unlink, f"{LABEL} has no image of its name"),
     "instance size": (INSTANCES, full(0, size=(31, 64)), f"{INSTANCES} is 64 x 31"),
-    "colours": (LABEL, full(0, size=(32, 64, 3)), f"{LABEL} is a RGB image.*labelIds"),
-    "alpha": (LABEL, full(0, size=(32, 64, 4)), f"{LABEL} is a RGBA image"),
-    "palette": (LABEL, picture, f"{LABEL} is a picture with a palette of its own"),
-    "16 bits": (LABEL, full(999, dtype=np.uint16), f"{LABEL} is a I;16 image"),
-    "no id": (LABEL, full(34), f"{LABEL} holds 34, {IDS_OF}"),
-    "train ids": (LABEL, train_ids, f"{LABEL} holds 255, {IDS_OF}"),
+    "no id": (LABEL, full(34), f"{LABEL} holds 34, which is no label. Labels are ids 0 to 33: use"),
     "colour ids": (INSTANCES, full(0, size=(32, 64, 3)), f"{INSTANCES} is a RGB image"),
-    "cut image": (IMAGE, readers.halve, f"cannot read .*{IMAGE}.*copy it again"),
-    "cut label": (LABEL, readers.halve, f"cannot read .*{LABEL}"),
     "cut ids": (INSTANCES, readers.halve, f"cannot read .*{INSTANCES}"),
 }
 
@@ -148,13 +119,6 @@ def test_name_in_two_cities_is_a_problem(root):
     double.write_bytes((root / IMAGE).read_bytes())
     with pytest.raises(ValueError, match=f"is one of 2 samples named '{NAME}'"):
         load_all(root)
-
-
-@pytest.mark.parametrize("wrong", ["..", "leftImg8bit", "nowhere"])
-def test_wrong_root_is_named(root, wrong):
-    message = "no folder .*; set data.root to the folder that holds leftImg8bit and gtFine"
-    with pytest.raises(ValueError, match=message):
-        load_all(root / wrong)
 
 
 def test_split_without_images_is_named(root):

@@ -36,6 +36,13 @@ def test_every_sample_can_be_read(written):
             assert set(np.unique(sample.label)) <= {*range(len(source.classes)), 255}
 
 
+@pytest.mark.parametrize("wrong", ["..", "nowhere"])
+def test_a_wrong_root_is_named(written, wrong):
+    data, root = written
+    with pytest.raises(ValueError, match=r"no folder .*; set data\.root to "):
+        build_source(data, "train", root=str(root / wrong))
+
+
 def test_facts_about_classes_fit_together(written):
     data, root = written
     source = build_source(data, "train", root=str(root))

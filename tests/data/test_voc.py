@@ -1,5 +1,7 @@
 """PASCAL VOC's reader, with and without SBD: lists, labels, instances, damage."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import readers
@@ -96,24 +98,14 @@ def picture(path):
     image.save(path)
 
 
-def unlink(path):
-    path.unlink()
-
-
 INDICES = "labels are one channel of 8-bit class indices. Labels are 0 to 20"
 DAMAGE = {
-    "no label": (LABEL, unlink, f"missing: .*{LABEL}"),
-    "no objects": (OBJECTS, unlink, f"missing: .*{OBJECTS}"),
-    "no image": (IMAGE, unlink, f"missing: .*{IMAGE}"),
-    "no mat": (CLS, unlink, f"missing: .*{CLS}"),
-    "label size": (LABEL, png(np.zeros((64, 47), np.uint8)), f"{LABEL} is 47 x 64, .*48 x 64"),
+    "no objects": (OBJECTS, Path.unlink, f"missing: .*{OBJECTS}"),
+    "no mat": (CLS, Path.unlink, f"missing: .*{CLS}"),
     "object size": (OBJECTS, png(np.zeros((63, 48), np.uint8)), f"{OBJECTS} is 48 x 63"),
     "other objects": (OBJECTS, png(np.full((64, 48), 1, np.uint8)), f"{OBJECTS} has objects where"),
     "mat size": (INST, mat("GTinst", np.ones((9, 8), np.uint8)), f"{INST} is 8 x 9, its image"),
-    "colours": (LABEL, png(np.zeros((64, 48, 3), np.uint8)), f"{LABEL} is a RGB image; {INDICES}"),
-    "alpha": (OBJECTS, png(np.zeros((64, 48, 4), np.uint8)), f"{OBJECTS} is a RGBA image"),
     "palette": (LABEL, picture, f"{LABEL} is a picture with a palette of its own; {INDICES}"),
-    "16 bits": (LABEL, png(np.full((64, 48), 999, np.uint16)), f"{LABEL} is a I;16 image"),
     "no class": (LABEL, png(np.full((64, 48), 21, np.uint8)), f"{LABEL} holds 21, which is no"),
     "no class in mat": (CLS, mat("GTcls", np.full((64, 48), 30, np.uint8)), f"{CLS} holds 30"),
     "other variable": (
@@ -122,11 +114,12 @@ DAMAGE = {
         f"{CLS} has no field GTcls",
     ),
     "no integers": (INST, mat("GTinst", np.ones((64, 48))), f"{INST}: .* is float64"),
-    "cut image": (IMAGE, readers.halve, f"cannot read .*{IMAGE}.*copy it again"),
-    "cut label": (LABEL, readers.halve, f"cannot read .*{LABEL}"),
     "cut mat": (INST, readers.halve, f"cannot read .*{INST}"),
-    "empty list": (f"{LISTS}/train.txt", lambda path: path.write_text("\n"), "lists no image"),
-    "no list": (f"{EXTRA}/val.txt", unlink, f"cannot read the list of images .*{EXTRA}/val.txt"),
+    "no list": (
+        f"{EXTRA}/val.txt",
+        Path.unlink,
+        "cannot read the list of images .*val.txt",
+    ),
 }
 
 
@@ -145,12 +138,6 @@ def test_name_listed_twice_is_a_problem(root, listing, name):
         file.write(f"{name}\n")
     with pytest.raises(ValueError, match=f"{name}.jpg is one of 2 samples named '{name}'"):
         load_all(root)
-
-
-@pytest.mark.parametrize("wrong", ["..", "VOCdevkit", DEVKIT, "nowhere"])
-def test_wrong_root_is_named(root, wrong):
-    with pytest.raises(ValueError, match=r"no folder .*; set data\.root to .*holds VOCdevkit"):
-        load_all(root / wrong)
 
 
 def test_only_training_with_sbd_needs_its_folder(root):
