@@ -75,7 +75,7 @@ def test_lists_of_any_editor_are_read_by_file_name(tmp_path):
     root = write_camvid(tmp_path)
     names = [f"0001TP_train{i:03d}.png" for i in range(6)]
     encodings = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1")
-    prefixes, ends = ("/home/a b/CamVid/", "D:\\data\\", "./"), ("\n", "\r\n", "\r", " \n\n")
+    prefixes, ends = ("/home/a b/données/", "D:\\data\\", "./"), ("\n", "\r\n", "\r", " \n\n")
     for prefix, encoding, end in itertools.product(prefixes, encodings, ends):
         lines = [f"{prefix}train/{n} {prefix}trainannot/{n}" for n in names]
         content = end.join(line.replace("/", "\\") if ":" in line else line for line in lines)
