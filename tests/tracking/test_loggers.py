@@ -120,13 +120,33 @@ def test_w_and_bs_variables_count_where_the_config_is_silent(tmp_path, monkeypat
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_PROJECT", "mine")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    config = tiny_config(tmp_path, "logger=wandb")
+    monkeypatch.setenv("WANDB_TAGS", "a,b")
+    monkeypatch.setenv("WANDB_RUN_GROUP", "night")
+    wandb.teardown()  # W&B reads the environment once
+    config = tiny_config(tmp_path, "logger=wandb", "logger.tags=[a]")
     (tmp_path / "run").mkdir()
     (logger, _) = loggers = build_loggers(config, Run(tmp_path / "run"))
-    assert logger.experiment.project == "mine"
+    started = logger.experiment
+    assert (started.project, started.group) == ("mine", "night")
+    assert started.tags == ("default", "fcn", "a", "b")
     close_loggers(loggers, failed=False)
     assert [*tmp_path.glob("wandb/offline-run-*")]
     assert project_of(tiny_config(tmp_path, "logger=wandb", "logger.project=own")) == "own"
+    wandb.teardown()
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_what_w_and_bs_commands_set_in_a_folder_counts(tmp_path, monkeypatch, capsys, mode):
+    """`wandb offline`, `wandb disabled` and `wandb init` leave a file of settings."""
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "settings").write_text(f"[default]\nmode = {mode}\nproject = mine\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    wandb.teardown()
+    assert resolve_mode("auto") == mode
+    assert f"W&B will be {mode}: its settings here say so" in capsys.readouterr().out
+    assert project_of(tiny_config(tmp_path, "logger=wandb")) == "mine"
+    wandb.teardown()
 
 
 def test_several_loggers_at_a_time(tmp_path):

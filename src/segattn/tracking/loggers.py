@@ -20,7 +20,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from segattn.base.errors import UserError
 from segattn.base.files import digest
 from segattn.base.runs import Run, nan_to_none
-from segattn.tracking.login import reason, resolve_mode
+from segattn.tracking.login import own_setting, reason, resolve_mode
 from segattn.tracking.media import costs
 from segattn.tracking.wandb_folder import (
     keep_id,
@@ -241,8 +241,8 @@ def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> Tolerant
 
 
 def project_of(config: dict[str, Any]) -> str:
-    """W&B's project of a run: that of its config, else WANDB_PROJECT, else segattn."""
-    return str(config["logger"]["project"] or os.environ.get("WANDB_PROJECT") or "segattn")
+    """W&B's project of a run: that of its config, else of W&B's own settings, else segattn."""
+    return str(config["logger"]["project"] or own_setting("project") or "segattn")
 
 
 def place_of(config: dict[str, Any]) -> dict[str, Any]:
@@ -264,7 +264,8 @@ def wandb_settings(**more: Any) -> Any:
 def wandb_facts(config: dict[str, Any], *, job_type: str = "train") -> dict[str, Any]:
     """Name, group, job type and tags of a run in W&B.
 
-    Heads compare side by side: the runs of one head share a group, so W&B averages their seeds.
+    Heads compare side by side: the runs of one head share a group, so W&B averages their seeds;
+    WANDB_RUN_GROUP is another one, and WANDB_TAGS are added.
 
     Args:
         config: Of the run.
@@ -272,9 +273,11 @@ def wandb_facts(config: dict[str, Any], *, job_type: str = "train") -> dict[str,
     """
     name, experiment = config["name"], config["experiment"]
     tags = [experiment, config["head"]["name"], *config["logger"]["tags"]]
+    tags += [tag for tag in own_setting("run_tags") or () if tag not in tags]
+    group = own_setting("run_group") or f"{experiment}-{name}".removesuffix(f"-s{config['seed']}")
     return {
         "name": name[:_MAX_NAME],
-        "group": f"{experiment}-{name}".removesuffix(f"-s{config['seed']}")[:_MAX_NAME],
+        "group": group[:_MAX_NAME],
         "job_type": job_type,
         "tags": [tag[:_MAX_TAG] for tag in tags],
     }

@@ -1,6 +1,7 @@
 """Whether W&B can be had: its mode, its server, and logging in."""
 
 import os
+from typing import Any
 
 import requests
 
@@ -30,8 +31,9 @@ def resolve_mode(mode: str) -> str:
     """The W&B mode to use; "auto" is decided in seconds, without a prompt.
 
     Args:
-        mode: "auto", "online", "offline" or "disabled". WANDB_MODE in the environment decides for
-            "auto"; else it is "online" if a server answers and a key is there, else "offline".
+        mode: "auto", "online", "offline" or "disabled". For "auto", WANDB_MODE decides, or what
+            `wandb offline` has set in this folder; else it is "online" if a server answers and a
+            key is there, else "offline".
     """
     for name in [n for n, value in os.environ.items() if n.startswith("WANDB_") and not value]:
         del os.environ[name]  # as of WANDB_MODE=$MODE, which W&B takes for a bad value
@@ -39,10 +41,26 @@ def resolve_mode(mode: str) -> str:
         return mode
     if given := os.environ.get("WANDB_MODE"):
         return given
+    if (given := own_setting("mode")) in ("offline", "disabled"):
+        print(f"W&B will be {given}: its settings here say so; `wandb online` changes them")
+        return str(given)
     # the server first: with a key, a login to a server that is not there takes 6 s
     if missing := _no_server() or _no_key():
         print(f"W&B will be offline: {missing}", flush=True)
     return "offline" if missing else "online"
+
+
+def own_setting(name: str) -> Any:
+    """What W&B's variables and settings files say; None where they say nothing.
+
+    Those that cannot be read are told when W&B starts.
+    """
+    import wandb
+
+    try:
+        return getattr(wandb.setup().settings, name)
+    except Exception:  # of W&B's settings, which have no common class
+        return None
 
 
 def _no_server() -> str:
