@@ -4,12 +4,14 @@ import shutil
 import time
 
 import pytest
+import yaml
 from offline_files import NAMES, copy_runs, files_of, of_kind, offline_runs, records, rows
 from pytorch_lightning import Trainer
 from tiny import tiny_config
 
 from segattn.analysis.publish import publish
 from segattn.analysis.tables import gains
+from segattn.base.runs import write_json
 from segattn.tracking.wandb_folder import PICTURE_FILES, RUN_FILES
 from segattn.training.train import train
 
@@ -77,3 +79,20 @@ def test_a_training_that_was_offline_from_the_middle_is_written_as_a_whole(tmp_p
     whole = offline_runs(run.path)[-1]  # after what is left of the training
     assert len(offline_runs(run.path)) == 2
     assert len(of_kind(records(whole), "history")) == 1 + len(rows(run))
+
+
+def test_predictions_of_other_code_are_published_too(tmp_path, capsys):
+    """They have neither a logger, nor costs, nor a training."""
+    (run,) = copy_runs(tmp_path, NAMES[0])
+    for name in ("metrics.jsonl", "examples.npz", "attention.npz"):
+        (run.path / name).unlink(missing_ok=True)
+    config, result = run.config, run.result
+    known = {key: config[key] for key in ("experiment", "name", "seed", "head", "data", "metric")}
+    run.config_path.write_text(yaml.safe_dump(known))
+    for key in ("cost", "training", "encoder"):
+        del result[key]
+    write_json(run.result_path, {**result, "protocol": None})
+    publish(tmp_path, mode="offline")
+    assert f"{NAMES[0]}: wandb sync" in capsys.readouterr().out
+    (facts,) = of_kind(records(offline_runs(run.path)[0]), "run")
+    assert facts["job_type"] == "evaluation"

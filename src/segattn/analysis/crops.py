@@ -41,14 +41,13 @@ def collect(folder: Path) -> None:
         UserError: No run is finished, the runs cannot be compared, or the data is missing.
     """
     comparison = compare(load_runs(folder))
-    source = build_data(comparison.runs[comparison.reference][0].config).source("test")
     crops: list[dict[str, Any]] = []
     for head in track(comparison.heads[1:], description="collecting objects won and lost"):
         runs = comparison.runs[head][0], comparison.runs[comparison.reference][0]
         if not all(run.checkpoint_path.exists() for run in runs):
             print(f"no crops of {head}: its checkpoint or that of the reference is missing")
             continue
-        crops += _crops(comparison, head, runs, source)
+        crops += _crops(comparison, head, runs, build_data(runs[0].config).source("test"))
     if crops:
         arrays = {key: np.stack([crop[key] for crop in crops]) for key in crops[0]}
         with atomic_path(folder / CROPS_FILE) as draft:

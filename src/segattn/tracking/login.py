@@ -55,6 +55,7 @@ def own_setting(name: str) -> Any:
 
     Those that cannot be read are told when W&B starts.
     """
+    os.environ.setdefault("WANDB_SILENT", "true")  # before it reads the environment
     import wandb
 
     try:

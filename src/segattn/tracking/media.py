@@ -127,7 +127,7 @@ def log_media(run: Run, wandb_run: Any) -> None:
         content["test/attention"] = [
             wandb.Image(pixels, caption=name) for name, pixels in _same_size(pictures).items()
         ]
-    wandb_run.log({**content, "epoch": result["training"]["max_epochs"]})
+    wandb_run.log({**content, "epoch": result.get("training", {}).get("max_epochs", 0)})
     wandb_run.summary.update(final_numbers(result))
 
 
@@ -174,7 +174,7 @@ def attention_pictures(run: Run, *, num_images: int = 2) -> dict[str, NDArray[np
 
 def costs(result: dict[str, Any]) -> dict[str, float]:
     """Costs by name, without `media_seconds`, which end after the last picture is logged."""
-    return {key: value for key, value in result["cost"].items() if key != "media_seconds"}
+    return {key: value for key, value in result.get("cost", {}).items() if key != "media_seconds"}
 
 
 def final_numbers(result: dict[str, Any]) -> dict[str, float]:
