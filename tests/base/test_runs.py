@@ -21,10 +21,11 @@ def test_a_damaged_object_table_is_a_users_error(tmp_path):
         ("config.yaml", "", lambda run: run.config),
         ("status.json", "[1]", lambda run: run.status),
         ("result.json", "{half", lambda run: run.result),
+        ("metrics.jsonl", "\udcff", lambda run: run.metrics()),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, name, content, read):
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_text(content, errors="surrogateescape")
     with pytest.raises(UserError, match=name):
         read(Run(tmp_path))
 
