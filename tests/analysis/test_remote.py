@@ -54,6 +54,9 @@ def test_a_notebook_finds_runs_behind_links(source, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "linked").symlink_to(source)
     assert find_runs_folder(tmp_path / "runs") == tmp_path / "runs" / "linked"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SEGATTN_RUNS", "~/source")
+    assert find_runs_folder() == source
 
 
 def test_the_newest_version_is_taken_and_only_a_new_one_is_fetched_again(source, tmp_path):

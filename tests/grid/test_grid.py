@@ -117,6 +117,25 @@ def test_an_ablation_without_axes_is_one_line(tmp_path, content):
         expand(["ablation=mine", "data=scenes"], folder=tmp_path / "e")
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["axes: {seed: 3}", "axes: {head: fcn}", "axes: [fcn]", "axes: {seed: [0]}\noverrides: a=b"],
+)
+def test_an_axis_that_is_no_list_is_one_line(tmp_path, content):
+    shutil.copytree(EXPERIMENTS, tmp_path / "e")
+    (tmp_path / "e/ablation/mine.yaml").write_text(content)
+    with pytest.raises(ValueError, match=r"mine\.yaml: each of `axes` must be a list"):
+        expand(["ablation=mine", "data=scenes"], folder=tmp_path / "e")
+
+
+def test_seeds_and_heads_in_brackets_are_several_and_other_forms_are_told():
+    cells = expand(["ablation=heads", "seed=[0,1]", "head=[fcn,fla]"], folder=EXPERIMENTS)
+    assert len(cells) == 4
+    for word in ("seed=0 1", "seed=0..3", "seed=glob(*)"):
+        with pytest.raises(ValueError, match=r"several are .*0,1,2 or .*range\(0,3\)"):
+            expand(["ablation=heads", word], folder=EXPERIMENTS)
+
+
 def test_values_of_a_file_are_those_of_yaml(tmp_path):
     shutil.copytree(EXPERIMENTS, tmp_path / "e")
     axes = "axes: {encoder.weights: [null, imagenet], augment.scale: [[1, 1], [0.5, 2]]}"

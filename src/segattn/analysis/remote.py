@@ -12,6 +12,7 @@ from rich.progress import track
 
 import segattn
 from segattn.analysis.report import experiment_folders
+from segattn.base.commandline import as_path
 from segattn.base.errors import UserError
 from segattn.base.runs import load_runs
 from segattn.tracking.wandb_folder import ARTIFACT_TYPE
@@ -65,7 +66,7 @@ def find_runs_folder(
     if given.startswith(PREFIX):
         return _one_experiment(fetch_runs(given), given=given)
     # a notebook runs in its own folder, not in that of the shell
-    folder = Path(given) if Path(given).is_dir() else CHECKOUT / given
+    folder = as_path(given) if as_path(given).is_dir() else CHECKOUT / given
     return _one_experiment(folder, given=given)
 
 

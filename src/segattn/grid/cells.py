@@ -110,6 +110,8 @@ def _read(typed: str) -> tuple[str, list[str]]:
     key, _, value = typed.partition("=")
     if key == "head" and " " in value:  # its values bring knobs along
         return key, value.split(",")
+    if key in _COMPARED_AXES and re.fullmatch(r"\[.*\]", value):  # neither can be a list
+        typed = f"{key}={value[1:-1]}"
     word = parse(typed)
     return word.get_key_element(), values(word) if word.is_sweep_override() else []
 
@@ -131,9 +133,14 @@ def _load_ablation(name: str, *, folder: Path) -> tuple[dict[str, list[str]], di
         raise UserError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict) or not content.get("axes") or content.keys() - _KEYS:
         raise UserError(f"{path} must hold `axes`, may hold `overrides`, and nothing else")
-    axes = {key: [_written(value) for value in listed] for key, listed in content["axes"].items()}
-    words = map(str, content.get("overrides") or [])
-    return axes, {parse(word).get_key_element(): word for word in words}
+    axes, words = content["axes"], content.get("overrides") or []
+    lists = [*axes.values(), words] if isinstance(axes, dict) else [None]
+    if not all(isinstance(listed, list) for listed in lists):
+        raise UserError(
+            f"{path}: each of `axes` must be a list, as in seed: [0, 1], and so must `overrides`"
+        )
+    written = {str(key): [_written(value) for value in listed] for key, listed in axes.items()}
+    return written, {parse(word).get_key_element(): word for word in map(str, words)}
 
 
 def _written(value: Any) -> str:
@@ -174,7 +181,12 @@ def _cell_overrides(axes: Iterable[str], values: Sequence[str]) -> list[str]:
 
 
 def _make_cell(overrides: list[str], folder: Path, *, here: bool) -> Cell:
-    config = compose_config(overrides, folder=folder, here=here)
+    try:
+        config = compose_config(overrides, folder=folder, here=here)
+    except UserError as error:
+        if not str(error).startswith("seed="):
+            raise
+        raise UserError(f"{error}; several are seed=0,1,2 or seed=range(0,3)") from error
     return Cell(overrides, config, run_folder(config))
 
 
