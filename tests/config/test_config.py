@@ -7,7 +7,6 @@ import torch
 from tiny import EXPERIMENTS, tiny_config
 
 from segattn.base.errors import UserError
-from segattn.config.checks import check_config
 from segattn.config.compose import compose_config, differences
 
 
@@ -92,10 +91,6 @@ def test_differences_name_what_makes_another_experiment(tmp_path):
         "data.height: 64 -> 128",
         "optimizer.lr: 0.002 -> 0.5",
     ]
-
-
-def test_check_config_accepts_what_compose_gives(tmp_path):
-    check_config(tiny_config(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from cityscapes_files import write_cityscapes
 from tiny import EXPERIMENTS, tiny_config
 from voc_files import write_voc
 
-from segattn.config.compose import compose_config
 from segattn.data import DATASETS
 from segattn.grid import expand
 from segattn.models.heads import GIVEN, HEADS
@@ -63,13 +62,6 @@ def test_data_file_states_every_knob(data):
 @pytest.mark.parametrize("encoder", names("encoder"))
 def test_encoder_file_fits_a_batch(tmp_path, encoder):
     assert torch.isfinite(loss_of_one_batch(tiny_config(tmp_path, f"encoder={encoder}")))
-
-
-def test_camvid_fits_a_batch(tmp_path):
-    root = write_camvid(tmp_path)
-    overrides = ["data=camvid", f"data.root={root}", "loader.batch_size=2", "head=danet"]
-    config = compose_config(overrides, folder=EXPERIMENTS)
-    assert torch.isfinite(loss_of_one_batch(config))
 
 
 @pytest.mark.parametrize("logger", names("logger"))

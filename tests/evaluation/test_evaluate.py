@@ -162,11 +162,6 @@ def test_unfinished_training_is_refused(trained, tmp_path):
         evaluate_it(copy, tmp_path / "out")
 
 
-def test_new_data_keep_the_training(trained, tmp_path):
-    run = evaluate_it(trained, tmp_path, "data.num_train=3", "data.num_test=2")
-    assert run.result["training"] == trained.result["training"]
-
-
 @pytest.fixture
 def both(trained, tmp_path):
     """Copies of a trained run and, beside its experiment, of its evaluation."""
