@@ -1,5 +1,7 @@
 """A run small enough for a test: tiny scenes, a thin head, one thread."""
 
+import runpy
+import sys
 from pathlib import Path
 
 import torch
@@ -35,6 +37,16 @@ def tiny_overrides(folder: Path, *overrides: str) -> list[str]:
 def tiny_config(folder: Path, *overrides: str) -> dict:
     """The composed config of `tiny_overrides`."""
     return compose_config(tiny_overrides(folder, *overrides), folder=EXPERIMENTS)
+
+
+def call_script(monkeypatch, name: str, *words: object) -> int | str:
+    """A script in this process, which has imported what takes seconds; how it exits."""
+    monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+    try:
+        runpy.run_path(str(EXPERIMENTS.parent / "scripts" / name), run_name="__main__")
+    except SystemExit as end:
+        return end.code or 0
+    return 0
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny import EXPERIMENTS
+from tiny import EXPERIMENTS, call_script
 from torch import nn
 
 from segattn.benchmark import display, suite
@@ -201,7 +201,7 @@ def test_a_training_step_is_compared_head_by_head(monkeypatch):
     assert list(display.steps(frame)["head"]) == ["fcn", "fla"]
 
 
-def test_script_leaves_tables_and_figure(tmp_path):
+def test_script_leaves_tables_and_figure(tmp_path, monkeypatch, capsys):
     script = [sys.executable, str(EXPERIMENTS.parent / "scripts/benchmark.py")]
     options = ["--shapes", "1,32,4,5", "--sides", "4", "6", "--seconds", "0", "--device", "cpu"]
     parts = ["blocks", "memory"]
@@ -220,6 +220,5 @@ def test_script_leaves_tables_and_figure(tmp_path):
         (["--shapes", "1,512,96"], "'1,512,96' is not B,C,H,W, e.g. 1,512,96,96"),
         (["--shapes", "1,4,4,5"], "needs C of at least 8"),
     ):
-        wrong = subprocess.run([*script, *words], capture_output=True, text=True)
-        assert wrong.returncode == 2
-        assert message in wrong.stderr
+        assert call_script(monkeypatch, "benchmark.py", *words) == 2
+        assert message in capsys.readouterr().err

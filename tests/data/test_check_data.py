@@ -1,9 +1,6 @@
 """The check of a data set: what it counts, its verdicts, and how it ends."""
 
 import re
-import runpy
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +8,7 @@ from camvid_files import write_camvid
 from cityscapes_files import write_cityscapes
 from PIL import Image
 from scipy.ndimage import label as components
+from tiny import call_script
 from voc_files import write_voc
 
 from segattn.data import build_source
@@ -20,7 +18,6 @@ from segattn.data.check import QUANTILES, verdict
 from segattn.data.scenes import Scenes
 
 T, A = "train/0001TP_train002.png", "trainannot/0001TP_train002.png"
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "check_data.py"
 
 
 def check(data, root, *, jobs=1, **knobs):
@@ -41,10 +38,7 @@ def text(path):
 
 def run_script(monkeypatch, capsys, *arguments):
     """Exit code, or message, and the output of scripts/check_data.py."""
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-    return stopped.value.code, capsys.readouterr().out
+    return call_script(monkeypatch, "check_data.py", *arguments), capsys.readouterr().out
 
 
 def test_all_damage_is_named_in_one_run(tmp_path):

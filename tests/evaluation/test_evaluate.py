@@ -1,15 +1,13 @@
 """A checkpoint tested again: the same evidence bit for bit, or another protocol and other data."""
 
-import runpy
 import shutil
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from fake_wandb import fake_wandb
-from tiny import EXPERIMENTS, tiny_config
+from tiny import EXPERIMENTS, call_script, tiny_config
 
 from segattn.analysis import compare
 from segattn.analysis.publish import publish, run_id
@@ -121,14 +119,12 @@ def test_other_classes_and_missing_files_are_named(trained, tmp_path):
 
 
 def test_script_evaluates_beside_the_experiment(trained, monkeypatch, capsys):
-    script = EXPERIMENTS.parent / "scripts" / "evaluate.py"
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", f"checkpoint={trained.checkpoint_path}"])
-    runpy.run_path(str(script), run_name="__main__")
+    assert call_script(monkeypatch, "evaluate.py", f"checkpoint={trained.checkpoint_path}") == 0
     expected = trained.path.parent.parent / "default-evaluated" / trained.path.name
     assert f"run folder: {expected}" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", "checkpoint=nowhere"])
-    with pytest.raises(SystemExit, match=r"error: no checkpoint .*nowhere"):
-        runpy.run_path(str(script), run_name="__main__")
+    told = str(call_script(monkeypatch, "evaluate.py", "checkpoint=nowhere"))
+    assert told.startswith("error: no checkpoint ")
+    assert "nowhere" in told
 
 
 def test_a_path_is_taken_as_typed_and_the_accelerator_is_this_machines(trained):

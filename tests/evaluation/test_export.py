@@ -3,12 +3,10 @@
 import importlib.util
 import json
 import re
-import runpy
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from tiny import call_script
 from tiny_checkpoint import write_checkpoint
 
 from segattn.evaluation import export as module
@@ -16,7 +14,6 @@ from segattn.evaluation.export import export, read_size
 from segattn.models.heads import HEADS
 from segattn.training.checkpoint import load_task
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "export.py"
 needs_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
     reason="needs pip install segattn[export]",
@@ -150,11 +147,9 @@ def test_bad_arguments_are_named(tmp_path):
 def test_script_writes_the_program_and_says_what_it_takes(tmp_path, monkeypatch, capsys):
     checkpoint = write_checkpoint(tmp_path / "a.ckpt")
     words = [f"checkpoint={checkpoint}", f"out={tmp_path / 'm.pt2'}", "size=16,24"]
-    monkeypatch.setattr(sys, "argv", ["export.py", *words])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert call_script(monkeypatch, "export.py", *words) == 0
     printed = capsys.readouterr().out
     assert "m.pt2: images uint8 [B, 3, H, W] to logits, H x W: 16 x 24" in printed
     assert "the largest difference from the model is" in printed
-    monkeypatch.setattr(sys, "argv", ["export.py", *words[:1], "out=m.txt"])
-    with pytest.raises(SystemExit, match="error: unknown ending of out"):
-        runpy.run_path(str(SCRIPT), run_name="__main__")
+    told = str(call_script(monkeypatch, "export.py", *words[:1], "out=m.txt"))
+    assert told.startswith("error: unknown ending of out")

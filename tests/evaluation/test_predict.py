@@ -2,8 +2,7 @@
 
 import json
 import re
-import runpy
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 import torch
 from photo_files import photo, write
 from PIL import Image
+from tiny import EXPERIMENTS, call_script
 from tiny_checkpoint import write_checkpoint
 
 from segattn.base.commandline import read_words
@@ -21,9 +21,6 @@ from segattn.data.palette import voc_palette
 from segattn.evaluation.predict import class_colours, predict_folder
 from segattn.models.inference import Protocol
 from segattn.training.checkpoint import load_task
-
-ROOT = Path(__file__).resolve().parents[2]
-EXPERIMENTS = ROOT / "experiments"
 
 
 @pytest.fixture(scope="module")
@@ -224,12 +221,7 @@ def test_script_predicts_reports_and_exits(tmp_path, checkpoint, monkeypatch, ca
     (tmp_path / "in" / "bad.png").write_text("")
     (tmp_path / "in" / "list.txt").write_text("")
 
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["predict.py", *words])
-        with pytest.raises(SystemExit) as caught:
-            runpy.run_path(str(ROOT / "scripts" / "predict.py"), run_name="__main__")
-        return caught.value.code
-
+    run = partial(call_script, monkeypatch, "predict.py")
     words = [f"checkpoint={checkpoint}", f"images={tmp_path / 'in'}"]
     knobs = ["protocol=sliding", "protocol.crop=[16,16]", "protocol.stride=[8,8]"]
     assert run(*words, f"out={tmp_path / 'out'}", *knobs) == 1

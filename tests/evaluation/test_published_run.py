@@ -1,11 +1,8 @@
 """Published weights as a run folder: the same logits, and refusals that say what does not fit."""
 
-import runpy
-import sys
-
 import pytest
 import torch
-from tiny import EXPERIMENTS
+from tiny import EXPERIMENTS, call_script
 
 from segattn.base.runs import Run
 from segattn.config.compose import compose_config
@@ -39,8 +36,7 @@ def published(tmp_path_factory):
 def test_run_folder_gives_the_published_logits(published, tmp_path, monkeypatch, capsys):
     model, weights = published
     words = ["published=danet_resnet50", f"weights={weights}", f"runs_dir={tmp_path}", *OVERRIDES]
-    monkeypatch.setattr(sys, "argv", ["convert.py", *words])
-    runpy.run_path(str(EXPERIMENTS.parent / "scripts" / "convert.py"), run_name="__main__")
+    assert call_script(monkeypatch, "convert.py", *words) == 0
     path = tmp_path / "published" / "danet-resnet50-cityscapes" / "checkpoints" / "last.ckpt"
     assert f"checkpoint: {path}" in capsys.readouterr().out
     assert (path.parent.parent / "config.yaml").is_file()

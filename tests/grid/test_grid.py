@@ -1,11 +1,9 @@
 """The cells of a grid, and the script that runs them."""
 
 import shutil
-import subprocess
-import sys
 
 import pytest
-from tiny import EXPERIMENTS
+from tiny import EXPERIMENTS, call_script
 
 from segattn.grid import expand
 
@@ -62,45 +60,22 @@ def test_mistakes_are_named_before_anything_runs(overrides, message):
         expand(overrides, folder=EXPERIMENTS)
 
 
-def test_script_lists_commands_and_reports_failure(tmp_path):
-    script = [sys.executable, str(EXPERIMENTS.parent / "scripts/ablate.py")]
-    dry = subprocess.run(
-        [*script, "ablation=heads", "--dry-run"], capture_output=True, text=True, check=True
-    )
-    lines = dry.stdout.splitlines()
+def test_script_lists_commands_and_reports_failure(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert call_script(monkeypatch, "ablate.py", "ablation=heads", "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 18
     assert lines[0].startswith("python scripts/train.py ")
     assert lines[0].endswith(" seed=0 head=fcn")
-    wrong = subprocess.run(
-        [*script, "ablation=heads", "head=fcn", "seed=0", "data=camvid", "data.root=/nowhere"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert wrong.returncode == 1
-    assert wrong.stderr.startswith("error: no folder /nowhere")
+    one = ["head=fcn", "seed=0", "data=camvid", "data.root=/nowhere"]
+    wrong = call_script(monkeypatch, "ablate.py", "ablation=heads", *one)
+    assert str(wrong).startswith("error: no folder /nowhere")
     # the data is there, and every cell fails: its batch is larger than the data set
-    failing = subprocess.run(
-        [
-            *script,
-            "ablation=smoke",
-            "head=fcn",
-            "seed=0",
-            "data.num_train=4",
-            "data.num_val=1",
-            "data.num_test=1",
-            "logger=none",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert failing.returncode == 1
-    *_, last, _ = failing.stdout.splitlines()
+    sizes = ["data.num_train=4", "data.num_val=1", "data.num_test=1", "logger=none"]
+    assert call_script(monkeypatch, "ablate.py", "ablation=smoke", *one[:2], *sizes) == 1
+    *_, last, advice = capsys.readouterr().out.splitlines()
     assert last.startswith("failed runs/smoke-scenes/fcn-tu-test_resnet-scenes-s0: loader.b")
-    assert "--retry-failed" in failing.stdout
+    assert "--retry-failed" in advice
 
 
 @pytest.mark.parametrize("words", [["name=foo"], ["seed=0,0"], ["head=fcn,fcn"], ["name=${seed}"]])

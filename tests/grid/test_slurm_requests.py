@@ -4,13 +4,12 @@ import builtins
 import os
 import pickle
 import signal
-import subprocess
 import sys
 
 import pytest
 import yaml
 from driven_grid import DrivenGrid
-from tiny import EXPERIMENTS, tiny_config
+from tiny import EXPERIMENTS, call_script, tiny_config
 
 from segattn.base.lock import hold
 from segattn.base.runs import Run
@@ -128,24 +127,23 @@ def test_what_is_not_installed_is_named(monkeypatch):
         import_submitit()
 
 
-def test_dry_run_shows_commands_and_request_without_slurm(tmp_path):
-    script = EXPERIMENTS.parent / "scripts/ablate.py"
+def test_dry_run_shows_commands_and_request_without_slurm(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
     words = ["ablation=smoke", "--executor", "slurm", "--dry-run", f"runs_dir={tmp_path}"]
     words += ["data=scenes", "trainer.accelerator=cpu"]  # wins over `overrides` of the file
-    pipes = {"capture_output": True, "text": True, "check": True}
-    bare = {**os.environ, "PATH": ""}
-    done = subprocess.run([sys.executable, script, *words, "--jobs", "3"], env=bare, **pipes)
-    assert done.stdout.count("python scripts/train.py ") == 4
-    assert done.stdout.count("trainer.precision=bf16") == 4  # of the file
-    assert "array_parallelism: 3\n" in done.stdout
-    assert "gpus_per_node" not in done.stdout
+    assert call_script(monkeypatch, "ablate.py", *words, "--jobs", "3") == 0
+    shown = capsys.readouterr().out
+    assert shown.count("python scripts/train.py ") == 4
+    assert shown.count("trainer.precision=bf16") == 4  # of the file
+    assert "array_parallelism: 3\n" in shown
+    assert "gpus_per_node" not in shown
     assert list(tmp_path.iterdir()) == []
 
 
-def test_options_of_slurm_without_slurm_are_refused(grid):
-    driver = grid.start("--slurm-options", str(SHIPPED))
-    assert "--slurm-options needs --executor slurm" in driver.communicate(timeout=60)[0]
-    assert driver.returncode == 2
+def test_options_of_slurm_without_slurm_are_refused(monkeypatch, capsys):
+    words = ["ablation=smoke", "--slurm-options", str(SHIPPED)]
+    assert call_script(monkeypatch, "ablate.py", *words) == 2
+    assert "--slurm-options needs --executor slurm" in capsys.readouterr().err
 
 
 def job(folder, code, *, status=None):

@@ -2,12 +2,13 @@
 
 import inspect
 import json
-import runpy
+import re
 import sys
 from pathlib import Path
 
 import pytest
 from fake_wandb import fake_wandb
+from tiny import call_script
 
 from segattn.base.runs import Run
 from segattn.tracking import media
@@ -110,26 +111,21 @@ def test_saved_is_what_is_printed(monkeypatch, tmp_path):
             save_workspace(workspace)
 
 
-def run_script(monkeypatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["dashboard.py", *arguments])
-    runpy.run_path(str(ROOT / "scripts" / "dashboard.py"), run_name="__main__")
-
-
 def test_script_prints_without_a_login(monkeypatch, capsys):
-    run_script(monkeypatch, "--dry-run", "--project", "mine")
+    call_script(monkeypatch, "dashboard.py", "--dry-run", "--project", "mine")
     assert json.loads(capsys.readouterr().out)["project"] == "mine"
 
 
 def test_script_wants_a_login_to_save(monkeypatch, tmp_path):
     with fake_wandb(monkeypatch, tmp_path):
         monkeypatch.delenv("WANDB_API_KEY")
-        with pytest.raises(SystemExit, match=r"^error: nobody is logged in .*with `wandb login`"):
-            run_script(monkeypatch, "--save")
+        told = str(call_script(monkeypatch, "dashboard.py", "--save"))
+        assert re.match("error: nobody is logged in .*with `wandb login`", told)
 
 
 def test_missing_package_is_named_before_a_login(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
     with fake_wandb(monkeypatch, tmp_path):
         monkeypatch.delenv("WANDB_API_KEY")
-        with pytest.raises(SystemExit, match=r"needs wandb-workspaces .*\[dashboard\]"):
-            run_script(monkeypatch, "--save")
+        told = str(call_script(monkeypatch, "dashboard.py", "--save"))
+        assert re.search(r"needs wandb-workspaces .*\[dashboard\]", told)

@@ -83,6 +83,7 @@ def test_a_run_with_fewer_processes_than_it_was_told_stops(tmp_path):
         WorldSize(2).setup(trainer, None, "fit")
 
 
+@pytest.mark.slow
 def test_more_processes_than_images_are_refused(tmp_path):
     data = ("data.num_test=1", "trainer.max_epochs=1", *TWO)
     done = run_script("train.py", *tiny_overrides(tmp_path, *data), check=False)
