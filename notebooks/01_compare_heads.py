@@ -20,11 +20,10 @@
 # answer; the rest says how sure it is and where it comes from.
 
 # %%
-import pandas as pd
 from IPython.display import HTML
 
 from segattn.analysis import compare, figures, html, remote, report, tables, text
-from segattn.base.runs import load_runs
+from segattn.base.runs import load_runs, read_crops
 
 RUNS = remote.find_runs_folder()
 comparison = compare(load_runs(RUNS))  # two heads: load_runs(RUNS, heads=["danet", "fla"])
@@ -55,14 +54,14 @@ HTML(html.figure(figures.class_picture(comparison), alt="gain by size or class")
 
 # %%
 curve = tables.size_curve(comparison)
-HTML(html.figure(figures.curve_picture(curve, comparison), alt="gain by size or class"))
+HTML(report.curve_body(comparison, curve))
 
 # %% [markdown]
 # ## Objects won and lost
 
 # %%
-won_lost = pd.concat([tables.won_lost(comparison, head) for head in comparison.heads[1:]])
-HTML(html.figure(figures.won_lost_picture(won_lost, comparison), alt="gain by size or class"))
+won_lost = tables.won_lost_of_heads(comparison)
+HTML(report.won_lost_body(comparison, won_lost, read_crops(RUNS)))
 
 # %% [markdown]
 # ## Cost, and how it was made

@@ -204,5 +204,6 @@ def test_predictions_of_others_stand_beside_ours(tmp_path):
     found = compare(load_runs(folder))
     assert "Predictions of other code, by its own protocol: theirs." in found.notes
     assert list(tables.costs(found).index) == ["fcn"]
+    assert text.findings(found)[-1].startswith("theirs helps ")
     (path,) = report.write_report(folder, tmp_path / "out")
     assert Path(path).is_file()

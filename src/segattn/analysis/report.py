@@ -57,8 +57,7 @@ def _write(folder: Path, out: Path) -> Path:
     comparison = compare(load_runs(folder))
     out.mkdir(parents=True, exist_ok=True)
     curve = tables.size_curve(comparison)
-    won = [tables.won_lost(comparison, head) for head in comparison.heads[1:]]
-    won_lost = pd.concat(won, ignore_index=True) if won else pd.DataFrame()
+    won_lost = tables.won_lost_of_heads(comparison)
     for name, frame in (
         ("gains", tables.gains(comparison)),
         ("class_gains", tables.gains(comparison, tables.class_names(comparison))),
@@ -95,8 +94,8 @@ def page_body(
     sections = [
         ("The claims of the FLA paper", claims_body(comparison)),
         ("Class by class", html.figure(figures.class_picture(comparison), alt="Gain by class")),
-        ("Along the size of objects", _along_size(comparison, curve)),
-        ("Objects won and lost", _won_lost(comparison, won_lost, crops)),
+        ("Along the size of objects", curve_body(comparison, curve)),
+        ("Objects won and lost", won_lost_body(comparison, won_lost, crops)),
         ("Cost", html.table(tables.costs(comparison))),
     ]
     body = "".join(first) + "".join(f"<h2>{title}</h2>{content}" for title, content in sections)
@@ -119,7 +118,8 @@ def claims_body(comparison: Comparison) -> str:
     )
 
 
-def _along_size(comparison: Comparison, curve: pd.DataFrame) -> str:
+def curve_body(comparison: Comparison, curve: pd.DataFrame) -> str:
+    """HTML: the gain along object size; a sentence where no class has enough objects."""
     if curve.empty or len(comparison.heads) < 2:
         return html.paragraph("No class has enough objects of any size.")
     drawn = figures.curve_picture(curve, comparison)
@@ -127,9 +127,10 @@ def _along_size(comparison: Comparison, curve: pd.DataFrame) -> str:
     return html.figure(drawn, alt="Gain along object size") + html.paragraph(note)
 
 
-def _won_lost(
+def won_lost_body(
     comparison: Comparison, won_lost: pd.DataFrame, crops: dict[str, NDArray[np.generic]]
 ) -> str:
+    """HTML: shares of objects won and lost, and crops of them where there are some."""
     if won_lost.empty:
         return html.paragraph("There is one head, or no class with enough objects.")
     drawn = html.figure(

@@ -206,6 +206,12 @@ def won_lost(comparison: Comparison, head: str, *, threshold: float = 0.1) -> pd
     return pd.DataFrame(rows)
 
 
+def won_lost_of_heads(comparison: Comparison) -> pd.DataFrame:
+    """`won_lost` of every head but the reference; empty where there is no other."""
+    frames = [won_lost(comparison, head) for head in comparison.heads[1:]]
+    return pd.concat([pd.DataFrame(), *frames], ignore_index=True)
+
+
 def object_differences(comparison: Comparison, head: str) -> pd.DataFrame:
     """The IoU of every true object under a head minus that under the reference.
 

@@ -28,8 +28,8 @@ def findings(comparison: Comparison) -> list[str]:
 def _finding(
     head: str, rows: pd.DataFrame, overall: pd.Series, *, what: str, share: float | None
 ) -> str:
-    name = NAMES.get(base_name(head), head)
-    subject = f"{name[0].upper()}{name[1:]}" + (f" ({head})" if name != head else "")
+    name = NAMES.get(base_name(head))
+    subject = f"{name[0].upper()}{name[1:]} ({head})" if name else head
     off = "" if share is None or share >= OFF else f" Its attention is off: {100 * share:.1f} %."
     if overall["seeds"] < MIN_SEEDS:
         gain = f"{overall['gain']:+.1f} mIoU"
