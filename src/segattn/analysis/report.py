@@ -1,5 +1,6 @@
 """The report of a folder of runs: a coloured table in the terminal, one HTML page, CSV and PNG."""
 
+import re
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -109,13 +110,17 @@ def claims_body(comparison: Comparison) -> str:
     parts = []
     for title, claims in told(comparison.scores).items():
         items = [
-            f"<li><b>{claim}. {escape(statement)}.</b> {escape(found)}</li>"
+            f"<li><b>{claim}. {escape(statement)}.</b> {_bold_answers(escape(found))}</li>"
             for claim, (statement, found) in claims.items()
         ]
         parts.append(f"<p>Size {title}:</p><ul>{''.join(items)}</ul>")
     return "".join(parts) or html.paragraph(
         "Not tested: these need the six heads and three seeds of each."
     )
+
+
+def _bold_answers(found: str) -> str:
+    return re.sub(r"(?<=\)\. )(Yes|No|Equal|Cannot tell)\.", r"<b>\g<0></b>", found)
 
 
 def curve_body(comparison: Comparison, curve: pd.DataFrame) -> str:
