@@ -1,6 +1,7 @@
 """Composing and checking: every mistake is named before anything runs."""
 
 import copy
+import shutil
 
 import pytest
 import torch
@@ -145,3 +146,25 @@ def test_a_name_is_one_that_a_folder_can_have(tmp_path):
     for name in ("n" * 201, "ä" * 101, "a/b", ".."):
         with pytest.raises(UserError, match="name must be a plain folder name"):
             tiny_config(tmp_path, f"name={name}")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"name: fla\n\tchannels: 64\n",
+        b"name: fla\nchannels 64\n",
+        b"name: fla\nname: fcn\n",
+        b"name: fla # gr\xf6\xdfe\n",
+        b"name: fla\nchannels: [64\n",
+        b"- fla\n",
+        b"defaults:\n  - nothere\n",
+        b"defaults: x\n",
+        b"",
+    ],
+)
+def test_a_config_file_that_was_edited_wrongly_is_one_line(tmp_path, content):
+    shutil.copytree(EXPERIMENTS, tmp_path / "e")
+    (tmp_path / "e/head/fla.yaml").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        compose_config(["head=fla"], folder=tmp_path / "e")
+    assert "\n" not in str(caught.value)

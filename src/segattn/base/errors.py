@@ -11,6 +11,11 @@ def first_line(error: BaseException) -> str:
     return first.partition(". In PyTorch 2.6")[0]  # torch goes on to advise what may run code
 
 
+def one_line(error: BaseException) -> str:
+    """The whole message of an error that spreads it over lines, as YAML's do."""
+    return " ".join(str(error).split())
+
+
 def told(error: BaseException) -> str:
     """The message of an error in one piece, also where a process of a DataLoader raised it."""
     text = str(error)

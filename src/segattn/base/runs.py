@@ -25,7 +25,7 @@ import pandas as pd
 import yaml
 
 from segattn.base.arguments import check_choice
-from segattn.base.errors import UserError, first_line
+from segattn.base.errors import UserError, one_line
 from segattn.base.files import atomic_path, walk
 from segattn.metrics.table import read_table
 
@@ -97,9 +97,7 @@ class Run:
         try:
             return _a_dict(yaml.safe_load(_read_text(self.config_path)), self.config_path)
         except yaml.YAMLError as error:
-            raise UserError(
-                f"{self.config_path} is not valid YAML ({first_line(error)})"
-            ) from error
+            raise UserError(f"{self.config_path} is not valid YAML ({one_line(error)})") from error
 
     @property
     def status(self) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from segattn.base.arguments import check_choice
-from segattn.base.errors import UserError
+from segattn.base.errors import UserError, one_line
 from segattn.base.files import digest
 from segattn.base.hardware import resolve_accelerator, resolve_precision
 from segattn.config import schema
@@ -75,6 +76,18 @@ def _compose(name: str | None, texts: Sequence[str], folder: Path) -> DictConfig
             return compose(name, overrides=list(texts))
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(_told(error)) from error
+        except (yaml.YAMLError, ValueError) as error:  # a file that somebody has edited
+            raise UserError(f"cannot read {_unreadable(folder)}: {one_line(error)}") from error
+
+
+def _unreadable(folder: Path) -> Path:
+    """The config file that is no UTF-8, which its error does not name; else the folder."""
+    for path in folder.rglob("*.yaml"):
+        try:
+            path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            return path
+    return folder
 
 
 def _plain(composed: DictConfig) -> dict[str, Any]:
@@ -100,7 +113,8 @@ def _told(error: Exception) -> str:
     if section := re.search(r"not a subclass of (\w+)\.", text):
         keys = ", ".join(known.name for known in fields(getattr(schema, section[1])))
         return f"{_first(text)}: a section takes no value of its own; its keys are {keys}"
-    lines = [line.strip() for line in text.split("\n") if line and not line.startswith(" ")]
+    text = text.partition("\nConfig search path")[0]
+    lines = [line.rstrip(":") for line in text.split("\n") if line and not line[0].isspace()]
     key = re.search(r"full_key: (\S+)", text)
     place = [key[1]] if key and key[1] not in lines[0] else []
     return ": ".join(dict.fromkeys([*place, _first(text), *lines[1:]]))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from segattn.base.arguments import check_choice
-from segattn.base.errors import UserError
+from segattn.base.errors import UserError, one_line
 from segattn.base.lock import is_held
 from segattn.base.runs import Run
 from segattn.config.compose import compose_config, differences
@@ -129,8 +129,8 @@ def _load_ablation(name: str, *, folder: Path) -> tuple[dict[str, list[str]], di
     check_choice("ablation", name, [p.stem for p in path.parent.glob("*.yaml")])
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {one_line(error)}") from error
     if not isinstance(content, dict) or not content.get("axes") or content.keys() - _KEYS:
         raise UserError(f"{path} must hold `axes`, may hold `overrides`, and nothing else")
     axes, words = content["axes"], content.get("overrides") or []
