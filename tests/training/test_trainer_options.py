@@ -29,6 +29,7 @@ from segattn.training.trainer import build_trainer
         ("trainer.callbacks=[]", r"trainer\.callbacks cannot be set: a run needs its own"),
         ("trainer.logger=true", r"trainer\.logger cannot be set: choose logger=wandb"),
         ("trainer.overfit_batches=2", r"trainer\.overfit_batches cannot be set: set data"),
+        ("trainer.model_registry=x", r"trainer\.model_registry cannot be set: it has no effect"),
         ("trainer.precision=fp16", r"trainer\.precision=fp16 needs a GPU"),
     ],
 )

@@ -107,6 +107,10 @@ NOT_OPEN = {
     "check_val_every_n_epoch": "set trainer.val_every",
     "overfit_batches": "set data.num_train, or trainer.limit_train_batches: each epoch is shuffled",
     **dict.fromkeys(
+        ("limit_predict_batches", "enable_autolog_hparams", "model_registry"),
+        "it has no effect on a training",
+    ),
+    **dict.fromkeys(
         ("callbacks", "plugins", "use_distributed_sampler", "enable_checkpointing", "barebones"),
         "a run needs its own to be resumed and tested",
     ),
