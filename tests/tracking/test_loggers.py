@@ -20,10 +20,9 @@ from segattn.tracking.loggers import (
     JsonlLogger,
     build_loggers,
     close_loggers,
-    project_of,
-    wandb_facts,
 )
 from segattn.tracking.login import resolve_mode
+from segattn.tracking.wandb_folder import project_of, wandb_facts
 from segattn.training.task import SegmentationTask
 from segattn.training.train import train
 

@@ -20,7 +20,7 @@ from segattn.base.arguments import check_choice
 from segattn.base.errors import UserError
 from segattn.base.files import digest
 from segattn.base.runs import Run, load_runs
-from segattn.tracking.loggers import place_of, wandb_facts, wandb_settings
+from segattn.tracking.loggers import wandb_settings
 from segattn.tracking.login import log_in, resolve_mode
 from segattn.tracking.media import final_numbers, log_media
 from segattn.tracking.wandb_folder import (
@@ -29,9 +29,11 @@ from segattn.tracking.wandb_folder import (
     identity,
     keep_id,
     note_whole,
+    place_of,
     plain,
     run_artifact,
     sync_command,
+    wandb_facts,
     wandb_folder,
 )
 

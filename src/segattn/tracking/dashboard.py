@@ -1,7 +1,7 @@
 """The W&B workspace that compares heads: IoU by size, learning curves, efficiency, predictions.
 
 Made of wandb-workspaces, which `make setup` installs; else: pip install -e ".[dashboard]". Runs
-are grouped by their W&B group, which is a head in an experiment (`loggers.wandb_facts`), so
+are grouped by their W&B group, which is a head in an experiment (`wandb_folder.wandb_facts`), so
 that bars and curves are means over its seeds, with their standard deviation.
 """
 

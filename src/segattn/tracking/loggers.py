@@ -20,17 +20,18 @@ from pytorch_lightning.utilities import rank_zero_only
 from segattn.base.errors import UserError
 from segattn.base.files import digest
 from segattn.base.runs import Run, nan_to_none
-from segattn.tracking.login import own_setting, reason, resolve_mode
+from segattn.tracking.login import reason, resolve_mode
 from segattn.tracking.media import costs
 from segattn.tracking.wandb_folder import (
     keep_id,
     note_whole,
+    place_of,
     run_artifact,
+    wandb_facts,
     wandb_folder,
     wandb_id,
 )
 
-_MAX_NAME, _MAX_TAG = 128, 64  # letters that W&B takes
 _INIT_SECONDS = 20  # W&B would wait 90 for a server that accepts and does not answer
 # W&B would wait for ever, and a grid with it; pictures of a run need seconds, and publish.py sends
 # what was cut off. WANDB_FINISH_TIMEOUT is for slower lines.
@@ -216,8 +217,7 @@ def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> Tolerant
     # not by Lightning, which passes W&B a setting that it warns of (`anonymous`)
     wandb_run = wandb.init(
         id=wandb_id(folder, config),
-        project=project_of(config),
-        entity=config["logger"]["entity"],
+        **place_of(config),
         notes=config["logger"]["notes"],
         **wandb_facts(config),
         dir=os.environ.get("WANDB_DIR") or str(run.path),
@@ -240,21 +240,6 @@ def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> Tolerant
     return logger
 
 
-def project_of(config: dict[str, Any]) -> str:
-    """W&B's project of a run: that of its config, else of W&B's own settings, else segattn."""
-    return str(_section(config).get("project") or own_setting("project") or "segattn")
-
-
-def place_of(config: dict[str, Any]) -> dict[str, Any]:
-    """Entity and project of a run in W&B; None for the default entity of the login."""
-    return {"entity": _section(config).get("entity"), "project": project_of(config)}
-
-
-def _section(config: dict[str, Any]) -> dict[str, Any]:
-    """`logger` of a config; predictions of other code have none."""
-    return config.get("logger") or {}
-
-
 def wandb_settings(**more: Any) -> Any:
     """W&B's settings with bounded waits, and `more` of them."""
     import wandb
@@ -264,28 +249,6 @@ def wandb_settings(**more: Any) -> Any:
         "finish_timeout": os.environ.get("WANDB_FINISH_TIMEOUT") or _FINISH_SECONDS,
     }
     return wandb.Settings(**waits, finish_timeout_raises=True, **more)
-
-
-def wandb_facts(config: dict[str, Any], *, job_type: str = "train") -> dict[str, Any]:
-    """Name, group, job type and tags of a run in W&B.
-
-    Heads compare side by side: the runs of one head share a group, so W&B averages their seeds;
-    WANDB_RUN_GROUP is another one, and WANDB_TAGS are added.
-
-    Args:
-        config: Of the run.
-        job_type: "train", or "evaluation" for a checkpoint that was tested again.
-    """
-    name, experiment = config["name"], config["experiment"]
-    tags = [experiment, config["head"]["name"], *_section(config).get("tags", ())]
-    tags += [tag for tag in own_setting("run_tags") or () if tag not in tags]
-    group = own_setting("run_group") or f"{experiment}-{name}".removesuffix(f"-s{config['seed']}")
-    return {
-        "name": name[:_MAX_NAME],
-        "group": group[:_MAX_NAME],
-        "job_type": job_type,
-        "tags": [tag[:_MAX_TAG] for tag in tags],
-    }
 
 
 def close_loggers(loggers: list[Logger], *, failed: bool) -> None:

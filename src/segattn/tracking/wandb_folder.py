@@ -1,4 +1,4 @@
-"""The folder `wandb` of a run: its id in W&B, and W&B's own files."""
+"""A run in W&B: its place, name and id, and the folder `wandb` with W&B's own files."""
 
 import os
 import re
@@ -9,14 +9,53 @@ from typing import Any
 
 from segattn.base.files import atomic_path
 from segattn.base.runs import Run, read_json, write_json
+from segattn.tracking.login import own_setting
 
 _WHOLE = "segattn.json"  # beside offline files that hold a whole run: of which result, where to
+_MAX_NAME, _MAX_TAG = 128, 64  # letters that W&B takes
 _MAX_ID = 100  # letters of a name in an id; W&B takes 128 in all
 ARTIFACT_TYPE = "run-folder"
 RUN_FILES = ("config.yaml", "status.json", "metrics.jsonl", "result.json", "objects.parquet")
 """What the artifact of a run holds; no weights."""
 PICTURE_FILES = ("examples.npz", "attention.npz")
 """What it holds with pictures: images of the data set, and the attention on them."""
+
+
+def project_of(config: dict[str, Any]) -> str:
+    """W&B's project of a run: that of its config, else of W&B's own settings, else segattn."""
+    return str(_section(config).get("project") or own_setting("project") or "segattn")
+
+
+def place_of(config: dict[str, Any]) -> dict[str, Any]:
+    """Entity and project of a run in W&B; None for the default entity of the login."""
+    return {"entity": _section(config).get("entity"), "project": project_of(config)}
+
+
+def _section(config: dict[str, Any]) -> dict[str, Any]:
+    """`logger` of a config; predictions of other code have none."""
+    return config.get("logger") or {}
+
+
+def wandb_facts(config: dict[str, Any], *, job_type: str = "train") -> dict[str, Any]:
+    """Name, group, job type and tags of a run in W&B.
+
+    Heads compare side by side: the runs of one head share a group, so W&B averages their seeds;
+    WANDB_RUN_GROUP is another one, and WANDB_TAGS are added.
+
+    Args:
+        config: Of the run.
+        job_type: "train", or "evaluation" for a checkpoint that was tested again.
+    """
+    name, experiment = config["name"], config["experiment"]
+    tags = [experiment, config["head"]["name"], *_section(config).get("tags", ())]
+    tags += [tag for tag in own_setting("run_tags") or () if tag not in tags]
+    group = own_setting("run_group") or f"{experiment}-{name}".removesuffix(f"-s{config['seed']}")
+    return {
+        "name": name[:_MAX_NAME],
+        "group": group[:_MAX_NAME],
+        "job_type": job_type,
+        "tags": [tag[:_MAX_TAG] for tag in tags],
+    }
 
 
 def wandb_folder(run: Run) -> Path:
