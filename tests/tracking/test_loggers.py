@@ -22,7 +22,7 @@ from segattn.tracking.loggers import (
     close_loggers,
 )
 from segattn.tracking.login import resolve_mode
-from segattn.tracking.wandb_folder import project_of, wandb_facts
+from segattn.tracking.wandb_folder import place_of, wandb_facts
 from segattn.training.task import SegmentationTask
 from segattn.training.train import train
 
@@ -130,7 +130,7 @@ def test_w_and_bs_variables_count_where_the_config_is_silent(tmp_path, monkeypat
     assert started.tags == ("default", "fcn", "a", "b")
     close_loggers(loggers, failed=False)
     assert [*tmp_path.glob("wandb/offline-run-*")]
-    assert project_of(tiny_config(tmp_path, "logger=wandb", "logger.project=own")) == "own"
+    assert place_of(tiny_config(tmp_path, "logger.project=own"))["project"] == "own"
     wandb.teardown()
 
 
@@ -144,7 +144,7 @@ def test_what_w_and_bs_commands_set_in_a_folder_counts(tmp_path, monkeypatch, ca
     wandb.teardown()
     assert resolve_mode("auto") == mode
     assert f"W&B will be {mode}: its settings here say so" in capsys.readouterr().out
-    assert project_of(tiny_config(tmp_path, "logger=wandb")) == "mine"
+    assert place_of(tiny_config(tmp_path))["project"] == "mine"
     wandb.teardown()
 
 

@@ -21,19 +21,14 @@ PICTURE_FILES = ("examples.npz", "attention.npz")
 """What it holds with pictures: images of the data set, and the attention on them."""
 
 
-def project_of(config: dict[str, Any]) -> str:
-    """W&B's project of a run: that of its config, else of W&B's own settings, else segattn."""
-    return str(_section(config).get("project") or own_setting("project") or "segattn")
-
-
 def place_of(config: dict[str, Any]) -> dict[str, Any]:
-    """Entity and project of a run in W&B; None for the default entity of the login."""
-    return {"entity": _section(config).get("entity"), "project": project_of(config)}
+    """Entity and project of a run: of its config, else of W&B's settings, else segattn.
 
-
-def _section(config: dict[str, Any]) -> dict[str, Any]:
-    """`logger` of a config; predictions of other code have none."""
-    return config.get("logger") or {}
+    The entity is None for the default one of the login.
+    """
+    logger = config.get("logger") or {}  # predictions of other code have none
+    project = logger.get("project") or own_setting("project") or "segattn"
+    return {"entity": logger.get("entity"), "project": project}
 
 
 def wandb_facts(config: dict[str, Any], *, job_type: str = "train") -> dict[str, Any]:
@@ -47,7 +42,7 @@ def wandb_facts(config: dict[str, Any], *, job_type: str = "train") -> dict[str,
         job_type: "train", or "evaluation" for a checkpoint that was tested again.
     """
     name, experiment = config["name"], config["experiment"]
-    tags = [experiment, config["head"]["name"], *_section(config).get("tags", ())]
+    tags = [experiment, config["head"]["name"], *(config.get("logger") or {}).get("tags", ())]
     tags += [tag for tag in own_setting("run_tags") or () if tag not in tags]
     group = own_setting("run_group") or f"{experiment}-{name}".removesuffix(f"-s{config['seed']}")
     return {
