@@ -58,9 +58,9 @@ def find_runs_folder(
         results = [run.result_path for run in runs if run.result_path.exists()]
         if not results:
             raise RunsError(
-                f"There is no finished run below {root} yet. Run `make ablation` first (about ten "
-                f"minutes), or `make ablation-quick` (two), or set {RUNS_VARIABLE} "
-                f"to a folder of runs, for example {example}."
+                f"There is no finished run below {root} yet. Run `make ablation` first, or the "
+                f"short `make ablation-quick`, or set {RUNS_VARIABLE} to a folder, for example "
+                f"{example}."
             )
         return max(results, key=_trained_and_new).parents[1]
     if given.startswith(PREFIX):
