@@ -100,6 +100,7 @@ def test_differences_name_what_makes_another_experiment(tmp_path):
         *("optimizer.lr=-0.01", "optimizer.lr=nan", "optimizer.lr=inf"),
         *("optimizer.weight_decay=-1", "optimizer.encoder_lr_factor=-1", "optimizer.momentum=1"),
         *("metric.radius=-1", "seed=-1", "data.num_train=0"),
+        *("trainer.val_check_interval=0", "trainer.min_epochs=-1", "trainer.log_every_n_steps=-1"),
         *("data.height=-5", "encoder.depth=0", "augment.jitter=-0.1", "trainer.val_every=0"),
     ],
 )
@@ -138,12 +139,13 @@ def test_what_cannot_be_trained_is_one_line_before_anything_is_read(tmp_path, wo
 
 @pytest.mark.parametrize("key", ["name", "experiment", "runs_dir", "data.root", "encoder.weights"])
 def test_an_empty_value_is_refused(tmp_path, key):
-    with pytest.raises(UserError, match=f"{key} is empty"):
-        tiny_config(tmp_path, f"{key}=")
+    for value in ("", " "):
+        with pytest.raises(UserError, match=f"{key} is empty"):
+            tiny_config(tmp_path, f"{key}={value}")
 
 
 def test_a_name_is_one_that_a_folder_can_have(tmp_path):
-    for name in ("n" * 201, "ä" * 101, "a/b", ".."):
+    for name in ("n" * 201, "ä" * 101, "a/b", "..", "a\nb"):
         with pytest.raises(UserError, match="name must be a plain folder name"):
             tiny_config(tmp_path, f"name={name}")
 

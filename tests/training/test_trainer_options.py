@@ -57,6 +57,11 @@ def test_value_that_lightning_refuses_is_told_with_its_reason(tmp_path):
         train(config)
 
 
+def test_validation_that_never_comes_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"cannot train this way: .*`val_check_interval` \(99\)"):
+        train(tiny_config(tmp_path, "trainer.val_check_interval=99"))
+
+
 def test_setting_that_breaks_the_exact_resume_says_so(tmp_path):
     config = tiny_config(tmp_path, "trainer.max_time='00:01:00:00'", "trainer.max_epochs=1")
     with pytest.warns(UserWarning, match=r"trainer\.max_time=.*will not be the same"):

@@ -40,6 +40,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "encoder.depth": (1, 5),
     "callbacks.patience": (1, _MANY),
     **{f"trainer.{key}": (1, _MANY) for key in ("accumulate_grad_batches", "max_steps")},
+    **{f"trainer.{key}": (0, _MANY) for key in ("min_epochs", "min_steps", "log_every_n_steps")},
+    "trainer.num_sanity_val_steps": (-1, _MANY),
+    "trainer.val_check_interval": (1e-6, _MANY),
     **{f"trainer.limit_{stage}_batches": (1e-6, _MANY) for stage in ("train", "val", "test")},
     "trainer.gradient_clip_val": (0, _MANY),
     "callbacks.ema": (0, 0.99999),
@@ -81,7 +84,8 @@ def check_config(config: dict[str, Any]) -> None:
     check_encoder(**architecture(config["encoder"]))
     for key in ("experiment", "name"):
         name = config[key]
-        if "/" in name or name.startswith(".") or len(name.encode()) > _MAX_NAME:
+        plain = "/" not in name and not name.startswith(".") and name.isprintable()
+        if not plain or len(name.encode()) > _MAX_NAME:
             raise UserError(
                 f"{key} must be a plain folder name of at most {_MAX_NAME} bytes, got {name!r}"
             )
@@ -89,7 +93,7 @@ def check_config(config: dict[str, Any]) -> None:
 
 def _check_empty(config: dict[str, Any]) -> None:
     for path, value in flatten(config).items():
-        if value == "":
+        if isinstance(value, str) and not value.strip():
             raise UserError(f"{path} is empty, as of a variable that is not set; give it a value")
 
 

@@ -62,7 +62,7 @@ def explain(error: BaseException, run: Run, config: dict[str, Any]) -> str | Non
             "batch normalisation has one pixel to average: raise loader.batch_size, take larger "
             "images or augment.crop, or lower encoder.output_stride"
         )
-    if isinstance(error, MisconfigurationException):
+    if isinstance(error, MisconfigurationException) or "`val_check_interval`" in first:
         return f"Lightning cannot train this way: {first}"
     if full := _full_disk(error):
         return (
