@@ -108,7 +108,6 @@ def test_gradients_pass_gradcheck(case):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("form", ["recompute", "fused"])
 def test_both_sparing_forms_give_the_same_numbers(case, shape, form, monkeypatch):
-    """Whatever a device chooses, here on the CPU."""
     tensors = inputs(case, shape)
     expected = result_and_gradients(function(case, "reference"), tensors)
     monkeypatch.setattr(attention, "choose_form", lambda *_, **__: form)
@@ -200,7 +199,6 @@ def test_two_runs_are_bit_equal_where_determinism_is_asked_for(case):
 
 
 def kept_numbers(call: Callable[..., Tensor], tensors: list[Tensor]) -> int:
-    """How many numbers the backward pass will need: of every storage once."""
     saved: dict[int, int] = {}
 
     def pack(x: Tensor) -> Tensor:
