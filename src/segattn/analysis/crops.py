@@ -42,12 +42,14 @@ def collect(folder: Path) -> None:
     """
     comparison = compare(load_runs(folder))
     crops: list[dict[str, Any]] = []
+    source = None  # opened for the first head with a checkpoint; predictions alone have no data
     for head in track(comparison.heads[1:], description="collecting objects won and lost"):
         runs = comparison.runs[head][0], comparison.runs[comparison.reference][0]
         if not all(run.checkpoint_path.exists() for run in runs):
             print(f"no crops of {head}: its checkpoint or that of the reference is missing")
             continue
-        crops += _crops(comparison, head, runs, build_data(runs[0].config).source("test"))
+        source = source or build_data(runs[0].config).source("test")
+        crops += _crops(comparison, head, runs, source)
     if crops:
         arrays = {key: np.stack([crop[key] for crop in crops]) for key in crops[0]}
         with atomic_path(folder / CROPS_FILE) as draft:

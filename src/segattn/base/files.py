@@ -6,6 +6,11 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segattn.base.errors import UserError, one_line
 
 _DRAFT = ".draft-"
 
@@ -60,6 +65,18 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
             continue
         seen.add(real)
         yield Path(path), folders, files
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        UserError: It is no YAML, or no UTF-8; in one line.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {one_line(error)}") from error
 
 
 def digest(path: Path) -> str:

@@ -242,7 +242,7 @@ def split_table(found: Check) -> Table:
     headers = ("images", "official", "read", "smallest", "largest", "void %", "problems")
     table = _table(found.name, "split", *headers)
     for split in found.splits:
-        shapes = sorted((facts.shape for facts in split.facts), key=np.prod)
+        shapes = sorted((facts.shape for facts in split.facts), key=lambda s: (s[0] * s[1], s))
         ends = [f"{width}x{height}" for height, width in (shapes[0], shapes[-1])] if shapes else []
         pixels = split.pixels
         void = f"{100 * pixels[-1] / pixels.sum():.2f}" if shapes else "-"
@@ -260,7 +260,8 @@ def class_table(split: SplitCheck) -> Table:
     )
     table = _table(title, "class", "pixels %", "objects", *(f"{q} %" for q in QUANTILES))
     cls, size = (np.concatenate([getattr(f, k) for f in split.facts]) for k in ("cls", "size"))
-    shares = 100 * split.pixels[:-1] / max(split.pixels[:-1].sum(), 1)
+    pixels = split.pixels[:-1]
+    shares = 100 * pixels / max(pixels.sum(), 1)
     for index, name in enumerate(split.source.classes):
         table.add_row(escape(name), f"{shares[index]:.3f}", *_sizes(size[cls == index]))
     table.add_section()

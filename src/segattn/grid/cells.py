@@ -10,7 +10,8 @@ from typing import Any, Literal
 import yaml
 
 from segattn.base.arguments import check_choice
-from segattn.base.errors import UserError, one_line
+from segattn.base.errors import UserError
+from segattn.base.files import read_yaml
 from segattn.base.lock import is_held
 from segattn.base.runs import Run
 from segattn.config.compose import compose_config, differences
@@ -127,10 +128,7 @@ def _load_ablation(name: str, *, folder: Path) -> tuple[dict[str, list[str]], di
     """Axes by key, with their values as Hydra's grammar writes them, and words by key."""
     path = folder / "ablation" / f"{name}.yaml"
     check_choice("ablation", name, [p.stem for p in path.parent.glob("*.yaml")])
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {one_line(error)}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict) or not content.get("axes") or content.keys() - _KEYS:
         raise UserError(f"{path} must hold `axes`, may hold `overrides`, and nothing else")
     axes, words = content["axes"], content.get("overrides") or []

@@ -4,9 +4,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from segattn.base.errors import UserError, one_line
+from segattn.base.errors import UserError
+from segattn.base.files import read_yaml
 
 _NEEDED = ("timeout_min", "max_num_timeout", "array_parallelism")
 _NUMBERS = (*_NEEDED, "cpus_per_task", "signal_delay_s")
@@ -26,10 +25,7 @@ def read_options(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"no such file of Slurm options: {path}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {one_line(error)}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold options such as timeout_min: 60")
     if derived := sorted(_DERIVED & set(content)):
