@@ -1,7 +1,6 @@
 """The forms of each equation: exact, whatever the layout and dtype, and sparing of memory."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -108,6 +107,7 @@ def test_gradients_pass_gradcheck(case):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("form", ["recompute", "fused"])
 def test_both_sparing_forms_give_the_same_numbers(case, shape, form, monkeypatch):
+    """Whatever a device chooses, here on the CPU."""
     tensors = inputs(case, shape)
     expected = result_and_gradients(function(case, "reference"), tensors)
     monkeypatch.setattr(attention, "choose_form", lambda *_, **__: form)
@@ -199,6 +199,7 @@ def test_two_runs_are_bit_equal_where_determinism_is_asked_for(case):
 
 
 def kept_numbers(call: Callable[..., Tensor], tensors: list[Tensor]) -> int:
+    """How many numbers the backward pass will need: of every storage once."""
     saved: dict[int, int] = {}
 
     def pack(x: Tensor) -> Tensor:
@@ -249,18 +250,6 @@ def test_rule_takes_the_fused_kernel_that_torch_offers_on_cuda(dtype, kernel, mo
     assert choose_form("auto", x, **heads) == "recompute"
 
 
-@pytest.mark.parametrize("fits", ["cudnn", "flash", "efficient", ""])
-def test_kernel_is_there_where_one_of_torchs_takes_the_size(fits, monkeypatch):
-    monkeypatch.setattr(fused, "SDPAParams", lambda query, *_: query)
-    for name in ("cudnn", "flash", "efficient"):
-        monkeypatch.setattr(fused, f"can_use_{name}_attention", lambda _, n=name: n == fits)
-    fused._ask_torch.cache_clear()
-    on_cpu = torch.device("cpu"), torch.bfloat16
-    assert fused.has_kernel(*on_cpu, 128, True) == bool(fits)
-    assert not fused.has_kernel(*on_cpu, 264, True)
-    fused._ask_torch.cache_clear()
-
-
 def test_rule_on_a_cpu():
     for dtype in (torch.float32, torch.float64):
         assert choose_form("auto", on("cpu", dtype), size=12, equal=True) == "fused"
@@ -273,27 +262,3 @@ def test_unknown_implementation_lists_the_choices():
     x = torch.zeros(1, 8, 2, 2)
     with pytest.raises(ValueError, match=r"implementation 'fast'.*auto.*reference"):
         channel_attention(x, implementation="fast")
-
-
-def test_compiled_code_asks_for_the_kernel_once_and_keeps_the_answer(monkeypatch):
-    torch.compiler.reset()
-    asked = []
-    monkeypatch.setattr(fused, "_ask_torch", lambda *given: asked.append(given) or True)
-
-    def double_with_a_kernel(x: Tensor) -> Tensor:
-        return 2 * x if fused.has_kernel(x.device, x.dtype, 64, x.requires_grad) else x
-
-    compiled = torch.compile(double_with_a_kernel, backend="eager", fullgraph=True)
-    results = [float(compiled(torch.ones(1))) for _ in range(2)]
-    assert results == [2.0, 2.0]
-    assert asked == [(torch.device("cpu"), torch.float32, 64, False)]
-
-
-def test_kernels_are_taken_by_speed_on_cuda(monkeypatch):
-    given = []
-    monkeypatch.setattr(fused, "sdpa_kernel", lambda *a, **k: given.append((a, k)) or nullcontext())
-    monkeypatch.setattr(fused, "scaled_dot_product_attention", lambda *_, scale: scale)
-    assert fused.attend(*[SimpleNamespace(is_cpu=False)] * 3) == 1.0
-    ((kernels,), options), *_ = given
-    assert [kernel.name.split("_")[0] for kernel in kernels] == ["CUDNN", "FLASH", "EFFICIENT"]
-    assert options == {"set_priority": True}
