@@ -13,7 +13,8 @@ from segattn.analysis import compare
 from segattn.analysis.publish import publish, run_id
 from segattn.analysis.remote import ARTIFACT_TYPE, fetch_runs
 from segattn.analysis.tables import gains
-from segattn.base.runs import Run, load_runs
+from segattn.base.errors import UserError
+from segattn.base.runs import Run, load_runs, write_json
 from segattn.evaluation.evaluate import evaluate, override_config
 from segattn.training.train import train
 
@@ -136,9 +137,15 @@ def test_a_path_is_taken_as_typed_and_the_accelerator_is_this_machines(trained):
 
 
 def test_other_weights_or_data_of_the_same_name_are_no_repetition(trained, tmp_path, monkeypatch):
-    evaluate_it(trained, tmp_path / "out")
-    with pytest.raises(ValueError, match=r"was evaluated on the data in .*; name another folder"):
-        evaluate_it(trained, tmp_path / "out", f"data.root={tmp_path}")
+    run = evaluate_it(trained, tmp_path / "out")
+    stamp = run.result_path.stat().st_mtime_ns
+    evaluate_it(trained, tmp_path / "out", f"data.root={tmp_path}")  # the same images elsewhere
+    assert run.result_path.stat().st_mtime_ns == stamp
+    result = run.result
+    write_json(run.result_path, {**result, "data": {**result["data"], "sha256": "of others"}})
+    with pytest.raises(UserError, match=r"evaluated on other test images than these; name another"):
+        evaluate_it(trained, tmp_path / "out")
+    write_json(run.result_path, result)
     other = trained.checkpoint_path.with_name("other.ckpt")
     stored = torch.load(trained.checkpoint_path, weights_only=True)
     stored["state_dict"]["model.head.classify.1.bias"] += 1

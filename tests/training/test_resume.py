@@ -15,7 +15,6 @@ from segattn.base.errors import UserError
 from segattn.base.runs import Run, load_runs
 from segattn.data.datamodule import SegmentationData
 from segattn.models.encoders import build_encoder
-from segattn.tracking.loggers import JsonlLogger
 from segattn.training.task import SegmentationTask
 from segattn.training.train import train
 
@@ -54,45 +53,6 @@ def _train_with_one_thread(config) -> Run:
         return train(config)
     finally:
         torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def whole_metrics(tmp_path_factory):
-    return train(tiny_config(tmp_path_factory.mktemp("whole"))).metrics()
-
-
-@pytest.mark.parametrize("epoch", [0, 1])
-def test_an_epoch_cut_off_between_its_checkpoint_and_its_row_is_logged(
-    tmp_path, monkeypatch, whole_metrics, epoch
-):
-    """Lightning writes the checkpoint first; epoch 1 is the last, after which nothing is left."""
-
-    def stop(self, metrics, step=None):
-        if "train/loss" in metrics and metrics["epoch"] == epoch:
-            raise KeyboardInterrupt
-        log(self, metrics, step)
-
-    log = JsonlLogger.log_metrics
-    with monkeypatch.context() as cut_off:
-        cut_off.setattr(JsonlLogger, "log_metrics", stop)
-        with pytest.raises(SystemExit):
-            train(tiny_config(tmp_path))
-    (run,) = load_runs(tmp_path / "runs")
-    lost = run.metrics().query(f"epoch == {epoch}")
-    assert "train/loss" not in lost or lost["train/loss"].isna().all()
-    assert torch.load(run.checkpoint_path, weights_only=True)["epoch"] == epoch
-    train(tiny_config(tmp_path))
-    assert run.metrics().equals(whole_metrics)
-
-
-def test_a_checkpoint_without_a_row_is_gone_on_from(tmp_path, monkeypatch):
-    """One of a version before."""
-    run = train(tiny_config(tmp_path))
-    run.result_path.unlink()
-    checkpoint = torch.load(run.checkpoint_path, weights_only=True)
-    del checkpoint["segattn_epoch_row"]
-    torch.save(checkpoint, run.checkpoint_path)
-    assert train(tiny_config(tmp_path)).status["state"] == "done"
 
 
 def test_going_on_needs_no_pretrained_weights(tmp_path, monkeypatch):

@@ -16,7 +16,6 @@ import torch
 from tiny import EXPERIMENTS, call_script, tiny_config, tiny_overrides
 
 from segattn.base.commandline import plain_errors
-from segattn.base.errors import UserError
 from segattn.base.runs import Run, load_runs
 from segattn.metrics import Measures, image_counts, iou_scores
 from segattn.tracking import loggers as logging
@@ -274,26 +273,3 @@ def test_runs_behind_links_and_in_an_experiment_called_wandb_are_found(finished,
     own.mkdir(parents=True)
     (own / "config.yaml").write_text("{}")  # W&B's, inside the run folder
     assert [found.path.name for found in load_runs(tmp_path / "runs")] == ["linked"]
-
-
-def test_a_finished_run_goes_on_to_more_epochs(tmp_path, capsys):
-    run = train(tiny_config(tmp_path))
-    train(tiny_config(tmp_path, "trainer.max_epochs=3"))
-    assert "has 2 epochs and goes on to 3" in capsys.readouterr().out
-    assert run.result["training"]["max_epochs"] == 3
-    assert run.metrics()["epoch"].max() == 3
-    with pytest.raises(UserError, match=r"max_epochs: 3 -> 2"):
-        train(tiny_config(tmp_path))
-
-
-def test_a_finished_run_is_not_taken_for_one_on_other_images(finished, tmp_path, capsys):
-    _, run = finished
-    copy = tmp_path / run.path.parent.name / run.path.name
-    shutil.copytree(run.path, copy)
-    data = {**run.config["data"], "root": str(tmp_path / "moved")}
-    train({**run.config, "runs_dir": str(tmp_path), "data": data})
-    assert "already finished" in capsys.readouterr().out
-    result = json.loads((copy / "result.json").read_text())
-    (copy / "result.json").write_text(json.dumps({**result, "images": ["another"]}))
-    with pytest.raises(UserError, match=r"data\.root=.* holds others"):
-        train({**run.config, "runs_dir": str(tmp_path), "data": data})

@@ -1,5 +1,6 @@
 """What this machine has, and what it does fast."""
 
+import math
 import os
 import platform
 import re
@@ -90,10 +91,38 @@ _MOST_WORKERS = 8  # feed a GPU; more hold memory
 
 
 def num_cores() -> int:
-    """Cores of the processor that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux: what this process may use
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return how many cores this process may use: by affinity, and by the quota of a container."""
+    if not hasattr(os, "sched_getaffinity"):  # macOS
+        return os.cpu_count() or 1
+    return max(1, int(min(len(os.sched_getaffinity(0)), _cpu_quota())))
+
+
+def _cpu_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """Return the smallest CPU quota of this process's control groups; infinity without any."""
+    lines = own.read_text(encoding="utf-8").splitlines() if own.exists() else []
+    quotas = [math.inf]
+    for kinds, path in (line.split(":", 2)[1:] for line in lines):
+        if kinds and "cpu" not in kinds.split(","):
+            continue
+        base = root / "cpu" if kinds else root
+        # inside a container its own group is the root, whatever path the host gives it
+        for group in (base / path.lstrip("/"), *(base / path.lstrip("/")).parents):
+            if group.is_relative_to(base):
+                quotas.append(_quota_of(group))
+    return min(quotas)
+
+
+def _quota_of(group: Path) -> float:
+    """Return the cores of one control group, version 2 or 1; infinity where it has no limit."""
+    try:
+        if (both := group / "cpu.max").exists():
+            quota, period = both.read_text(encoding="utf-8").split()
+        else:
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            quota, period = ((group / n).read_text(encoding="utf-8").strip() for n in names)
+    except OSError:
+        return math.inf
+    return math.inf if quota in ("max", "-1") else int(quota) / int(period)
 
 
 def resolve_workers(workers: int | str, *, processes: int) -> int:

@@ -1,6 +1,7 @@
 """The run folder: the truth of one run. W&B, reports and notebooks are views of it.
 
 config.yaml      the resolved config, written once
+data.json        fingerprints of the data that the run began with
 status.json      state (running | interrupted | failed | done), progress, error
 lock             held by the process that works on the run (segattn.base.lock)
 slurm.json       id of the last Slurm job of the run (segattn.grid.slurm)
@@ -72,6 +73,7 @@ class Run:
     path: Path
 
     config_path = _File("config.yaml")
+    data_path = _File("data.json")
     status_path = _File("status.json")
     lock_path = _File("lock")
     slurm_path = _File("slurm.json")
@@ -85,10 +87,19 @@ class Run:
     log_path = _File("log.txt")
 
     @property
+    def tested_checkpoint(self) -> Path:
+        """The checkpoint whose weights result.json scores.
+
+        best.ckpt with callbacks.best, else last.ckpt.
+        """
+        best = (self.config.get("callbacks") or {}).get("best")
+        return self.best_path if best else self.checkpoint_path
+
+    @property
     def written(self) -> tuple[Path, ...]:
         """What the process that holds the lock writes."""
         evidence = (self.objects_path, self.examples_path, self.attention_path)
-        facts = (self.config_path, self.status_path, self.result_path)
+        facts = (self.config_path, self.data_path, self.status_path, self.result_path)
         return (*facts, *evidence, self.checkpoint_path)
 
     @property

@@ -80,6 +80,7 @@ def check_config(config: dict[str, Any]) -> None:
         _check_range(config, path, low=low, high=high)
     _check_augment(**config["augment"])
     _check_mixing(config)
+    _check_choosing(config)
     _check_workers(config["loader"]["num_workers"])
     check_encoder(**architecture(config["encoder"]))
     for key in ("experiment", "name"):
@@ -146,6 +147,17 @@ def _check_mixing(config: dict[str, Any]) -> None:
         raise UserError(
             "head.published_batch_mixing=true mixes the images of a batch, so scores would depend "
             f"on loader.eval_batch_size={size}; set loader.eval_batch_size=1"
+        )
+
+
+def _check_choosing(config: dict[str, Any]) -> None:
+    """An epoch can only be chosen by a validation."""
+    chosen = [key for key in ("best", "patience") if config["callbacks"][key]]
+    every, epochs = config["trainer"]["val_every"], config["trainer"]["max_epochs"]
+    if chosen and every > epochs:
+        raise UserError(
+            f"callbacks.{chosen[0]} needs a validation, but trainer.val_every={every} is more than "
+            f"trainer.max_epochs={epochs}; lower trainer.val_every, or set callbacks=none"
         )
 
 

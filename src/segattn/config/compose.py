@@ -27,8 +27,10 @@ from segattn.config.schema import LIGHTNING, NOT_OPEN
 from segattn.config.words import PATHS, single
 from segattn.models.encoder_weights import weights_file
 
-# what may differ between two starts of one run: where things are and how fast they load
+# what may differ between two starts of one run: where things are, how fast they load, what is shown
 _NOT_THE_EXPERIMENT = (
+    *("trainer.enable_progress_bar", "trainer.enable_model_summary"),
+    *("trainer.profiler", "trainer.log_every_n_steps"),
     "runs_dir",
     "logger",
     "data.root",

@@ -5,7 +5,7 @@ import os
 import re
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import groupby
@@ -75,6 +75,14 @@ class FileSource(Source):
         Raises:
             UserError: A file is damaged or holds a value that is no label.
         """
+
+    def places(self) -> list[str]:
+        """See the base class; the resolved paths of the images."""
+        return [str(pair.image.resolve()) for pair in self.pairs]
+
+    def content(self, index: int) -> Iterator[bytes]:
+        """See the base class; its files as they are."""
+        yield from (path.read_bytes() for path in self.pairs[index].paths())
 
     def load(self, index: int) -> Sample:
         """See the base class."""

@@ -1,7 +1,8 @@
 """What every data set gives: samples by index, and the facts about its classes."""
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 
 Split = Literal["train", "val", "test"]
 IGNORE_INDEX = 255
+_NUM_HASHED = 8
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,28 @@ class Source(ABC):
     def blocks(self) -> list[int]:
         """Block of each sample; those of one block, such as near frames of a video, are alike."""
         return list(range(len(self.names)))
+
+    def places(self) -> list[str]:
+        """Where each sample comes from, the same for one image in two splits; here its name."""
+        return list(self.names)
+
+    def shares_images(self, other: "Source") -> bool:
+        """Whether an image is in both splits."""
+        return not set(self.places()).isdisjoint(other.places())
+
+    def content(self, index: int) -> Iterator[bytes]:
+        """The bytes of sample `index` that tell it from another one."""
+        sample = self.load(index)
+        yield from (sample.image.tobytes(), sample.label.tobytes())
+
+    def fingerprint(self) -> str:
+        """SHA-256 over all names in order and the content of up to 8 samples, evenly spaced."""
+        digest = hashlib.sha256("\n".join(self.names).encode())
+        steps = min(len(self.names), _NUM_HASHED)
+        for step in range(steps):
+            for part in self.content(step * len(self.names) // steps):
+                digest.update(part)
+        return digest.hexdigest()
 
     @abstractmethod
     def load(self, index: int) -> Sample:

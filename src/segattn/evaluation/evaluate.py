@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segattn.base.distributed import is_main
+from segattn.base.distributed import find_rank, is_main
 from segattn.base.errors import UserError
 from segattn.base.files import digest, remove_drafts
 from segattn.base.lock import hold
@@ -72,15 +72,16 @@ def evaluate(
     config = override_config(trained.config, overrides, folder=folder)
     out = out or trained.path.parent.with_name(f"{trained.path.parent.name}-evaluated")
     config["experiment"] = _experiment(out, trained)
+    find_rank(config["trainer"]["devices"] * config["trainer"]["num_nodes"])
     run = Run(out / config["name"])
     if run.path.resolve() == trained.path.resolve():
         raise UserError(f"{run.path} is the trained run itself; {_ADVICE}")
+    data = build_data(config)
     if run.config_path.exists():
-        _check_same(run, config, checkpoint)
+        _check_same(run, config, checkpoint, data)
     if run.result is not None:
         print(f"already evaluated: {run.path}")
         return run
-    data = build_data(config)
     data.source("test").load(0)
     data.warn_unless_official()
     task = _load_task(checkpoint, config, data, measures=_measures(trained, config, data))
@@ -111,13 +112,14 @@ def _training_of(run: Run) -> dict[str, Any]:
     return dict(run.result["training"])
 
 
-def _check_same(run: Run, config: dict[str, Any], checkpoint: Path) -> None:
-    """Whether the folder holds this very evaluation: config, place of the data, and weights."""
+def _check_same(run: Run, config: dict[str, Any], checkpoint: Path, data: SegmentationData) -> None:
+    """Check that the folder holds this very evaluation: config, weights and test images."""
     claim(run, config, advice=_ADVICE)
-    before, now = (Path(str(c["data"].get("root"))).absolute() for c in (run.config, config))
-    if before != now:
-        raise UserError(f"{run.path} was evaluated on the data in {before}, not {now}; {_ADVICE}")
-    if run.result is not None and run.result["checkpoint"] != digest(checkpoint):
+    if run.result is None:
+        return
+    if run.result["data"]["sha256"] != data.source("test").fingerprint():
+        raise UserError(f"{run.path} was evaluated on other test images than these; {_ADVICE}")
+    if run.result["checkpoint"] != digest(checkpoint):
         raise UserError(f"{run.path} holds the evaluation of other weights; {_ADVICE}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from segattn.base.distributed import is_main
 from segattn.base.hardware import process_peak_memory
@@ -19,7 +19,6 @@ from segattn.models.inference import Protocol
 from segattn.tracking.media import Scene, log_scenes, picture_loggers, pictures_may_fail
 from segattn.training.task import SegmentationTask
 
-_ROW = "segattn_epoch_row"  # key in a checkpoint
 # of the seconds of the training steps; what is logged at the end may take as much again
 _SCENES_SHARE = 0.025
 
@@ -48,16 +47,17 @@ class StepSeed(Callback):
         )
 
 
-class StatusWriter(Callback):
+class StatusWriter(Checkpoint):  # for Lightning calls these last: an epoch is done once it is saved
     """Keeps status.json: state, epochs done, and the last validation score under its own name.
 
-    Prints a line per epoch where standard output is no terminal and so has no progress bar.
+    Prints a line per epoch where standard output is not a terminal and so has no progress bar.
     """
 
     def __init__(self, run: Run, *, max_epochs: int) -> None:
         self._run, self._started = run, time.time()
-        # a resumed run is where the last one was
-        self._progress: dict[str, Any] = {"epoch": 0, **self._told(), "max_epochs": max_epochs}
+        # a resumed run is where its checkpoint is
+        before = self._told() if run.checkpoint_path.exists() else {}
+        self._progress: dict[str, Any] = {"epoch": 0, **before, "max_epochs": max_epochs}
 
     def write(self, state: str, **details: Any) -> None:
         """Write the state: running, interrupted, failed or done."""
@@ -76,8 +76,8 @@ class StatusWriter(Callback):
             self.write("interrupted", error="start it again to go on")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A new score."""
-        if not trainer.is_global_zero:
+        """Keep the new score."""
+        if not trainer.is_global_zero or trainer.sanity_checking:
             return
         assert isinstance(pl_module, SegmentationTask)
         key = f"{pl_module.stage_of_validation}/miou"
@@ -95,40 +95,6 @@ class StatusWriter(Callback):
             print(f"epoch {epoch}/{trainer.max_epochs}{score}", flush=True)
 
 
-class EpochRow(Callback):
-    """Carries the logged training values of an epoch in the epoch's checkpoint.
-
-    Lightning logs them after it has written the checkpoint: a run killed between the two goes on
-    with the next epoch, and would have lost them.
-    """
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Add them to the checkpoint."""
-        # those of the validation are logged by then, and may be of an earlier epoch
-        values = {k: float(v) for k, v in trainer.callback_metrics.items() if k[:3] != "val"}
-        checkpoint[_ROW] = {"epoch": trainer.current_epoch, **values}
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Log what metrics.jsonl lacks of them."""
-        row, step = checkpoint.get(_ROW), checkpoint["global_step"] - 1
-        if row is None or row.keys() <= self._logged(row["epoch"], step):
-            return
-        for logger in trainer.loggers:
-            logger.log_metrics(row, step)
-
-    def _logged(self, epoch: int, step: int) -> set[str]:
-        rows = self._run.metrics()
-        rows = rows[(rows["epoch"] == epoch) & (rows["step"] == step)]
-        return set(rows.dropna(axis="columns", how="all").columns)
-
-
 class CostMeter(Callback):
     """Seconds of training, testing and pictures, and peak memory.
 
@@ -140,7 +106,8 @@ class CostMeter(Callback):
     def __init__(self) -> None:
         self.train_seconds, self.test_seconds, self.train_images = 0.0, 0.0, 0
         self.media_seconds = 0.0
-        self.peak_memory, self._mark = 0, 0.0
+        self.peak_memory = 0
+        self._mark: float | None = None  # when the clock was started; None while it stands still
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
@@ -159,7 +126,7 @@ class CostMeter(Callback):
         self.peak_memory = state_dict["peak_memory"]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock: one of steps would have to wait for the device twice in each."""
+        """Start the clock. Timing every step would synchronise the device twice per step."""
         self._mark = _now(pl_module.device)
 
     def on_train_batch_end(
@@ -170,13 +137,13 @@ class CostMeter(Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
-        self.train_seconds += _now(pl_module.device) - self._mark
+        self.train_seconds += self._stop(pl_module.device)
 
-    on_validation_end = on_train_epoch_start  # it may be in the midst of an epoch
+    on_validation_end = on_train_epoch_start  # a validation may come within an epoch
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock, and look at the memory before the checkpoint is written."""
-        self.train_seconds += _now(pl_module.device) - self._mark
+        """Stop the clock, and read the peak memory before the checkpoint is written."""
+        self.train_seconds += self._stop(pl_module.device)
         self.peak_memory = max(self.peak_memory, process_peak_memory(pl_module.device))
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -185,8 +152,14 @@ class CostMeter(Callback):
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
-        self.test_seconds = _now(pl_module.device) - self._mark
+        self.test_seconds = self._stop(pl_module.device)
         self.peak_memory = max(self.peak_memory, process_peak_memory(pl_module.device))
+
+    def _stop(self, device: torch.device) -> float:
+        """Seconds since the clock was started; 0 if it was not, as in a sanity check."""
+        seconds = 0.0 if self._mark is None else _now(device) - self._mark
+        self._mark = None
+        return seconds
 
     @contextmanager
     def media(self, device: torch.device) -> Iterator[None]:
@@ -197,7 +170,8 @@ class CostMeter(Callback):
         finally:
             taken = _now(device) - started
             self.media_seconds += taken
-            self._mark += taken
+            if self._mark is not None:
+                self._mark += taken
 
     def summary(self) -> dict[str, float]:
         """Images per second of training, seconds, and peak memory in bytes."""

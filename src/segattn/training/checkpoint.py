@@ -5,11 +5,13 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from segattn.base.errors import UserError, first_line
 from segattn.base.files import atomic_path
+from segattn.base.runs import Run
 from segattn.training.task import SegmentationTask
 
 
@@ -49,6 +51,20 @@ def check_checkpoint(path: Path) -> None:
             f"{path} is damaged, or holds more than weights and numbers and so is not loaded "
             f"({first_line(error)}). Delete it to start this run from its first epoch"
         ) from error
+
+
+def load_tested(task: SegmentationTask, run: Run, trainer: pl.Trainer) -> None:
+    """Give a trained task the weights that its test scores: those of `run.tested_checkpoint`.
+
+    They are read from the file also where memory should hold the same, so that what is scored is
+    what is kept, in a run that was resumed after its last epoch too.
+    """
+    path = run.tested_checkpoint
+    if path == run.best_path and not path.exists():
+        print("no validation came before the end of the training, so its last weights are the best")
+        trainer.save_checkpoint(path)
+    stored = torch.load(path, weights_only=True, map_location="cpu")
+    task.load_state_dict(stored["state_dict"])
 
 
 def load_task(path: Path, *, device: torch.device, **changes: Any) -> SegmentationTask:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
@@ -66,3 +68,26 @@ def schedule_factor(step: int, *, name: str, warmup: float, total_steps: int) ->
         return (step + 1) / (warmup_steps + 1)
     progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
     return SCHEDULES[name](min(progress, 1.0))
+
+
+class StepLimit(Callback):
+    """Ends a training after `max_steps` optimizer steps.
+
+    Lightning's own limit is not given to it: a run with one that is resumed at the end of an epoch
+    counts that epoch twice and leaves out the next (Lightning 2.6, `FitLoop.restarting`).
+
+    Args:
+        max_steps: At least 1; None for no limit.
+    """
+
+    def __init__(self, max_steps: int | None) -> None:
+        self.max_steps = max_steps or math.inf
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop a resumed run that has done its steps, or the training after its last step."""
+        if trainer.global_step >= self.max_steps:
+            trainer.should_stop = True
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        """Stop after the last step."""
+        self.on_train_start(trainer, pl_module)

@@ -17,6 +17,7 @@ from segattn.base.runs import RESULT_SCHEMA
 from segattn.data.datamodule import SegmentationData, image_tensor
 from segattn.data.source import IGNORE_INDEX, Source
 from segattn.training.callbacks import CostMeter
+from segattn.training.identity import chosen_on_test
 from segattn.training.outputs import Evidence
 from segattn.training.task import SegmentationTask
 
@@ -75,6 +76,7 @@ def data_facts(name: str, source: Source) -> dict[str, Any]:
         "classes": list(source.classes),
         "palette": [list(colour) for colour in source.palette],
         "ignore_index": IGNORE_INDEX,
+        "sha256": source.fingerprint(),
     }
 
 
@@ -87,8 +89,10 @@ def training_facts(config: dict[str, Any], data: SegmentationData, *, steps: int
         "max_epochs": config["trainer"]["max_epochs"],
         "batch_size": config["loader"]["batch_size"],
         "images": len(data.source("train").names),
+        "data": data.source("train").fingerprint(),
         "steps": steps,
         **({"callbacks": config["callbacks"]} if any(config["callbacks"].values()) else {}),
+        **({"chosen_on_test": True} if chosen_on_test(config, data) else {}),
     }
 
 

@@ -16,6 +16,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from segattn.base.distributed import summed
+from segattn.base.errors import UserError
 from segattn.data.datamodule import SegmentationData, image_tensor
 from segattn.data.source import IGNORE_INDEX
 from segattn.metrics import SizeStratifiedIoU
@@ -23,8 +25,8 @@ from segattn.models.heads import HeadOutput
 from segattn.models.heads.blocks import Learned, learned_blocks
 from segattn.models.inference import Protocol, build_protocol, predict
 from segattn.models.segmenter import Segmenter
-from segattn.training.losses import LossWatch, segmentation_loss
-from segattn.training.optimizers import build_optimizer, schedule_factor
+from segattn.training.losses import LossMean, LossWatch, label_weight, segmentation_loss
+from segattn.training.optimizers import StepLimit, build_optimizer, schedule_factor
 
 
 class SegmentationTask(pl.LightningModule):
@@ -96,7 +98,7 @@ class SegmentationTask(pl.LightningModule):
     def configure_losses(self) -> None:
         """Class weights as a buffer, so that they follow the device; hparams hold their values."""
         weights = self.hparams["loss"]["class_weights"]
-        self._watch = LossWatch()
+        self._watch, self._train_loss, self._val_loss = LossWatch(), LossMean(), LossMean()
         buffer = None if weights is None else torch.tensor(weights)
         self.register_buffer("class_weights", buffer, persistent=False)
 
@@ -138,7 +140,9 @@ class SegmentationTask(pl.LightningModule):
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
         steps = math.ceil(batches / self.trainer.accumulate_grad_batches)
         steps *= self.trainer.max_epochs or 1
-        return steps if self.trainer.max_steps == -1 else min(steps, self.trainer.max_steps)
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        limits = [c.max_steps for c in callbacks if isinstance(c, StepLimit)]
+        return int(min([steps, *limits]))
 
     def forward(self, images: Tensor) -> HeadOutput:
         """Images uint8 [B, 3, H, W] to logits float32 [B, num_classes, H, W]."""
@@ -155,43 +159,83 @@ class SegmentationTask(pl.LightningModule):
         """Class indices uint8 [H, W] of an image uint8 [H, W, 3]."""
         batch = image_tensor(image)[None].to(self.device)
         with torch.inference_mode():
-            scores = self.by_protocol(batch, protocol)
-        return scores.max(1).indices[0].byte().cpu().numpy()
+            predictions = decide(self.by_protocol(batch, protocol))
+        return predictions[0].byte().cpu().numpy()
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Keep the learning rate of the head for this step: after it, the next one's is set."""
         self._lr = float(self.trainer.optimizers[0].param_groups[-1]["lr"])
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """The loss of one batch."""
+        """Return the loss of one batch, scaled so that the step is the one of the whole batch.
+
+        The whole batch is what all processes see between two optimizer steps.
+        """
         losses, at = self._losses(self(batch["image"]), batch["label"]), self.trainer
         where = {"epoch": at.current_epoch, "step": at.global_step, "names": batch["name"]}
         self._watch.add(losses["loss"], last=at.is_last_batch, **where)
-        size = len(batch["name"])
-        self.log_dict(
-            {f"train/{name}": value.detach() for name, value in losses.items()},
-            on_step=False,
-            on_epoch=True,
-            batch_size=size,
-            sync_dist=True,
-        )
-        return losses["loss"]
+        weight = self._label_weight(batch["label"])
+        self._train_loss.add(losses, weight)
+        if at.accumulate_grad_batches == 1:
+            if at.world_size == 1:
+                return losses["loss"]
+            # DDP averages gradients over the processes, which may hold unequal numbers of pixels
+            share = weight / summed(weight).clamp_min(torch.finfo(weight.dtype).tiny)
+            return losses["loss"] * share * at.world_size
+        if batch_idx % at.accumulate_grad_batches == 0:
+            self._pixels, self._group_weight = batch["label"].numel(), torch.zeros_like(weight)
+        self._group_weight += summed(weight)
+        # what to divide by is known after the last part: see `on_before_optimizer_step`
+        return losses["loss"] * (weight / self._pixels)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Turn gradients of accumulated sums into those of the mean over all labelled pixels."""
+        parts, world = self.trainer.accumulate_grad_batches, self.trainer.world_size
+        if parts == 1:
+            return
+        factor = self._pixels * parts * world / self._group_weight
+        factor = torch.where(self._group_weight > 0, factor, 0.0)
+        for parameter in self.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
 
     def on_train_epoch_end(self) -> None:
-        """Log the head's learning rate in the last step, and how much each of its blocks counts."""
+        """Log losses, the learning rate of the last step, and gammas; refuse broken weights.
+
+        Logged here and not by Lightning, which logs after the checkpoint: a run that was killed in
+        between would miss the row.
+        """
         self._watch.look()  # trainer.max_steps may end an epoch before its last batch
-        gammas = {
-            f"gamma/{name}": float(block.gamma.detach()) for name, block in self.blocks.items()
-        }
-        # equal in all processes
-        self.log_dict({"lr": self._lr, **gammas}, rank_zero_only=True)
+        self._check_weights()
+        row = {f"train/{name}": value for name, value in self._train_loss.compute().items()}
+        row |= {"lr": self._lr}
+        row |= {f"gamma/{name}": float(block.gamma.detach()) for name, block in self.blocks.items()}
+        for logger in self.trainer.loggers:
+            step = self.trainer.global_step - 1
+            logger.log_metrics({"epoch": self.trainer.current_epoch, **row}, step)
+            logger.save()
+
+    def _check_weights(self) -> None:
+        """Stop before a checkpoint of weights that are not finite replaces a good one."""
+        values = self.state_dict().items()
+        finite = {k: v.isfinite().all() for k, v in values if v.is_floating_point()}
+        if not torch.stack(list(finite.values())).all():
+            name = next(name for name, good in finite.items() if not good)
+            raise UserError(
+                f"weights are not finite after epoch {self.trainer.current_epoch} (first: {name}), "
+                "though every loss was; train with a lower optimizer.lr or a longer "
+                "optimizer.warmup, under another name (experiment=... or name=...)"
+            )
+
+    def on_validation_epoch_start(self) -> None:
+        """Check the losses until now: the message of a bad one names its step and images."""
+        self._watch.look()
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Update the val metric."""
-        output = self(batch["image"])
-        loss = self._losses(output, batch["label"])["loss"]
-        size, key = len(batch["name"]), f"{self.stage_of_validation}/loss"
-        self.log(key, loss, batch_size=size, sync_dist=True)
+        """Update the val metric and the mean loss."""
+        output, target = self(batch["image"]), batch["label"]
+        loss = {"loss": self._losses(output, target)["loss"]}
+        self._val_loss.add(loss, self._label_weight(target))
         self._update(self.val_metric, output.logits, batch)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
@@ -207,7 +251,9 @@ class SegmentationTask(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log val/... or val_whole/... and start the metric anew."""
-        self._log_scores(self.stage_of_validation, self.val_metric)
+        stage = self.stage_of_validation
+        self.log(f"{stage}/loss", self._val_loss.compute()["loss"])
+        self._log_scores(stage, self.val_metric)
         self.val_metric.reset()
 
     def on_test_epoch_end(self) -> None:
@@ -253,9 +299,11 @@ class SegmentationTask(pl.LightningModule):
             ignore_index=IGNORE_INDEX,
         )
 
+    def _label_weight(self, target: Tensor) -> Tensor:
+        return label_weight(target, self.class_weights, ignore_index=IGNORE_INDEX)
+
     def _update(self, metric: SizeStratifiedIoU, logits: Tensor, batch: dict[str, Any]) -> Tensor:
-        # several times as fast as argmax on a CPU; of equal logits both take the first
-        predictions = logits.max(1).indices
+        predictions = decide(logits, names=batch["name"])
         metric.update(predictions, batch["label"], objects=batch["objects"])
         return predictions
 
@@ -264,11 +312,32 @@ class SegmentationTask(pl.LightningModule):
     ) -> dict[str, float]:
         # compute() sums over the processes, which all have to call it
         scores = {name: float(value) for name, value in metric.compute().items()} | others
-        self.log_dict(
-            {f"{stage}/{name}": value for name, value in scores.items()},
-            rank_zero_only=True,  # equal in all processes
-        )
+        # equal in all processes, and in all of them, since callbacks choose by them
+        self.log_dict({f"{stage}/{name}": value for name, value in scores.items()})
         return scores
+
+
+def decide(scores: Tensor, *, names: Sequence[str] = ("the image",)) -> Tensor:
+    """Return the class with the highest score of every pixel; the first one of equal scores.
+
+    Args:
+        scores: Logits or probabilities [B, C, H, W].
+        names: Names of the images, for the message.
+
+    Returns:
+        int64 [B, H, W].
+
+    Raises:
+        UserError: A score is NaN or infinite. Its maximum would pass for a prediction.
+    """
+    best = scores.max(1)  # several times as fast as argmax on a CPU
+    if not best.values.isfinite().all():
+        raise UserError(
+            f"the network gives NaN or infinity on {', '.join(names)}: its weights or activations "
+            "are not finite, so there is no prediction to score. Train with a lower optimizer.lr, "
+            "or test with trainer.precision=fp32"
+        )
+    return best.indices
 
 
 def synced(metric: Metric) -> AbstractContextManager[None]:

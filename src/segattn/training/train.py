@@ -1,6 +1,7 @@
 """One run from a checked config: train, test, and leave the run folder. Idempotent."""
 
 import tempfile
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 import yaml
 from pytorch_lightning.loggers import Logger
 
-from segattn.base.distributed import is_main
+from segattn.base.distributed import find_rank, is_main
 from segattn.base.errors import UserError, told
 from segattn.base.files import atomic_path, remove_drafts
 from segattn.base.lock import hold, is_held
@@ -21,7 +22,8 @@ from segattn.tracking.media import log_finished, picture_loggers, pictures_may_f
 from segattn.training.advice import explained
 from segattn.training.build import build_data, build_task
 from segattn.training.callbacks import CostMeter, StatusWriter, ValidationScenes
-from segattn.training.checkpoint import check_checkpoint
+from segattn.training.checkpoint import check_checkpoint, load_tested
+from segattn.training.identity import CHOSEN_ON_TEST, check_same_data, chosen_on_test
 from segattn.training.outputs import Evidence
 from segattn.training.result import build_result, training_facts
 from segattn.training.trainer import (
@@ -50,6 +52,7 @@ def train(config: dict[str, Any]) -> Run:
         UserError: The run cannot go on as it is: a loss that is not finite, no memory, a full disk.
         UserError: The folder holds a run with another config, or the data is missing or damaged.
     """
+    find_rank(config["trainer"]["devices"] * config["trainer"]["num_nodes"])
     if config["trainer"].get("fast_dev_run"):
         return _try_out(config)
     run = run_folder(config)
@@ -59,28 +62,10 @@ def train(config: dict[str, Any]) -> Run:
             _attempt(run, config, status)
         return run
     with hold(run.lock_path):
-        _raise_epochs(run, config)
         claim(run, config)
         remove_drafts(*run.written)
         _finish(run, config, status)
     return run
-
-
-def _raise_epochs(run: Run, config: dict[str, Any]) -> None:
-    """Let a finished run go on to more epochs, by the schedule of all of them."""
-    epochs = config["trainer"]["max_epochs"]
-    if run.result is None or not run.checkpoint_path.exists():
-        return
-    told = {**run.config, "trainer": {**run.config["trainer"], "max_epochs": epochs}}
-    before = run.config["trainer"]["max_epochs"]
-    if epochs <= before or differences(told, config):
-        return
-    print(
-        f"{run.path} has {before} epochs and goes on to {epochs}: from here on its learning rate "
-        f"follows the schedule of {epochs}, so it is no run of {epochs} from the start"
-    )
-    run.result_path.unlink()
-    run.config_path.unlink()
 
 
 def _try_out(config: dict[str, Any]) -> Run:
@@ -100,7 +85,8 @@ def _finish(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
     if run.result is not None:
         if run.status["state"] != "done":  # killed just before it could say so
             status.write("done", epoch=config["trainer"]["max_epochs"])
-        _check_same_data(run, config)
+        if run.config["data"].get("root") != config["data"].get("root"):
+            check_same_data(run, build_data(config))
         print(f"already finished: {run.path}")
         return
     status.write("running")
@@ -110,22 +96,6 @@ def _finish(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
         status.interrupt()
         print("interrupted; the same command goes on from the last whole epoch", flush=True)
         raise
-
-
-def _check_same_data(run: Run, config: dict[str, Any]) -> None:
-    """A folder elsewhere may hold the same images, or others, of which there are no scores yet."""
-    before, now = run.config["data"].get("root"), config["data"].get("root")
-    result = run.result
-    if before == now or result is None:
-        return
-    data = build_data(config)
-    tested, names = result["images"], data.source("test").names
-    trained = result["training"].get("images"), len(data.source("train").names)
-    if tested != list(names)[: len(tested)] or trained[0] not in (None, trained[1]):
-        raise UserError(
-            f"{run.path} is finished, on the images of data.root={before}; {now} holds others. "
-            "Give this run another name (experiment=... or name=...)"
-        )
 
 
 def _attempt(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
@@ -178,6 +148,12 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
     data.prepare_data()
     data.warn_unless_official()
     checkpoint = str(run.checkpoint_path) if run.checkpoint_path.exists() else None
+    if is_main():
+        check_same_data(run, data)
+        if checkpoint is None:  # rows of an attempt whose checkpoint is gone
+            run.metrics_path.unlink(missing_ok=True)
+    if chosen_on_test(config, data):
+        warnings.warn(CHOSEN_ON_TEST, stacklevel=2)
     task = build_task(config, data, pretrained=checkpoint is None)
     if config["trainer"]["compile"]:
         task.compile_models()
@@ -190,20 +166,24 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
         if checkpoint:
             check_checkpoint(run.checkpoint_path)
         with quiet_lightning():
-            callbacks = [status, meter, evidence, scenes, EndAtSigterm()]
             monitor = f"{task.stage_of_validation}/miou"
-            callbacks += training_callbacks(run, config, monitor=monitor)
+            callbacks = [meter, evidence, scenes, EndAtSigterm()]
+            callbacks += [*training_callbacks(run, config, monitor=monitor), status]
             trainer = build_trainer(run, config, loggers=loggers, callbacks=callbacks)
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-            best = str(run.best_path) if config["callbacks"]["best"] else None
-            trainer.test(task, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
+            # a run that is resumed after its last epoch would keep the number before it
+            epochs: Any = trainer.fit_loop.epoch_progress.current
+            epochs.completed = epochs.processed
+            if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                load_tested(task, run, trainer)
+            trainer.test(task, datamodule=data, verbose=False)
         if not is_main() or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         result = build_result(
             config,
             data,
             task,
-            checkpoint=Path(best) if best else run.checkpoint_path,
+            checkpoint=run.tested_checkpoint,
             training=training_facts(config, data, steps=trainer.global_step),
             meter=meter,
             evidence=evidence,

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from logging import WARNING, getLogger
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -27,8 +28,9 @@ from segattn.base.errors import UserError
 from segattn.base.hardware import set_tf32
 from segattn.base.runs import Run
 from segattn.config.schema import LIGHTNING
-from segattn.training.callbacks import EpochRow, StepSeed
+from segattn.training.callbacks import StepSeed
 from segattn.training.checkpoint import AtomicCheckpointIO
+from segattn.training.optimizers import StepLimit
 
 _LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -76,34 +78,64 @@ class EndAtSigterm(Callback):
     on_test_start = on_train_start
 
 
-def training_callbacks(run: Run, config: dict[str, Any], *, monitor: str) -> list[Callback]:
-    """What a training needs to be resumed exactly, and what its config asks for besides.
+class Patience(EarlyStopping):
+    """Early stopping that stays stopped when a run that was killed after it is started again."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop a resumed run whose patience was used up before its first step."""
+        trainer.should_stop |= self.wait_count >= self.patience
+
+
+class KeptCheckpoint(ModelCheckpoint):
+    """Keeps one file, also where the run folder was moved or copied since.
 
     Args:
-        run: Where checkpoints go.
-        config: Of the run.
+        path: The file.
+        **options: Options of the base class.
+    """
+
+    def __init__(self, path: Path, **options: Any) -> None:
+        super().__init__(
+            dirpath=path.parent, filename=path.stem, enable_version_counter=False, **options
+        )
+        self._path = str(path)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state, with the path of the file as it is now."""
+        path = self._path if state_dict["best_model_path"] else ""
+        scored = bool(state_dict["best_k_models"])
+        here = {
+            "dirpath": self.dirpath,
+            "best_k_models": {path: state_dict["best_model_score"]} if scored else {},
+            "best_model_path": path,
+            "kth_best_model_path": path if scored else "",
+        }
+        super().load_state_dict({**state_dict, **here})
+
+
+def training_callbacks(run: Run, config: dict[str, Any], *, monitor: str) -> list[Callback]:
+    """Return what a training needs to be resumed exactly, and what its config asks for besides.
+
+    Args:
+        run: Run folder that receives the checkpoints.
+        config: Config of the run.
         monitor: Key of the score by which a validation is better than another.
     """
-    # monitor=None: with a monitor, Lightning 2.6 writes last.ckpt only when the monitor improves
-    last = ModelCheckpoint(
-        dirpath=run.checkpoint_path.parent,
-        filename="last",
-        monitor=None,
-        save_top_k=1,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )
-    return [StepSeed(config["seed"]), EpochRow(run), last, *_asked_for(run, config, monitor)]
-
-
-def _asked_for(run: Run, config: dict[str, Any], monitor: str) -> list[Callback]:
     asked = config["callbacks"]
     by_score: dict[str, Any] = {"monitor": monitor, "mode": "max"}
-    best = {"dirpath": run.best_path.parent, "filename": run.best_path.stem, **by_score}
     return [
+        StepSeed(config["seed"]),
+        StepLimit(config["trainer"].get("max_steps")),
         *([EMAWeightAveraging(decay=asked["ema"])] if asked["ema"] is not None else []),
-        *([EarlyStopping(patience=asked["patience"], **by_score)] if asked["patience"] else []),
-        *([ModelCheckpoint(**best, enable_version_counter=False)] if asked["best"] else []),
+        *([Patience(patience=asked["patience"], **by_score)] if asked["patience"] else []),
+        # right after its validation, and so before last.ckpt, whose states then hold its score
+        *(
+            [KeptCheckpoint(run.best_path, save_on_train_epoch_end=False, **by_score)]
+            if asked["best"]
+            else []
+        ),
+        # without a monitor: with one, Lightning 2.6 writes last.ckpt only when it improves
+        KeptCheckpoint(run.checkpoint_path, save_on_train_epoch_end=True),
     ]
 
 
@@ -125,10 +157,15 @@ def build_trainer(
         *([RichProgressBar()] if bar else []),
     ]
     set_tf32(options["tf32"])
-    given = {name: options[name] for name in LIGHTNING if name in options}
+    given = {name: options[name] for name in LIGHTNING if name in options and name != "max_steps"}
     if given.get("profiler") in _PROFILERS:  # Lightning's own would print what is muted here
         given["profiler"] = _PROFILERS[given["profiler"]](dirpath=run.path, filename="profile")
     _warn_of_resume(given)
+    if left := sorted(name for name in os.environ if name.startswith("PL_TRAINER_")):
+        raise UserError(
+            f"unset {', '.join(left)}: Lightning would train by it and config.yaml would not know; "
+            "options of its Trainer are words, such as trainer.gradient_clip_val=1"
+        )
     ours: dict[str, Any] = {
         "default_root_dir": run.path,
         "max_epochs": options["max_epochs"],
