@@ -18,6 +18,7 @@ from segattn.models.segmenter import Segmenter
 from segattn.training.losses import segmentation_loss
 
 BLOCKS = [ChannelBlock, SpatialBlock, DualBlock, SeriesBlock, FullBlock]
+ATTENTION = ["channel_nl", "spatial_nl", "danet", "cs_nl", "fla"]
 
 
 def open_gammas(module: nn.Module, value: float = 0.5) -> None:
@@ -73,8 +74,43 @@ def test_fresh_block_is_the_identity_and_an_open_one_is_not(block):
     assert not torch.allclose(fresh(x), x)
 
 
+@pytest.mark.parametrize("block", BLOCKS)
+def test_gamma_start_adds_the_attention_and_changes_no_other_weight(block):
+    blocks, following = [], []
+    for start in ({}, {"gamma_start": 1}):
+        torch.manual_seed(0)
+        blocks.append(block(16, **start))
+        following.append(torch.rand(1))  # the stream of random numbers is at the same place
+    assert torch.equal(*following)
+    published, awake = blocks
+    x = torch.randn(2, 16, 4, 6, generator=torch.Generator().manual_seed(2))
+    assert not torch.allclose(awake(x), x)
+    open_gammas(published, 1.0)
+    assert all(map(torch.equal, published.state_dict().values(), awake.state_dict().values()))
+    assert torch.equal(awake(x), published(x))
+
+
+def test_gamma_start_1_is_the_equation():
+    """x plus softmax(x x^T) x of channels, with the sign of the published code."""
+    x = torch.randn(2, 16, 4, 6, generator=torch.Generator().manual_seed(2))
+    flat = x.flatten(2)
+    expected = flat + torch.softmax(-flat @ flat.mT, -1) @ flat
+    torch.testing.assert_close(ChannelBlock(16, gamma_start=1.0)(x).flatten(2), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "wiring"),
+    [(n, {}) for n in ATTENTION] + [(n, {"wiring": "published"}) for n in ("danet", "fla")],
+)
+def test_gamma_start_reaches_every_block_and_is_0_where_nothing_is_set(name, wiring):
+    for knobs, expected in (({}, 0.0), ({"gamma_start": 0.25}, 0.25)):
+        blocks = learned_blocks(build_head(name, 8, 3, channels=16, **wiring, **knobs))
+        assert blocks
+        assert {float(block.gamma.detach()) for block in blocks.values()} == {expected}
+
+
 @pytest.mark.parametrize("autocast", [False, True])
-@pytest.mark.parametrize("name", ["channel_nl", "spatial_nl", "danet", "cs_nl", "fla"])
+@pytest.mark.parametrize("name", ATTENTION)
 def test_block_says_how_much_its_attention_adds_to_each_image(name, autocast):
     head = build_head(name, 8, 3, channels=16).eval()
     open_gammas(head)
@@ -204,6 +240,10 @@ def test_published_batch_mixing_makes_an_image_depend_on_its_batch():
         ("fla", {"channels": "many"}, "channels must be int, got 'many'"),
         ("fla", {"channels": 0}, "channels >= 1.*got 0"),
         ("fla", {"dropout": 1.0}, r"dropout in \[0, 1\)"),
+        ("fla", {"gamma_start": 1.5}, r"gamma_start in \[0, 1\], got 1.5"),
+        ("danet", {"gamma_start": float("nan")}, r"gamma_start in \[0, 1\], got nan"),
+        ("cs_nl", {"gamma_start": True}, "gamma_start must be float, got True"),
+        ("fcn", {"gamma_start": 1.0}, "no knob 'gamma_start'"),
         ("fla", {"stage_channels": [8]}, "no knob 'stage_channels'"),
         ("fla", {"wiring": "own"}, "wiring must be one of .*scaffold.*published"),
         ("danet", {"wiring": "own"}, "wiring must be one of .*scaffold.*published"),

@@ -39,6 +39,10 @@ def check_head(name: str, knobs: dict[str, Any]) -> None:
         raise UserError(
             f"head {name!r} needs channels >= 1 and dropout in [0, 1), got {channels} and {dropout}"
         )
+    if not 0 <= knobs.get("gamma_start", 0.0) <= 1:
+        raise UserError(
+            f"head {name!r} needs gamma_start in [0, 1], got {knobs['gamma_start']}; 0 is published"
+        )
 
 
 def build_head(

@@ -1,11 +1,14 @@
 """Attention blocks: the parameters around the equations of `segattn.models.attention`.
 
 Every block is built from its number of channels and maps [B, C, H, W] to the same shape as
-gamma * attention(x) + x, with gamma = 0 at the start: a fresh block is the identity. Under autocast
-on CUDA its products are in the dtype of autocast; elsewhere in that of its weights. Energies and
-maps are never less than float32: energies are not divided by a square root and reach the hundreds,
-where bfloat16 is off by a whole unit in the exponent of the softmax.
+gamma * attention(x) + x. Gamma starts at `gamma_start`: 0, as published, makes a fresh block the
+identity, which learns only as fast as gamma grows. Under autocast on CUDA a block's products are in
+the dtype of autocast; elsewhere in that of its weights. Energies and maps are never less than
+float32: energies are not divided by a square root and reach the hundreds, where bfloat16 is off by
+a whole unit in the exponent of the softmax.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +61,7 @@ class ChannelBlock(AttentionBlock):
     Args:
         channels: C; the block has no weights that depend on it.
         energy: Sign of the energies, see `channel_attention`.
+        gamma_start: Value of gamma before training.
         implementation: Form of the attention, see `segattn.models.attention`.
     """
 
@@ -66,11 +70,12 @@ class ChannelBlock(AttentionBlock):
         channels: int,
         *,
         energy: Energy = "published",
+        gamma_start: float = 0.0,
         implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
         self.energy, self.implementation = energy, implementation
-        self.gamma = nn.Parameter(torch.zeros(1))
+        self.gamma = nn.Parameter(torch.full((1,), float(gamma_start)))
 
     def attention(self, x: Tensor, residual: Tensor) -> Tensor:
         """See the base class."""
@@ -88,16 +93,23 @@ class SpatialBlock(AttentionBlock):
 
     Args:
         channels: C; queries and keys have C / 8 channels (at least 1), as published.
+        gamma_start: Value of gamma before training.
         implementation: Form of the attention, see `segattn.models.attention`.
     """
 
-    def __init__(self, channels: int, *, implementation: Implementation = "auto") -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        gamma_start: float = 0.0,
+        implementation: Implementation = "auto",
+    ) -> None:
         super().__init__()
         self.implementation = implementation
         self.query = nn.Conv2d(channels, max(channels // 8, 1), kernel_size=1)
         self.key = nn.Conv2d(channels, max(channels // 8, 1), kernel_size=1)
         self.value = nn.Conv2d(channels, channels, kernel_size=1)
-        self.gamma = nn.Parameter(torch.zeros(1))
+        self.gamma = nn.Parameter(torch.full((1,), float(gamma_start)))
 
     def attention(self, x: Tensor, residual: Tensor) -> Tensor:
         """See the base class."""
@@ -119,11 +131,13 @@ class DualBlock(AttentionBlock):
         channels: int,
         *,
         energy: Energy = "published",
+        gamma_start: float = 0.0,
         implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
-        self.spatial = SpatialBlock(channels, implementation=implementation)
-        self.channel = ChannelBlock(channels, energy=energy, implementation=implementation)
+        shared: dict[str, Any] = {"gamma_start": gamma_start, "implementation": implementation}
+        self.spatial = SpatialBlock(channels, **shared)
+        self.channel = ChannelBlock(channels, energy=energy, **shared)
 
     def attention(self, x: Tensor, residual: Tensor) -> Tensor:
         """See the base class."""
@@ -138,11 +152,12 @@ class SeriesBlock(nn.Sequential):
         channels: int,
         *,
         energy: Energy = "published",
+        gamma_start: float = 0.0,
         implementation: Implementation = "auto",
     ) -> None:
+        shared: dict[str, Any] = {"gamma_start": gamma_start, "implementation": implementation}
         super().__init__(
-            ChannelBlock(channels, energy=energy, implementation=implementation),
-            SpatialBlock(channels, implementation=implementation),
+            ChannelBlock(channels, energy=energy, **shared), SpatialBlock(channels, **shared)
         )
 
 
@@ -157,6 +172,7 @@ class FullBlock(AttentionBlock):
         channels: C.
         published_batch_mixing: Mix the images of a batch as the published code does, see
             `full_attention`.
+        gamma_start: Value of gamma before training.
         implementation: Form of the attention, see `segattn.models.attention`.
     """
 
@@ -165,6 +181,7 @@ class FullBlock(AttentionBlock):
         channels: int,
         *,
         published_batch_mixing: bool = False,
+        gamma_start: float = 0.0,
         implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
@@ -172,7 +189,7 @@ class FullBlock(AttentionBlock):
         self.implementation = implementation
         self.column_context = nn.Conv1d(channels, channels, kernel_size=1)
         self.row_context = nn.Conv1d(channels, channels, kernel_size=1)
-        self.gamma = nn.Parameter(torch.zeros(1))
+        self.gamma = nn.Parameter(torch.full((1,), float(gamma_start)))
 
     def attention(self, x: Tensor, residual: Tensor) -> Tensor:
         """See the base class."""

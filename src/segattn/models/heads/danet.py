@@ -1,6 +1,6 @@
 """DANet: the dual block in the common scaffold, or the wiring of the paper."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -27,12 +27,14 @@ class DANetHead(Head):
         channels: int,
         dropout: float,
         energy: Energy,
+        gamma_start: float = 0.0,
         implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
+        shared: dict[str, Any] = {"gamma_start": gamma_start, "implementation": implementation}
         blocks = {
-            "spatial": SpatialBlock(channels, implementation=implementation),
-            "channel": ChannelBlock(channels, energy=energy, implementation=implementation),
+            "spatial": SpatialBlock(channels, **shared),
+            "channel": ChannelBlock(channels, energy=energy, **shared),
         }
         self.branches = nn.ModuleDict(
             {
@@ -63,6 +65,7 @@ def danet(
     channels: int = 64,
     dropout: float = 0.1,
     energy: Energy = "published",
+    gamma_start: float = 0.0,
     implementation: Implementation = "auto",
     wiring: Literal["scaffold", "published"] = "scaffold",
 ) -> Head:
@@ -74,12 +77,22 @@ def danet(
         channels: Inner width.
         dropout: Channel dropout before each classifier, in [0, 1].
         energy: Sign of the channel energies, see `channel_attention`.
+        gamma_start: Value of gamma before training, in [0, 1].
         implementation: Form of the attention, see `segattn.models.attention`.
         wiring: "scaffold" puts both attentions behind one 3x3 reduction, so that the ablation
             compares blocks; "published" is `DANetHead`, with about twice the parameters.
     """
-    sizes = {"in_channels": in_channels, "num_classes": num_classes, "channels": channels}
+    sizes: dict[str, Any] = {
+        "in_channels": in_channels,
+        "num_classes": num_classes,
+        "channels": channels,
+    }
+    knobs: dict[str, Any] = {
+        "energy": energy,
+        "gamma_start": gamma_start,
+        "implementation": implementation,
+    }
     if wiring == "published":
-        return DANetHead(**sizes, dropout=dropout, energy=energy, implementation=implementation)
-    block = DualBlock(channels, energy=energy, implementation=implementation)
+        return DANetHead(**sizes, dropout=dropout, **knobs)
+    block = DualBlock(channels, **knobs)
     return ScaffoldHead(block, **sizes, dropout=dropout)

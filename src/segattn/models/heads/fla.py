@@ -1,7 +1,7 @@
 """FLA: the fully attentional block in the common scaffold, or the wiring of the published code."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ class FLANetHead(Head):
         stage_channels: Channels of the encoder's maps before the last, fine to coarse. A stage that
             has none gets no auxiliary classifier, and neither do those before the last two.
         published_batch_mixing: See `FullBlock`.
+        gamma_start: Value of gamma before training, in [0, 1].
         implementation: Form of the attention, see `segattn.models.attention`.
     """
 
@@ -46,6 +47,7 @@ class FLANetHead(Head):
         dropout: float,
         stage_channels: Sequence[int] = (),
         published_batch_mixing: bool = False,
+        gamma_start: float = 0.0,
         implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
@@ -53,7 +55,10 @@ class FLANetHead(Head):
             conv_norm_relu(in_channels, channels), conv_norm_relu(channels, channels)
         )
         self.block = FullBlock(
-            channels, published_batch_mixing=published_batch_mixing, implementation=implementation
+            channels,
+            published_batch_mixing=published_batch_mixing,
+            gamma_start=gamma_start,
+            implementation=implementation,
         )
         self.refine = conv_norm_relu(channels, channels)
         self.enlarge = nn.Upsample(scale_factor=2)
@@ -96,6 +101,7 @@ def fla(
     dropout: float = 0.1,
     stage_channels: Sequence[int] = (),
     published_batch_mixing: bool = False,
+    gamma_start: float = 0.0,
     implementation: Implementation = "auto",
     wiring: Literal["scaffold", "published"] = "scaffold",
 ) -> Head:
@@ -109,20 +115,21 @@ def fla(
         stage_channels: See `FLANetHead`, which alone reads earlier maps.
         published_batch_mixing: Mix the images of a batch as the published code does, see
             `full_attention`.
+        gamma_start: Value of gamma before training, in [0, 1].
         implementation: Form of the attention, see `segattn.models.attention`.
         wiring: "scaffold" is the scaffold of all heads, so that the ablation compares blocks;
             "published" is `FLANetHead`, with several times the parameters.
     """
-    sizes = {"in_channels": in_channels, "num_classes": num_classes, "channels": channels}
+    sizes: dict[str, Any] = {
+        "in_channels": in_channels,
+        "num_classes": num_classes,
+        "channels": channels,
+    }
+    knobs: dict[str, Any] = {
+        "published_batch_mixing": published_batch_mixing,
+        "gamma_start": gamma_start,
+        "implementation": implementation,
+    }
     if wiring == "published":
-        return FLANetHead(
-            **sizes,
-            dropout=dropout,
-            stage_channels=stage_channels,
-            published_batch_mixing=published_batch_mixing,
-            implementation=implementation,
-        )
-    block = FullBlock(
-        channels, published_batch_mixing=published_batch_mixing, implementation=implementation
-    )
-    return ScaffoldHead(block, **sizes, dropout=dropout)
+        return FLANetHead(**sizes, dropout=dropout, stage_channels=stage_channels, **knobs)
+    return ScaffoldHead(FullBlock(channels, **knobs), **sizes, dropout=dropout)
