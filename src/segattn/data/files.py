@@ -57,6 +57,11 @@ class FileSource(Source):
     """
 
     def __init__(self, pairs: Sequence[Pair], *, problems: Iterable[str] = ()) -> None:
+        if len(self.classes) > IGNORE_INDEX:
+            raise UserError(
+                f"there are {len(self.classes)} classes, but a label has 8 bits and 255 is void; "
+                "merge or drop classes until 255 are left"
+            )
         count = Counter(pair.name for pair in pairs)
         twice = [pair for pair in pairs if count[pair.name] > 1]
         missing = _missing_files(pairs)
@@ -265,7 +270,17 @@ def read_mat(path: Path, field: str) -> NDArray[np.integer]:
 
 
 def class_table(values: Mapping[int, int], *, size: int = 256) -> NDArray[np.int16]:
-    """Lookup table for `to_classes`: stored value to class index; other values are no labels."""
+    """Lookup table for `to_classes`: stored value to class index; other values are not labels.
+
+    Raises:
+        UserError: A stored value is not in 0..size - 1, or a class index not in 0..255.
+    """
+    for stored, index in values.items():
+        if not (0 <= stored < size and 0 <= index <= IGNORE_INDEX):
+            raise UserError(
+                f"class {index} for the stored value {stored} does not fit: classes are 0 to 254, "
+                f"255 is void, and stored values are 0 to {size - 1}"
+            )
     table = np.full(size, _NO_CLASS, dtype=np.int16)
     table[list(values)] = list(values.values())
     return table
@@ -281,8 +296,9 @@ def to_classes(
     """
     inside = (stored >= 0) & (stored < len(table))
     classes = np.where(inside, table[np.where(inside, stored, 0)], _NO_CLASS)
-    if (classes == _NO_CLASS).any():
-        wrong = np.unique(stored[classes == _NO_CLASS])
+    bad = (classes < 0) | (classes > IGNORE_INDEX)  # also from a table that was made by hand
+    if bad.any():
+        wrong = np.unique(stored[bad])
         shown = ", ".join(map(str, wrong[:10])) + (", ..." if len(wrong) > 10 else "")
         raise UserError(f"{path} holds {shown}, which is no label. {hint}")
     return classes.astype(np.uint8)

@@ -8,6 +8,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from segattn.base.errors import UserError
+
 Split = Literal["train", "val", "test"]
 IGNORE_INDEX = 255
 _NUM_HASHED = 8
@@ -28,6 +30,15 @@ class Sample:
     image: np.ndarray
     label: np.ndarray
     instances: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UserError if a reader gave another dtype or shape."""
+        image, label = self.image, self.label
+        if not image.dtype == label.dtype == np.uint8 or image.shape != (*label.shape, 3):
+            raise UserError(
+                f"{self.name} must be an image uint8 [H, W, 3] with a label uint8 [H, W], got "
+                f"{image.dtype} {list(image.shape)} with {label.dtype} {list(label.shape)}"
+            )
 
 
 class Source(ABC):
