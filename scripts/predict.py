@@ -7,9 +7,10 @@
 
 Writes out/labels/NAME.png (a pixel is the index of its class), out/overlays/NAME.jpg and
 out/predictions.json, which says what the indices mean. Images of any size and of any format that
-Pillow reads; turned upright where the camera says how. The protocol is the checkpoint's own unless
-another is named (experiments/protocol/) or single knobs are. format=cityscapes writes the files
-that the Cityscapes server and its evaluation script take.
+Pillow reads; each is predicted as it is stored, like the images of a data set, whatever its EXIF
+orientation. The protocol is the checkpoint's own unless another is named (experiments/protocol/) or
+single knobs are. format=cityscapes writes the files that the Cityscapes server and its evaluation
+script take.
 """
 
 import sys
@@ -47,6 +48,12 @@ def report(outcome: Outcome) -> None:
     if outcome.ignored:
         names = ", ".join(map(str, outcome.ignored[:3])) + ", ..." * (len(outcome.ignored) > 3)
         print(f"not images, left out: {len(outcome.ignored)} ({names})")
+    if outcome.num_turned:
+        print(
+            f"{outcome.num_turned} of the images have an EXIF orientation and were predicted as "
+            "stored, like those of a data set; turn photographs upright first (mogrify "
+            "-auto-orient) for a network that knows upright ones"
+        )
     print(f"predicted {outcome.num_done} image{'s' * (outcome.num_done != 1)}")
     for problem in outcome.problems:
         print(f"failed: {problem}", file=sys.stderr)

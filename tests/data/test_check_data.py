@@ -136,6 +136,20 @@ def test_script_of_a_good_set_ends_with_ok(tmp_path, complete, monkeypatch, caps
     assert output.endswith("OK with 1 warning: camvid, 12 images in 3 splits\n")
 
 
+def test_images_that_viewers_turn_are_counted(tmp_path):
+    root = write_camvid(tmp_path, suffix=".jpg")
+    for name in ("test000", "test002"):
+        exif = Image.Exif()
+        exif[0x0112] = 3
+        path = root / "test" / f"0001TP_{name}.jpg"
+        Image.open(path).save(path, exif=exif)
+    told = [line for line in check("camvid", root).warnings if "EXIF" in line]
+    assert told == [
+        "test: 2 images with an EXIF orientation, which is not applied: the labels must lie on the "
+        "pixels as they are stored"
+    ]
+
+
 def test_scenes_have_no_official_count(tmp_path, monkeypatch, capsys):
     sizes = ["height=64", "width=64", "num_train=3", "num_val=2", "num_test=1"]
     overrides = ["data=scenes", *(f"data.{o}" for o in (f"root={tmp_path}", *sizes))]

@@ -6,7 +6,7 @@ from photo_files import write
 from PIL import Image
 
 from segattn.data.files import read_indices
-from segattn.data.images import read_image
+from segattn.data.images import orientation, read_image
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr"])
@@ -40,16 +40,38 @@ def test_sixteen_bits_are_scaled_over_their_range(tmp_path, suffix):
     assert got.shape == (1, 5, 3)
 
 
-def test_images_are_turned_upright(tmp_path):
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".avif", ".mpo"])
+@pytest.mark.parametrize("turn", range(9))
+def test_pixels_are_read_as_stored(tmp_path, suffix, turn):
+    """Pillow turns TIFF by itself, and no other format."""
+    array = np.zeros((48, 96, 3), np.uint8)
+    array[:24, :64] = 255  # no turn leaves it as it is
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held on its side
-    array = np.zeros((8, 16, 3), np.uint8)
-    array[:, :8] = 255
-    write(tmp_path / "a.png", array, exif=exif)
-    got = read_image(tmp_path / "a.png", upright=True)
-    assert got.shape == (16, 8, 3)
-    assert got[:8].min() == 255
-    assert got[8:].max() == 0
+    exif[0x0112] = turn
+    path = write(tmp_path / f"a{suffix}", array, exif=exif, quality=95)
+    got = read_image(path).astype(int)
+    assert got.shape == array.shape
+    assert np.abs(got - array).mean() < 3
+    assert orientation(path) == max(turn, 1)
+    if suffix in (".png", ".tif"):
+        write(path, array[..., 0], exif=exif)
+        assert np.array_equal(read_indices(path, hint=""), array[..., 0])
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0nothing", b"Exif\0\0II*\0\x08\0\0\0\x01", b"II", b"\0" * 40]
+)
+def test_damaged_exif_of_an_intact_image_is_no_orientation(tmp_path, suffix, exif):
+    path = write(tmp_path / f"a{suffix}", exif=exif)
+    assert (orientation(path), read_image(path).shape) == (1, (20, 28, 3))
+
+
+def test_an_animated_label_is_refused(tmp_path):
+    frames = [Image.fromarray(np.full((4, 5), k, np.uint8)) for k in range(3)]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    with pytest.raises(ValueError, match=r"a\.png holds 3 images; store each as a file of its own"):
+        read_indices(tmp_path / "a.png", hint="")
 
 
 def test_an_unread_profile_is_no_fault(tmp_path):

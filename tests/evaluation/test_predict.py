@@ -233,7 +233,11 @@ def test_script_predicts_reports_and_exits(tmp_path, checkpoint, monkeypatch, ca
     legend = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert legend["protocol"] == "sliding 16x16, stride 8x8"
     (tmp_path / "in" / "bad.png").unlink()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    write(tmp_path / "in" / "phone.png", exif=exif)
     assert run(*words, f"out={tmp_path / 'new'}") == 0
+    assert "1 of the images have an EXIF orientation" in capsys.readouterr().out
     assert run(*words) == "error: missing out=..."
     assert run(*words, "out=x", "flip=true").startswith("error: cannot read 'flip=true'")
     assert run("checkpoint=nowhere", *words[1:], f"out={tmp_path / 'no'}").startswith(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from photo_files import photo, write
-from PIL import Image
+from PIL import Image, ImageOps
 from tiny_checkpoint import write_checkpoint
 
 from segattn.evaluation.predict import find_photos, predict_folder
@@ -55,6 +55,25 @@ def test_images_are_found_also_behind_links(tmp_path):
         find_photos(tmp_path / "empty")
     with pytest.raises(ValueError, match=r"no folder .*nowhere; set images"):
         find_photos(tmp_path / "nowhere")
+
+
+def test_a_label_map_lies_as_its_image_is_stored(tmp_path, checkpoint):
+    """Also a photograph's that viewers turn; they turn the overlay too."""
+    images, out, array = tmp_path / "in", tmp_path / "out", photo(seed=3)
+    write(images / "1.png", array)
+    for turn in (3, 6):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        write(images / f"{turn}.png", array, exif=exif)
+    assert predict_folder(checkpoint, images=images, out=out).num_turned == 2
+    upright = np.asarray(Image.open(out / "labels" / "1.png"))
+    assert len(np.unique(upright)) > 1
+    for turn in (1, 3, 6):
+        assert np.array_equal(np.asarray(Image.open(out / "labels" / f"{turn}.png")), upright)
+        overlay = Image.open(out / "overlays" / f"{turn}.jpg")
+        assert overlay.getexif().get(0x0112, 1) == turn
+        shown = ImageOps.exif_transpose(overlay).size
+        assert shown == ImageOps.exif_transpose(Image.open(images / f"{turn}.png")).size
 
 
 def test_bad_files_are_named_and_the_others_done(tmp_path, checkpoint):

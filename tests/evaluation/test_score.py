@@ -2,22 +2,34 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from ade20k_files import write_ade20k
 from camvid_files import write_camvid
 from cityscapes_files import write_cityscapes
 from PIL import Image
-from tiny import EXPERIMENTS, tiny_config
+from tiny import EXPERIMENTS, tiny_overrides
+from voc_files import write_voc
 
 from segattn.base.runs import load_runs
+from segattn.config.compose import compose_config
 from segattn.data import build_source
+from segattn.data.datamodule import image_tensor
+from segattn.evaluation.evaluate import evaluate
 from segattn.evaluation.predict import predict_folder
 from segattn.evaluation.score import score_predictions
+from segattn.training.checkpoint import load_task
 from segattn.training.train import train
 
-WRITERS = {"ade20k": write_ade20k, "cityscapes": write_cityscapes, "camvid": write_camvid}
+WRITERS = {
+    "ade20k": write_ade20k,
+    "camvid": write_camvid,
+    "cityscapes": write_cityscapes,
+    "voc": write_voc,
+}
 
 
 def score(folder, data, root, out, **options):
@@ -52,18 +64,59 @@ def test_official_ids_and_indices_are_read(tmp_path, data, ending, values):
     assert np.trace(run.result["confusion"]) == np.sum(run.result["confusion"])
 
 
-def test_our_predictions_scored_as_files_give_our_numbers(tmp_path):
+def write_turned(root, turn):
+    """CamVid with sides that are not multiples of the stride, and an EXIF orientation."""
+    write_camvid(root, suffix=".jpg", size=(60, 90))
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    for path in root.rglob("*.jpg"):
+        Image.open(path).save(path, exif=exif, quality=95)
+    return root
+
+
+def balance(checkpoint, source):
+    """Change the biases so that a network that has learned nothing predicts several classes."""
+    stored = torch.load(checkpoint, weights_only=True)
+    images = [image_tensor(source.load(k).image)[None] for k in range(len(source.names))]
+    task = load_task(checkpoint, device=torch.device("cpu"))
+    with torch.no_grad():
+        means = [task(image).logits.mean((0, 2, 3)) for image in images]
+    stored["state_dict"]["model.head.classify.1.bias"] -= torch.stack(means).mean(0)
+    torch.save(stored, checkpoint)
+
+
+@pytest.mark.filterwarnings("ignore:.* images here and .* officially")
+@pytest.mark.parametrize(
+    ("data", "turn", "images", "options"),
+    [
+        *(("camvid", turn, "test", {}) for turn in (1, 3, 6)),
+        *(("cityscapes", 1, "leftImg8bit/val", {"format": f}) for f in ("png", "cityscapes")),
+        ("voc", 1, "VOCdevkit/VOC2012/JPEGImages", {}),  # two sizes, palettes and void
+    ],
+)
+def test_our_predictions_scored_as_files_give_our_numbers(
+    tmp_path, capsys, data, turn, images, options
+):
     """Through predict.py, whose legend says what its values mean."""
-    root = write_camvid(tmp_path / "data")
-    config = tiny_config(tmp_path)
-    run = train({**config, "data": {"name": "camvid", "root": str(root), "scale": 1.0}})
-    predict_folder(run.checkpoint_path, images=root / "test", out=tmp_path / "p")
-    out = tmp_path / "runs" / config["experiment"]
-    scored = score(tmp_path / "p", "camvid", root, out, name="files")
+    camvid = partial(write_turned, turn=turn)
+    root = (camvid if data == "camvid" else WRITERS[data])(tmp_path / "data")
+    overrides = [f"data={data}", f"data.root={root}", "loader.eval_batch_size=1"]
+    small = [o for o in tiny_overrides(tmp_path) if not o.startswith("data.")]
+    encoder = ["encoder=test_resnet", "encoder.weights=null", "encoder.multi_grid=null"]
+    training = ["encoder.depth=3", "encoder.output_stride=8", "augment.crop=[32,48]"]
+    config = compose_config([*small, *overrides, *encoder, *training], folder=EXPERIMENTS)
+    trained = train(config)
+    balance(trained.checkpoint_path, build_source(data, "test", root=str(root)))
+    run = evaluate(trained.checkpoint_path, [], folder=EXPERIMENTS, out=tmp_path / "runs" / "own")
+    assert np.count_nonzero(np.sum(run.result["confusion"], 0)) > 1
+    predict_folder(trained.checkpoint_path, images=root / images, out=tmp_path / "p", **options)
+    out = tmp_path / "runs" / "own"
+    scored = score(tmp_path / "p" / "labels", data, root, out, name="files")
     ours = {k: v for k, v in run.result["scores"].items() if not k.startswith("block_share")}
-    assert scored.result["scores"] == pytest.approx(ours, nan_ok=True)
+    assert scored.result["scores"] == ours
     assert scored.result["confusion"] == run.result["confusion"]
     assert scored.objects().equals(run.objects())
+    assert ("3 test images have an EXIF" in capsys.readouterr().out) == (turn > 1)
     assert [other.result["head"]["name"] for other in load_runs(out)] == ["fcn", "files"]
 
 

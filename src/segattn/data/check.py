@@ -36,12 +36,14 @@ class Facts:
         pixels: int64 [C + 1], pixels of each class, the void ones last.
         cls: [K], class of each object.
         size: [K], sqrt(area) in px.
+        turned: Whether viewers turn the image by its EXIF orientation.
     """
 
     shape: tuple[int, int]
     pixels: NDArray[np.int64]
     cls: NDArray[np.integer[Any]]
     size: NDArray[np.float64]
+    turned: bool
 
 
 @dataclass
@@ -144,6 +146,11 @@ def _walk(split: SplitCheck, *, jobs: int) -> None:
         split.facts.append(found)
         if not found.pixels[:-1].any():
             split.warnings.append(f"{_name(source, index)} is labelled void everywhere")
+    if turned := sum(facts.turned for facts in split.facts):
+        split.warnings.append(
+            f"{_count(turned, 'image')} with an EXIF orientation, which is not applied: the labels "
+            "must lie on the pixels as they are stored"
+        )
     if split.facts and not split.pixels[:-1].any():
         split.problems.append("no image has a labelled pixel: every label is void")
     counts = zip(source.classes, split.pixels, strict=False)
@@ -191,7 +198,8 @@ def look(source: Source, index: int) -> Facts | list[str]:
         return list(dict.fromkeys([str(error), *_further_errors(source, index)]))
     objects = find_objects(sample.label, sample.instances)
     pixels = np.append(counts[:num_classes], counts[IGNORE_INDEX])
-    return Facts(sample.label.shape, pixels, objects.cls, np.sqrt(objects.area))
+    turned = source.is_turned(index)
+    return Facts(sample.label.shape, pixels, objects.cls, np.sqrt(objects.area), turned)
 
 
 def _name(source: Source, index: int) -> str:

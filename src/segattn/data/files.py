@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segattn.base.errors import UserError
-from segattn.data.images import open_image, read_image
+from segattn.data.images import open_image, orientation, read_image
 from segattn.data.palette import Palette
 from segattn.data.source import IGNORE_INDEX, Sample, Source
 
@@ -88,6 +88,10 @@ class FileSource(Source):
     def content(self, index: int) -> Iterator[bytes]:
         """See the base class; its files as they are."""
         yield from (path.read_bytes() for path in self.pairs[index].paths())
+
+    def is_turned(self, index: int) -> bool:
+        """See the base class."""
+        return orientation(self.pairs[index].image) > 1
 
     def load(self, index: int) -> Sample:
         """See the base class."""

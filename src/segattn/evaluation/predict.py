@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from rich.console import Console
 from rich.progress import track
 
@@ -19,7 +19,7 @@ from segattn.base.files import atomic_path, digest, walk
 from segattn.base.runs import LEGEND, read_json, write_json
 from segattn.data import DATASETS
 from segattn.data.cityscapes import LABEL_IDS, Cityscapes
-from segattn.data.images import read_image
+from segattn.data.images import orientation, read_image
 from segattn.data.palette import Palette, voc_palette
 from segattn.models.inference import Protocol, build_protocol
 from segattn.training.checkpoint import load_task
@@ -70,11 +70,13 @@ class Outcome:
         num_done: Images with a prediction.
         problems: One line for each image that has none.
         ignored: Other files of the folder, relative to it.
+        num_turned: Images that viewers turn by their EXIF orientation.
     """
 
     num_done: int
     problems: list[str]
     ignored: list[Path]
+    num_turned: int
 
 
 def predict_folder(
@@ -91,6 +93,7 @@ def predict_folder(
     out/overlays/NAME.jpg, the colours over the image. "cityscapes" writes what the benchmark's
     server and evaluation script take: out/labels/CITY_SEQUENCE_FRAME_pred.png, official label ids.
     Both write out/predictions.json, see `Legend`. The same call again writes the same files again.
+    A label map lies as its image is stored; an overlay keeps the EXIF orientation of the image.
 
     Args:
         checkpoint: Of a `SegmentationTask`.
@@ -118,7 +121,8 @@ def predict_folder(
             _predict_one(images / job.image, job, task=task, protocol=chosen, legend=legend)
         except (UserError, OSError, torch.OutOfMemoryError) as error:
             problems.append(_explain(images / job.image, error))
-    return Outcome(len(jobs) - len(problems), problems, ignored)
+    num_turned = sum(orientation(images / photo) > 1 for photo in photos)
+    return Outcome(len(jobs) - len(problems), problems, ignored, num_turned)
 
 
 def find_photos(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -138,7 +142,7 @@ def find_photos(folder: Path) -> tuple[list[Path], list[Path]]:
     photos = [path for path in found if path.suffix.lower() in suffixes]
     if not photos:
         raise UserError(f"{folder} holds no image; .jpg, .png and whatever Pillow reads are taken")
-    return photos, [path for path in found if path not in set(photos)]
+    return photos, [path for path in found if path.suffix.lower() not in suffixes]
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -242,7 +246,7 @@ def _claim(out: Path, legend: Legend) -> None:
 def _predict_one(
     path: Path, job: _Job, *, task: SegmentationTask, protocol: Protocol, legend: Legend
 ) -> None:
-    photo = read_image(path, upright=True)
+    photo = read_image(path)
     indices = task.label_map(photo, protocol=protocol)
     colours = [entry["colour"] for entry in legend.classes]
     if job.overlay is None:
@@ -252,12 +256,15 @@ def _predict_one(
     label = Image.fromarray(indices)
     label.putpalette(np.array(colours, dtype=np.uint8).tobytes())
     _save(label, job.label)
-    _save(Image.blend(Image.fromarray(photo), label.convert("RGB"), 0.5), job.overlay)
+    exif = Image.Exif()
+    if (turn := orientation(path)) > 1:
+        exif[ExifTags.Base.Orientation] = turn
+    _save(Image.blend(Image.fromarray(photo), label.convert("RGB"), 0.5), job.overlay, exif=exif)
 
 
-def _save(image: Image.Image, path: Path) -> None:
+def _save(image: Image.Image, path: Path, **options: Any) -> None:
     with atomic_path(path) as draft:
-        image.save(draft, quality=90)  # of JPEG; PNG has none
+        image.save(draft, quality=90, **options)  # the quality of JPEG; PNG has none
 
 
 def _explain(image: Path, error: Exception) -> str:

@@ -88,7 +88,7 @@ def score_predictions(
         **measures_of(data.source, radius=config["metric"]["radius"]).plain(),
     )
     confusion = MulticlassConfusionMatrix(len(test.classes), ignore_index=IGNORE_INDEX)
-    rows = {}
+    rows, num_turned = {}, 0
     for index, sample_name in enumerate(track(test.names, description="scoring predictions")):
         sample = test.load(index)
         predicted = _read(files[sample_name], table, shape=sample.label.shape)
@@ -97,6 +97,12 @@ def score_predictions(
         metric.update(*maps, objects=[objects])
         confusion.update(*maps)
         rows[sample_name] = metric.rows[0]
+        num_turned += test.is_turned(index)
+    if num_turned:
+        print(
+            f"{num_turned} test images have an EXIF orientation, which is not applied: a "
+            "prediction must lie on the pixels as they are stored, as the label does"
+        )
     _write(run, record, metric, confusion.compute().tolist(), source=test)
     with atomic_path(run.objects_path) as draft:
         write_table(table_of(rows), draft)
