@@ -27,7 +27,7 @@ def object_rows(
     *,
     with_ids: NDArray[np.bool_],
     radius: float,
-    ignore_index: int,
+    ignore_index: int | None,
 ) -> Rows:
     """What a prediction did to each object of an image, then its false alarms.
 
@@ -42,7 +42,7 @@ def object_rows(
         with_ids: [C], classes whose single objects have ids in this data set; one of them without
             an id is a crowd that nobody could tell apart.
         radius: px.
-        ignore_index: Void pixels, which count nowhere.
+        ignore_index: Void pixels, which count nowhere, as predictions of this class do not.
 
     Returns:
         Columns of equal length: cls, area (px, of the object or the predicted component), width
@@ -56,7 +56,7 @@ def object_rows(
     fp = np.bincount(owner[owner >= 0], minlength=num_objects)
     found = find_objects(prediction, ignore_index=None)
     far = np.bincount(found.ids[wrong][owner < 0], minlength=len(found.cls))
-    alarms = far > 0
+    alarms = (far > 0) & (found.cls != ignore_index)
     none = np.zeros(alarms.sum(), np.int64)
     return {
         "cls": np.concatenate([truth.cls, found.cls[alarms]]),

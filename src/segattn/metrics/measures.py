@@ -1,5 +1,6 @@
 """What is measured on a data set: its classes, their groups, and the bins of object size."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -31,7 +32,8 @@ class Measures:
         radius: px; a false positive this near an object of its class belongs to the nearest one.
 
     Raises:
-        ValueError: A class that is not in `classes`, an unknown bin, or a number out of range.
+        ValueError: A class that is not in `classes` or stands twice, an unknown bin, or a number
+            out of range.
     """
 
     classes: Sequence[str]
@@ -43,14 +45,16 @@ class Measures:
     radius: float = 16.0
 
     def __post_init__(self) -> None:
-        named = {**self.class_groups, **self.size_classes, "with_ids": self.with_ids}
-        for group, names in named.items():
+        groups = (*self.class_groups.items(), *self.size_classes.items())
+        for group, names in (("classes", self.classes), *groups, ("with_ids", self.with_ids)):
             if unknown := sorted(set(names) - set(self.classes)):
-                raise ValueError(f"{group} holds {unknown}, which are no classes of the data set")
+                raise ValueError(f"{group} holds {unknown}, which are not classes of the data set")
+            if len(set(names)) < len(names):
+                raise ValueError(f"{group} names a class twice: {list(names)}")
         if wrong := sorted(set(self.size_classes) - set(BINS)):
             raise ValueError(f"size_classes has {wrong}; the bins are {', '.join(BINS)}")
-        low, high = self.size_edges
-        if not 0 < low < high or self.elongation <= 0 or self.radius < 0:
+        low, high = self.size_edges if len(self.size_edges) == 2 else (0.0, 0.0)
+        if not (0 < low < high and self.elongation > 0 and self.radius >= 0):  # also for NaN
             raise ValueError(
                 "size_edges must be two increasing positive numbers, elongation positive and "
                 f"radius 0 or more, got {self.size_edges}, {self.elongation} and {self.radius}"
@@ -71,9 +75,4 @@ class Measures:
 
     def plain(self) -> dict[str, Any]:
         """As lists and dictionaries, for JSON; `Measures(**plain)` is the same again."""
-        groups = {
-            key: {name: list(members) for name, members in getattr(self, key).items()}
-            for key in ("class_groups", "size_classes")
-        }
-        lists = {key: list(getattr(self, key)) for key in ("classes", "with_ids", "size_edges")}
-        return {**asdict(self), **lists, **groups}
+        return dict(json.loads(json.dumps(asdict(self))))

@@ -49,7 +49,8 @@ def find_objects(
         ignore_index: Label of void pixels; None if every pixel is valid, as in a prediction.
 
     Raises:
-        ValueError: If the shapes differ or are not [H, W], or a valid label or an id is negative.
+        ValueError: If a map is not an array of integers, the shapes differ or are not [H, W], or a
+            valid label or an id is out of range.
     """
     _check_maps(labels, instances, ignore_index)
     ids, cls, num_components = _partition(labels, instances, ignore_index)
@@ -66,15 +67,17 @@ def find_objects(
 def _check_maps(
     labels: NDArray[np.integer], instances: NDArray[np.integer] | None, ignore_index: int | None
 ) -> None:
-    if labels.ndim != 2 or (instances is not None and instances.shape != labels.shape):
-        got = None if instances is None else instances.shape
+    maps = [labels] if instances is None else [labels, instances]
+    kinds = {getattr(array.dtype, "kind", "torch") for array in maps}
+    if labels.ndim != 2 or maps[-1].shape != labels.shape or not kinds <= {"i", "u"}:
         raise ValueError(
-            f"labels and instances must share one shape [H, W], got {labels.shape} and {got}"
+            "labels and instances must be numpy arrays of integers and share one shape [H, W], got "
+            + " and ".join(f"{array.dtype} {list(array.shape)}" for array in maps)
         )
     valid = labels if ignore_index is None else labels[labels != ignore_index]
-    if valid.size and valid.min() < 0:
+    if valid.size and (valid.min() < 0 or valid.max() >= 2**31 - 1):  # components are int32
         raise ValueError(
-            f"labels must be 0 or more, got {valid.min()}; "
+            f"labels must be 0 or more and below 2^31 - 1, got {valid.min()} to {valid.max()}; "
             f"void pixels must hold ignore_index={ignore_index}"
         )
     if instances is not None and instances.size and instances.min() < 0:
@@ -90,14 +93,14 @@ def _partition(
         source[labels == ignore_index] = 0
     if instances is not None:
         has_id = (instances > 0) & (source > 0)
-        pairs = np.stack([labels[has_id], instances[has_id]]).astype(np.int64)
         source[has_id] = 0
     components, num_components = cc3d.connected_components(source, connectivity=8, return_N=True)
     ids = components.astype(np.int32) - 1
     num_objects = num_components
     if instances is not None:
-        base = instances.max(initial=0).astype(np.int64) + 1
-        pairs_found, inverse = np.unique(pairs[0] * base + pairs[1], return_inverse=True)
+        found, number = np.unique(instances[has_id], return_inverse=True)  # ids may have 64 bits
+        pairs = labels[has_id].astype(np.int64) * len(found) + number
+        pairs_found, inverse = np.unique(pairs, return_inverse=True)
         ids[has_id] = num_components + inverse
         num_objects += len(pairs_found)
     # Void pixels (-1) write to the spare last entry.

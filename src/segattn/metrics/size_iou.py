@@ -1,10 +1,13 @@
 """The IoU of classes and of their objects by size and shape, as a torchmetrics Metric."""
 
+import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -20,8 +23,9 @@ class SizeStratifiedIoU(Metric):
     to its nearest object within `radius`, else to the bin of the predicted component it lies in.
     Every pixel counts once: the sizes of a class sum to its row and column of the confusion matrix.
 
-    The one state is an int64 sum: any order, batching or sharding of the images gives the same
-    bits. `rows` holds the rows of the object table of the latest update, one entry an image.
+    Counts are int64 sums: any order, batching or sharding of the images gives the same bits. The
+    settings are a state too, so that metrics that differ in them never share or add their counts.
+    `rows` holds the rows of the object table of the latest update, one entry an image.
 
     Example:
         >>> metric = SizeStratifiedIoU(2, size_edges=(2, 4))
@@ -40,17 +44,19 @@ class SizeStratifiedIoU(Metric):
         size_edges: px, see `Measures`.
         elongation: See `Measures`.
         radius: px, see `Measures`.
-        ignore_index: Label of void pixels, which count nowhere.
-        kwargs: Of `torchmetrics.Metric`.
+        ignore_index: Label of void pixels, which count nowhere; None if there are none. Where it is
+            a class, that class has no score and is in no mean.
+        kwargs: Arguments of `torchmetrics.Metric`.
 
     Raises:
-        ValueError: If a number is out of range or a name is no class.
+        ValueError: If a number is out of range, or a name is not a class or stands twice.
     """
 
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
 
+    settings: Tensor
     counts: Tensor
     n_images: Tensor
 
@@ -65,13 +71,15 @@ class SizeStratifiedIoU(Metric):
         size_edges: Sequence[float] = (32.0, 96.0),
         elongation: float = 5.0,
         radius: float = 16.0,
-        ignore_index: int = 255,
+        ignore_index: int | None = 255,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         names = tuple(classes or map(str, range(num_classes)))
         if num_classes < 1 or len(names) != num_classes:
             raise ValueError(f"classes must name each of {num_classes} classes, got {len(names)}")
+        if num_classes > 255 == ignore_index:
+            raise ValueError("class 255 would be void; set ignore_index to another number, or None")
         everything = {name: names for name in BINS}
         self.measures = Measures(
             names,
@@ -86,6 +94,10 @@ class SizeStratifiedIoU(Metric):
         self.rows: list[Rows] = []
         self._with_ids = np.isin(names, list(with_ids))
         shape = (num_classes, len(COLUMNS), 3)
+        digest = hashlib.sha256(repr((self.measures.plain(), ignore_index)).encode()).digest()
+        # NaN equals nothing: in a MetricCollection each metric counts for itself, and has its rows
+        settings = torch.tensor([*digest, math.nan])
+        self.add_state("settings", settings, dist_reduce_fx=_shared_settings)
         self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("n_images", torch.tensor(0), dist_reduce_fx="sum")
 
@@ -100,25 +112,34 @@ class SizeStratifiedIoU(Metric):
         """Add a batch of N images.
 
         Args:
-            preds: [N, H, W], predicted class, any integer dtype, or float [N, C, H, W], logits.
+            preds: [N, H, W], predicted class, any integer dtype, or float [N, C, H, W], logits of
+                all classes, also where there are two.
             target: [N, H, W], class or `ignore_index`, any integer dtype.
             instances: [N, H, W], ids of single objects, 0 where there is none. Pixels of a class
                 without an id form its 8-connected components.
-            objects: The objects of each image, where they are found already.
+            objects: The objects of each image, where they are found already, instead of instances.
 
         Raises:
-            ValueError: If shapes or classes do not fit together.
+            ValueError: If dtypes, shapes or classes do not fit together.
         """
-        preds = preds.max(1).indices if preds.is_floating_point() else preds
-        self._check(preds, target, instances)
-        # objects are found on the CPU: one copy of the maps, whatever the device
-        maps, labels = preds.cpu().numpy(), target.cpu().numpy()
+        if preds.is_floating_point():
+            if preds.shape[1:2] != (len(self.measures.classes),) or preds.isnan().any():
+                raise ValueError(
+                    f"preds must be integers, or logits [N, {len(self.measures.classes)}, H, W] "
+                    f"without NaN, got {preds.dtype} {list(preds.shape)}"
+                )
+            preds = preds.max(1).indices
+        maps, labels, ids = self._arrays(preds, target, instances)
         if objects is None:
-            ids = [None] * len(labels) if instances is None else instances.cpu().numpy()
             objects = [
                 find_objects(label, of_image, ignore_index=self.ignore_index)
                 for label, of_image in zip(labels, ids, strict=True)
             ]
+        elif instances is not None or not _are_of(objects, labels, void=self.ignore_index):
+            raise ValueError(
+                "objects must be those of each target, found with the same ignore_index, and stand "
+                "instead of instances"
+            )
         self.rows = [
             object_rows(
                 *images,
@@ -135,44 +156,58 @@ class SizeStratifiedIoU(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Scores by name, float64 in 0..1, see `iou_scores`."""
+        _shared_settings(torch.stack([self.settings, self._defaults["settings"]]))  # type: ignore[list-item]
         scores = iou_scores(self.counts.cpu().numpy(), self.measures)
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in scores.items()}
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """Bars of the scores that are no single class; figure and axes, as torchmetrics gives them.
+        """Plot the scores of `compute`, or a list of them over time, without those of one class."""
+        listed = val if isinstance(val, Sequence) else [self.compute() if val is None else val]
+        shown = [{k: v for k, v in s.items() if not k.startswith("iou/")} for s in listed]
+        return self._plot(shown if len(shown) > 1 else shown[0], ax)
 
-        Args:
-            val: Of `compute`; None computes now.
-            ax: Matplotlib axes; None makes some.
-        """
-        import matplotlib.pyplot as plt
-
-        scores = self.compute() if val is None else val
-        shown = {k: float(v) for k, v in scores.items() if not k.startswith("iou/")}
-        figure, ax = plt.subplots() if ax is None else (ax.get_figure(), ax)
-        ax.barh(list(shown), list(shown.values()))
-        ax.set(xlim=(0, 1), xlabel="IoU")
-        ax.invert_yaxis()
-        return figure, ax
+    def set_dtype(self, dst_type: Any) -> "SizeStratifiedIoU":
+        """Do nothing: counts stay integers in a model of any precision."""
+        return self
 
     def reset(self) -> None:
         """Forget everything added so far."""
         super().reset()
         self.rows = []
 
-    def _check(self, preds: Tensor, target: Tensor, instances: Tensor | None) -> None:
-        maps = [preds, target] if instances is None else [preds, target, instances]
-        shapes = [list(tensor.shape) for tensor in maps]
-        if target.ndim != 3 or any(shape != shapes[1] for shape in shapes):
+    def _arrays(self, preds: Tensor, target: Tensor, instances: Tensor | None) -> list[Any]:
+        """The maps as arrays on the CPU, whatever the device; [None, ...] without instances."""
+        given = [preds, target] if instances is None else [preds, target, instances]
+        found = [f"{str(tensor.dtype)[6:]} {list(tensor.shape)}" for tensor in given]
+        if target.ndim != 3 or any(
+            tensor.shape != target.shape or not kind.startswith(("int", "uint"))
+            for tensor, kind in zip(given, found, strict=True)
+        ):
             raise ValueError(
-                f"preds, target and instances must share one shape [N, H, W], got {shapes}; bring "
-                "the prediction to the size of the labels, never the reverse"
+                "preds, target and instances must be integers and share one shape [N, H, W], got "
+                f"{', '.join(found)}; read labels as they are stored, never scaled or resized"
             )
-        void = target == self.ignore_index
-        for name, classes in (("preds", preds), ("target", target.masked_fill(void, 0))):
-            low, high = (int(v) for v in classes.aminmax()) if classes.numel() else (0, 0)
-            if low < 0 or high >= len(self.measures.classes):
+        arrays = [tensor.cpu().numpy() for tensor in given]
+        last, valid = len(self.measures.classes) - 1, arrays[1][arrays[1] != self.ignore_index]
+        for name, classes in (("preds", arrays[0]), ("target", valid)):
+            if classes.size and (classes.min() < 0 or classes.max() > last):
                 raise ValueError(
-                    f"{name} must hold classes 0..{len(self.measures.classes) - 1}, got "
-                    f"{low}..{high}; void pixels of the target hold {self.ignore_index}"
+                    f"{name} must hold classes 0..{last}, got {classes.min()}..{classes.max()}; "
+                    f"void pixels of the target hold {self.ignore_index}"
                 )
+        return arrays if len(arrays) == 3 else [*arrays, [None] * len(arrays[0])]
+
+
+def _are_of(objects: Sequence[Objects], labels: NDArray[np.integer], *, void: int | None) -> bool:
+    """Whether the classes of the objects make up the label maps."""
+    return len(objects) == len(labels) and all(
+        np.array_equal(np.append(found.cls, -1 if void is None else void)[found.ids], label)
+        for found, label in zip(objects, labels, strict=True)
+    )
+
+
+def _shared_settings(settings: Tensor) -> Tensor:
+    """The settings of metrics that are merged; the last number of each is NaN."""
+    if not torch.equal(settings[:-1, :-1], settings[1:, :-1]):
+        raise ValueError("metrics of different settings cannot share or add their counts")
+    return settings[0]
