@@ -6,15 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from camvid_files import write_camvid
+from PIL import Image
 from processes import alive, wait_for
-from tiny import EXPERIMENTS, tiny_config, tiny_overrides
+from tiny import EXPERIMENTS, tiny_config, tiny_overrides, weights
 
 from segattn.analysis import compare
 from segattn.analysis.tables import claim_table, gains
 from segattn.base.distributed import gather, interleave, is_main
+from segattn.base.files import digest
 from segattn.base.lock import is_held
 from segattn.base.runs import Run, load_runs
 from segattn.data.samplers import EpochSampler, EvalSampler
@@ -209,3 +212,56 @@ def test_sigterm_interrupts_a_run_of_several_processes(tmp_path, words, whom):
     wait_for(lambda: not any(map(alive, children)))
     assert not is_held(run.lock_path), "so that all see that it was interrupted"
     assert run.status["epoch"] >= 2
+
+
+_STILL = """
+import runpy, sys, torch
+from torch.nn import functional
+
+def forward(self, x):
+    fixed = (self.running_mean, self.running_var, self.weight, self.bias)
+    return functional.batch_norm(x, *fixed, False, 0.0, self.eps)
+
+torch.nn.BatchNorm2d.forward = forward
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weighting", ["none", "inverse_sqrt"])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_two_processes_take_the_step_of_one(tmp_path, weighting, parts):
+    """With unequal numbers of void pixels; batch norm is fixed, as a synchronised one would be."""
+    root = write_camvid(tmp_path / "camvid")
+    for index, path in enumerate(sorted((root / "trainannot").glob("*.png"))):
+        label = np.array(Image.open(path))
+        label[: (0, 60, 30)[index % 3]] = 11
+        Image.fromarray(label).save(path)
+    script = tmp_path / "still.py"
+    script.write_text(_STILL)
+    words = [
+        *("head=fcn", "head.channels=8", "head.dropout=0", "encoder=test_resnet", "num_examples=0"),
+        *("data=camvid", f"data.root={root}", f"runs_dir={tmp_path}", "loader.num_workers=0"),
+        *("augment.scale=[1,1]", "augment.jitter=0", "augment.flip=0", "logger=none"),
+        *("optimizer.name=sgd", "optimizer.lr=0.1", "optimizer.momentum=0", "optimizer.warmup=0"),
+        *("trainer.max_epochs=1", "trainer.precision=fp32", f"loss.class_weights={weighting}"),
+        f"loader.batch_size={4 // parts}",
+    ]
+    words += [f"trainer.accumulate_grad_batches={parts}"] if parts > 1 else []
+    for name, more in (("one", ()), ("two", TWO), ("start", ("optimizer.lr=0",))):
+        command = [sys.executable, str(script), str(SCRIPTS / "train.py"), *words, f"name={name}"]
+        subprocess.run([*command, *more], check=True, timeout=300)
+    one, two, start = (weights(Run(tmp_path / "default" / n)) for n in ("one", "two", "start"))
+    moved = max(float((one[key] - start[key]).abs().max()) for key in one)
+    apart = max(float((one[key] - two[key]).abs().max()) for key in one)
+    assert moved > 1e-3
+    assert apart < 1e-3 * moved
+
+
+@pytest.mark.slow
+def test_two_processes_choose_one_epoch(tmp_path):
+    words = tiny_overrides(tmp_path, "callbacks=early_stopping", "callbacks.patience=1", *TWO)
+    run_script("train.py", *words)
+    (run,) = load_runs(tmp_path / "runs")
+    assert run.result["checkpoint"] == digest(run.best_path)

@@ -59,11 +59,11 @@ def load_tested(task: SegmentationTask, run: Run, trainer: pl.Trainer) -> None:
     They are read from the file also where memory should hold the same, so that what is scored is
     what is kept, in a run that was resumed after its last epoch too.
     """
-    path = run.tested_checkpoint
-    if path == run.best_path and not path.exists():
+    choosing: list[Any] = [c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None)]
+    if choosing and not choosing[0].best_model_path:
         print("no validation came before the end of the training, so its last weights are the best")
-        trainer.save_checkpoint(path)
-    stored = torch.load(path, weights_only=True, map_location="cpu")
+        trainer.save_checkpoint(run.best_path)
+    stored = torch.load(run.tested_checkpoint, weights_only=True, map_location="cpu")
     task.load_state_dict(stored["state_dict"])
 
 

@@ -16,12 +16,15 @@ CHOSEN_ON_TEST = (
 
 
 def check_same_data(run: Run, data: SegmentationData) -> None:
-    """Note the data of a run in data.json at its start; later check that it is the same.
+    """Note the data of a run in data.json, or check that it is the same as at its first checkpoint.
+
+    Before that, a run can still change its data: a damaged file was copied again.
 
     Raises:
         UserError: A split holds other images or labels than at the start.
     """
-    before = read_json(run.data_path) if run.data_path.exists() else None
+    begun = run.checkpoint_path.exists() or run.result is not None
+    before = read_json(run.data_path) if begun and run.data_path.exists() else None
     sources = {split: data.source(split) for split in SPLITS}
     now: dict[str, Any] = {
         split: {"images": len(source.names), "sha256": source.fingerprint()}
