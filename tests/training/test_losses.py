@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
 from torch.nn import functional
 
@@ -70,6 +71,32 @@ def test_encoder_learns_at_its_factor(name):
     assert decays[id(head.bias)] == (0.01 if name == "sgd" else 0.0)
     group = optimizer.param_groups[0]
     assert (group["momentum"] if name == "sgd" else group["betas"][0]) == 0.8
+
+
+def test_fused_adamw_is_adamw_and_lets_gradients_be_clipped_in_mixed_precision():
+    torch.manual_seed(0)
+    encoder, head, x = nn.Linear(3, 4), nn.Linear(4, 2), torch.randn(8, 3)
+    expected = [
+        p.detach().clone().requires_grad_() for m in (encoder, head) for p in m.parameters()
+    ]
+    options = {"lr": 0.01, "weight_decay": 0.1, "momentum": 0.9, "encoder_lr_factor": 1.0}
+    fused = build_optimizer(encoder, head, name="adamw", **options)
+    plain = torch.optim.AdamW(
+        [{"params": [p], "weight_decay": 0.1 if p.ndim > 1 else 0.0} for p in expected],
+        lr=0.01,
+        foreach=False,
+    )
+    for _ in range(20):
+        fused.zero_grad()
+        head(encoder(x).relu()).square().mean().backward()
+        MixedPrecision("bf16-mixed", "cpu").clip_gradients(fused, clip_val=0.5)
+        parameters = [*encoder.parameters(), *head.parameters()]
+        for mine, theirs in zip(expected, parameters, strict=True):
+            mine.grad = theirs.grad.clone()
+        fused.step()
+        plain.step()
+    for mine, theirs in zip(expected, parameters, strict=True):
+        torch.testing.assert_close(theirs, mine)
 
 
 def test_schedules():

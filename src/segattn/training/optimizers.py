@@ -51,7 +51,10 @@ def build_optimizer(
     groups = [group for group in groups if group["params"]]
     if name == "sgd":
         return SGD(groups, momentum=momentum)
-    return AdamW(groups, betas=(momentum, 0.999))
+    optimizer = AdamW(groups, betas=(momentum, 0.999), fused=True)  # one kernel for all weights
+    # GradScaler unscales before the step, so that gradients can be clipped in mixed precision
+    optimizer._step_supports_amp_scaling = False
+    return optimizer
 
 
 def schedule_factor(step: int, *, name: str, warmup: float, total_steps: int) -> float:
