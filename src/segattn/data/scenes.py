@@ -14,7 +14,7 @@ from segattn.data import street
 from segattn.data.source import Sample, Source, Split
 
 # part of the cache's name: raise it whenever draw_scene changes a pixel
-SCENES_VERSION = 2
+SCENES_VERSION = 3
 _STREAMS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
 
 
@@ -26,7 +26,7 @@ class Scenes(Source):
 
     Args:
         split: "train", "val" or "test".
-        root: Folder of the cache; about 0.12 MB per scene.
+        root: Folder of the cache; about 0.05 MB per scene.
         height: Rows, at least 64.
         width: Columns, at least 64.
         num_train: Scenes in the split "train".
@@ -37,12 +37,16 @@ class Scenes(Source):
     classes = street.CLASSES
     palette = street.PALETTE
     things = with_ids = street.THINGS
-    class_groups: ClassVar = {"thin": street.POLES}  # all other groups have every size
-    size_edges = (16.0, 32.0)  # 2 and 4 cells of a feature map at stride 8
+    class_groups: ClassVar = {
+        "thin": street.POLES,
+        "far_scene": (*street.SIGNS, *street.POLES),
+        "far_row": street.VEHICLES,
+        "near": street.WATER,
+        "control": street.CONTROL,
+    }
+    size_edges = (12.0, 24.0)  # 1.5 and 3 cells of a feature map at stride 8
     size_classes: ClassVar = {
-        "small": street.THINGS,
-        "medium": tuple(name for name in street.THINGS if name != "rider"),
-        "large": (*street.WATER, *street.VEHICLES, *street.SIGNS),
+        **dict.fromkeys(("small", "medium", "large"), street.SIZED),
         "thin": street.POLES,
     }
 
@@ -51,9 +55,9 @@ class Scenes(Source):
         split: Split,
         *,
         root: str = "data/scenes",
-        height: int = 112,
-        width: int = 160,
-        num_train: int = 1400,
+        height: int = 64,
+        width: int = 128,
+        num_train: int = 1600,
         num_val: int = 100,
         num_test: int = 400,
     ) -> None:

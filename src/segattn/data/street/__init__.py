@@ -11,16 +11,18 @@ import numpy as np
 
 from segattn.data.street.rules import (
     CLASSES,
+    CONTROL,
     PALETTE,
     POLES,
     SIGNS,
+    SIZED,
     THINGS,
     VEHICLES,
     WATER,
     Street,
 )
 from segattn.data.street.surroundings import draw_surroundings, expose
-from segattn.data.street.things import draw_signs, draw_thing, plan_things
+from segattn.data.street.things import draw_things
 
 
 @dataclass(frozen=True)
@@ -38,28 +40,30 @@ class Scene:
     instances: np.ndarray
 
 
-def draw_scene(seed: int, index: int, *, height: int = 112, width: int = 160) -> Scene:
+def draw_scene(seed: int, index: int, *, height: int = 64, width: int = 128) -> Scene:
     """Draw scene `index` of the stream `seed`.
 
     Args:
         seed: Stream, 0 to 2**32 - 1; splits use different streams.
         index: Scene number in the stream.
         height: Rows; everything scales with it.
-        width: Columns.
+        width: Columns; below two for each row there is little room for objects with a far cue.
     """
     street = Street(seed, index, height, width)
     draw_surroundings(street)
-    for thing in plan_things(street):
-        draw_thing(street, *thing)
-    draw_signs(street)
-    return Scene(expose(street), street.canvas.label, street.canvas.instances)
+    draw_things(street)
+    parts = expose(street), street.canvas.label, street.canvas.instances
+    step = -1 if street.mirrored else 1
+    return Scene(*(np.ascontiguousarray(part[:, ::step]) for part in parts))
 
 
 __all__ = [
     "CLASSES",
+    "CONTROL",
     "PALETTE",
     "POLES",
     "SIGNS",
+    "SIZED",
     "THINGS",
     "VEHICLES",
     "WATER",

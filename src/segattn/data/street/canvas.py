@@ -22,20 +22,11 @@ class Canvas:
         self.label = np.zeros((height, width), np.uint8)
         self.instances = np.zeros((height, width), np.int32)
         self._next_instance = 1
-        self.unshear()
 
     def new_instance(self) -> int:
         """A fresh id, 1, 2, ..."""
         self._next_instance += 1
         return self._next_instance - 1
-
-    def shear(self, *, slope: float, lean: float, y: float, x: float) -> None:
-        """Draw sheared about the point (y, x) from now on: dy = slope * dx, dx = lean * dy."""
-        self._slope, self._lean, self._pivot = slope, lean, (y, x)
-
-    def unshear(self) -> None:
-        """Draw upright again."""
-        self.shear(slope=0.0, lean=0.0, y=0.0, x=0.0)
 
     def gradient(self, top: int, bottom: int, start: Colour, end: Colour, label: int) -> None:
         """Fill the rows from `top` to `bottom` with a vertical gradient."""
@@ -54,16 +45,9 @@ class Canvas:
         label: int | None = None,
         instance: int = 0,
     ) -> None:
-        """A rectangle, sheared if the canvas is."""
-        pivot_y, pivot_x = self._pivot
-        rise = [self._slope * (x - pivot_x) for x in (left, right)]
-        run = [self._lean * (y - pivot_y) for y in (top, bottom)]
-        window, y, x = self._window(
-            top + min(rise), bottom + max(rise), left + min(run), right + max(run)
-        )
-        v = y - self._slope * (x - pivot_x)
-        u = x - self._lean * (y - pivot_y)
-        inside = (v >= top) & (v < bottom) & (u >= left) & (u < right)
+        """Paint a rectangle."""
+        window, y, x = self._window(top, bottom, left, right)
+        inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
         self._paint(window, inside, colour, label, instance)
 
     def disc(
@@ -76,12 +60,7 @@ class Canvas:
         label: int | None = None,
         instance: int = 0,
     ) -> None:
-        """An ellipse; a sheared canvas moves its centre but keeps it round."""
-        pivot_y, pivot_x = self._pivot
-        centre_y, centre_x = (
-            centre_y + self._slope * (centre_x - pivot_x),
-            centre_x + self._lean * (centre_y - pivot_y),
-        )
+        """Paint an ellipse."""
         window, y, x = self._window(
             centre_y - radius_y, centre_y + radius_y, centre_x - radius_x, centre_x + radius_x
         )

@@ -1,18 +1,20 @@
-"""Procedural street scenes whose classes no local patch can tell apart: the rules.
+"""Procedural street scenes whose classes differ by a cue, not by their looks: the rules.
 
-Four groups of classes look alike in a patch and are told apart by a cue. Cue and size are crossed:
-each group has small, medium and large objects under one rule, poles small and medium ones.
+A scene has a wall at one end, with a billboard and a gate for each of two lanes. The two classes of
+a pair look alike, and something else tells them apart:
 
-| classes         | cue                                         | where the cue is                 |
-|-----------------|---------------------------------------------|----------------------------------|
-| bus truck train | the cab at one end of a long body           | in the object, in its rows       |
-| lamp signal     | what the pole carries at its top            | in the object, in its columns    |
-| sign_a sign_b   | the colour of the only billboard            | elsewhere, at the signs' height  |
-| lake ice        | warm or cool light on everything but water  | spread over the whole scene      |
+| classes         | cue                              | where the cue is                | objects  |
+|-----------------|----------------------------------|---------------------------------|----------|
+| sign_a sign_b   | the colour of the billboard      | far, one for the whole scene    | any size |
+| lamp signal     | the colour of the billboard      | far, one for the whole scene    | thin     |
+| bus truck       | the colour of the gate           | far, in the rows of the vehicle | any size |
+| lake ice        | the colour of the shore around   | near                            | any size |
+| train car rider | their own colours: the control   | in the object                   | any size |
 
-Every surface has a tint of its own, so that one surface says little of the light and all together
-say it; the water itself looks the same in both lights. Road, sky, buildings, vegetation, cars and
-riders are decidable locally: the control group.
+Far is so far that a head without attention, behind an encoder of depth 3 and stride 8, does not see
+it and has to guess. Near is 2.5 px. Every scene has both gates, in random order: the scene as a
+whole does not tell a bus from a truck, only the rows do. Cues have one size and one distance for
+objects of all sizes. No object hides a part of another one.
 """
 
 import numpy as np
@@ -32,39 +34,49 @@ PALETTE = (
     (255, 0, 0), (190, 153, 153), (250, 170, 230),
 )
 # fmt: on
-WATER, VEHICLES = ("lake", "ice"), ("bus", "truck", "train")
 SIGNS, POLES = ("sign_a", "sign_b"), ("lamp", "signal")
-THINGS = (*WATER, *VEHICLES, *SIGNS, *POLES, "car", "rider")
+VEHICLES, WATER = ("bus", "truck"), ("lake", "ice")
+CONTROL = ("train", "car", "rider")
+SIZED = (*SIGNS, *VEHICLES, *WATER, *CONTROL)
+"""Classes with objects of every size."""
+THINGS = (*SIZED, *POLES)
 
-
-LIGHT = 0.08
-"""How much warm light adds to red and takes from blue, as a share; a surface's tint is 0.2."""
+WALL = 20
+"""Width of the wall, in units."""
+FAR = 48
+"""Least distance from the wall to an object whose cue is on it, in units: see the tests."""
+LANES = ((14, 38), (39, 63))
+"""First and last row of each lane, in units."""
 
 
 class Street:
-    """The state of one drawing: canvas, random stream, unit of length and the scene's rules."""
+    """The state of one drawing: canvas, random stream, unit of length and the scene's cues.
+
+    Attributes:
+        rng: Random stream of the scene.
+        uniform: Draws from that stream.
+        canvas: What is drawn so far, with the wall on the left.
+        h: Rows of the scene.
+        w: Columns of the scene.
+        unit: px per unit of length; 1 in a scene of 64 rows.
+        country: Which of `SIGNS` and which of `POLES` the scene has, 0 or 1.
+        upper: Which of `VEHICLES` has the upper lane, 0 or 1; the other one has the lower lane.
+        mirrored: Whether the finished scene has the wall on the right.
+    """
 
     def __init__(self, seed: int, index: int, height: int, width: int) -> None:
         self.rng = np.random.RandomState([seed, index])
         self.uniform = self.rng.uniform
         self.canvas = Canvas(height, width)
-        self.h, self.w, self.unit = height, width, height / 160
-        self.horizon = int(height * self.uniform(0.50, 0.58))
-        self.warm = bool(self.rng.randint(2))
-        self.light = LIGHT if self.warm else -LIGHT
-        self.country = int(self.rng.randint(2))
+        self.h, self.w, self.unit = height, width, height / 64
+        self.country, self.upper, mirrored = map(int, self.rng.randint(2, size=3))
+        self.mirrored = bool(mirrored)
 
     def shade(self, colour: Colour, brightness: float = 0.12) -> Colour:
-        """`colour` with the surface's own brightness and its own tint, warm to cool."""
+        """Return `colour` with a brightness of its own."""
         gain = self.uniform(1 - brightness, 1 + brightness)
-        tint = self.uniform(-0.2, 0.2)
-        red, green, blue = colour
-        return red * gain * (1 + tint), green * gain, blue * gain * (1 - tint)
+        return tuple(gain * c for c in colour)
 
-    def any_colour(self, low: float, high: float) -> Colour:
-        """A colour without meaning."""
-        return self.uniform(low, high), self.uniform(low, high), self.uniform(low, high)
-
-    def sign(self) -> int:
-        """-1 or 1."""
-        return 2 * int(self.rng.randint(2)) - 1
+    def either(self, one: Colour, other: Colour) -> Colour:
+        """Return one of two colours that mean nothing."""
+        return other if self.rng.randint(2) else one

@@ -1,191 +1,194 @@
-"""The things of a scene: vehicles, cars, riders, poles and signs."""
+"""The things of a scene: where they stand, and what they look like."""
 
-import numpy as np
+from collections.abc import Callable
+from typing import NamedTuple
 
 from segattn.data.street.canvas import Colour
 from segattn.data.street.rules import (
-    BUILDING,
     BUS,
     CAR,
+    FAR,
+    ICE,
+    LAKE,
     LAMP,
+    LANES,
     RIDER,
     SIGN_A,
     SIGN_B,
     SIGNAL,
     TRAIN,
     TRUCK,
+    WALL,
     Street,
 )
 
-_CAB: dict[int, tuple[Colour, Colour]] = {
-    BUS: ((245, 245, 235), (30, 40, 60)),
-    TRUCK: ((240, 150, 40), (60, 40, 25)),
-    TRAIN: ((200, 40, 60), (235, 215, 60)),
+_BLACK = (25, 25, 28)
+
+
+class Box(NamedTuple):
+    """The frame of a thing, in px."""
+
+    top: float
+    bottom: float
+    left: float
+    right: float
+
+    def ellipse(self, share: float = 1) -> tuple[float, float, float, float]:
+        """Return centre and radii (y, x, y, x) of the ellipse that fills a share of the box."""
+        height, width = self.bottom - self.top, self.right - self.left
+        centre = self.top + 0.5 * height, self.left + 0.5 * width
+        return *centre, 0.5 * share * height, 0.5 * share * width
+
+
+# square root of the area of small, medium and large things, in units
+_SIDES = ((6.5, 11.0), (14.0, 21.0), (25.5, 31.0))
+# height and width of a thing whose area has this root, as multiples of it
+_SHAPES = {
+    "sign": (1.13, 1.13),
+    "vehicle": (0.79, 1.33),
+    "water": (0.87, 1.46),
+    "train": (0.78, 1.29),
+    "car": (0.90, 1.39),
+    "rider": (1.47, 1.14),
 }
-# ground and stripe of the billboard, by country
-_BOARD: tuple[tuple[Colour, Colour], ...] = (
-    ((30, 190, 200), (240, 240, 240)),
-    ((240, 200, 40), (30, 30, 30)),
-)
-_GLASS, _TYRE = (70, 85, 100), (25, 25, 28)
+_KINDS = (*4 * ("sign", "water"), *6 * ("vehicle",), *2 * ("train", "car", "rider"))
+"""Kinds of which one is drawn: all classes are about as frequent, since vehicles find less room."""
+_CUE_ON_THE_WALL = ("sign", "vehicle", "pole")
+_TRIES = 16
 
 
-# heights of small, medium and large vehicles, in units
-_VEHICLES = ((10, 14), (18, 28), (36, 96))
-# radii of large, medium and small signs, in units, and up to how many a scene has
-_SIGNS = (((30, 40), 2), ((14, 20), 2), ((6, 10), 4))
+def draw_things(street: Street) -> None:
+    """Draw things of every size, large ones first, as far as there is room."""
+    taken: list[Box] = []
+    plan = [(_any_kind(street), size) for size in (2, 1, 1, 1, 0, 0, 0, 0, 0)]
+    plan[2:2] = 2 * [("pole", 0)]
+    for kind, size in plan:
+        _place(street, taken, kind, size)
 
 
-def plan_things(street: Street) -> list[tuple[float, str]]:
-    """(y of the foot, kind), far to near: each is drawn over what is behind it."""
-    uniform, count, h = street.uniform, street.rng.randint, street.h
-    start = street.horizon
-    things = [(start + 2 + uniform(0, 0.36) * h, "car") for _ in range(count(3))]
-    things += [(start + 3 + uniform(0, 0.36) * h, "rider") for _ in range(count(3))]
-    things += [(start + uniform(0.04, 0.38) * h, "pole") for _ in range(1 + count(3))]
-    for kind, most in (("small", 3), ("medium", 2), ("large", 1)):
-        for _ in range(count(most + 1)):
-            low, high = {"small": (0.0, 0.12), "medium": (0.08, 0.22), "large": (0.18, 0.36)}[kind]
-            things.append((start + 2 + uniform(low, high) * h, kind))
-    return sorted(things)
+def _any_kind(street: Street) -> str:
+    return _KINDS[street.rng.randint(len(_KINDS))]
 
 
-def draw_thing(street: Street, foot: float, kind: str) -> None:
-    """Draw one thing; cars, riders and poles are the larger, the nearer their foot."""
-    nearness = (foot - street.horizon) / (0.36 * street.h)
-    if kind in ("small", "medium", "large"):
-        low, high = _VEHICLES[("small", "medium", "large").index(kind)]
-        _draw_vehicle(street, foot, street.uniform(low, high) * street.unit)
-    elif kind == "car":
-        _draw_car(street, foot, (8 + 22 * nearness) * street.unit)
-    elif kind == "rider":
-        _draw_rider(street, foot, (12 + 22 * nearness) * street.unit)
-    else:
-        _draw_pole(street, foot)
-
-
-def _draw_vehicle(street: Street, foot: float, height: float) -> None:
-    """A long body with one texture for all three kinds; only the cab at one end tells."""
-    canvas, uniform, w = street.canvas, street.uniform, street.w
-    kind, instance = (BUS, TRUCK, TRAIN)[street.rng.randint(3)], canvas.new_instance()
-    length = min(height * uniform(2.0, 3.0), 0.95 * w)
-    left = uniform(-0.05 * w, 1.05 * w - length)
-    right, top = left + length, foot - height
-    body = street.any_colour(60, 215)
-    canvas.rect(top, foot - 0.1 * height, left, right, body, kind, instance)
-    canvas.rect(top, top + 0.1 * height, left, right, tuple(0.8 * c for c in body))
-    pitch, radius = max(0.42 * height, 5), 0.12 * height
-    for x in np.arange(left + 0.3 * pitch, right - 0.5 * pitch, pitch):
-        window = street.shade(_GLASS)
-        canvas.rect(top + 0.2 * height, top + 0.48 * height, x, x + 0.62 * pitch, window)
-    stripe = tuple(0.6 * c for c in body)
-    canvas.rect(top + 0.62 * height, top + 0.68 * height, left, right, stripe)
-    for x in np.arange(left + 2 * radius, right - radius, 4.5 * radius):
-        canvas.disc(foot - radius, x, radius, radius, _TYRE, kind, instance)
-    _draw_cab(street, kind, top, height, left, right)
-
-
-def _draw_cab(
-    street: Street, kind: int, top: float, height: float, left: float, right: float
-) -> None:
-    both_visible = left >= 0 and right <= street.w
-    at_left = bool(street.rng.randint(2)) if both_visible else left >= 0
-    cab = max(min(0.35 * height, 0.14 * (right - left)), 4)
-    a, b = (left, left + cab) if at_left else (right - cab, right)
-    light, glass = _CAB[kind]
-    street.canvas.rect(top + 0.12 * height, top + 0.52 * height, a, b, street.shade(glass))
-    street.canvas.rect(top + 0.56 * height, top + 0.84 * height, a, b, street.shade(light))
-
-
-def _draw_car(street: Street, foot: float, size: float) -> None:
-    canvas, instance, colour = (
-        street.canvas,
-        street.canvas.new_instance(),
-        street.any_colour(40, 230),
-    )
-    left, roof = street.uniform(-0.02, 0.9) * street.w, tuple(0.9 * c for c in colour)
-    canvas.rect(
-        foot - 0.62 * size, foot - 0.12 * size, left, left + 1.9 * size, colour, CAR, instance
-    )
-    canvas.rect(
-        foot - size, foot - 0.6 * size, left + 0.4 * size, left + 1.5 * size, roof, CAR, instance
-    )
-    window = street.shade(_GLASS)
-    canvas.rect(
-        foot - 0.92 * size, foot - 0.62 * size, left + 0.5 * size, left + 1.4 * size, window
-    )
-    for x in (0.4, 1.5):
-        wheel = foot - 0.16 * size, left + x * size
-        canvas.disc(*wheel, 0.17 * size, 0.17 * size, _TYRE, CAR, instance)
-
-
-def _draw_rider(street: Street, foot: float, size: float) -> None:
-    canvas, instance, dark = street.canvas, street.canvas.new_instance(), street.any_colour(20, 60)
-    x = street.uniform(0.03, 0.97) * street.w
-    for side in (-0.3, 0.3):
-        wheel = foot - 0.18 * size, x + side * size
-        canvas.disc(*wheel, 0.18 * size, 0.18 * size, dark, RIDER, instance)
-    left, right, coat = x - 0.14 * size, x + 0.14 * size, street.any_colour(40, 230)
-    canvas.rect(foot - 0.75 * size, foot - 0.25 * size, left, right, coat, RIDER, instance)
-    skin = street.shade((205, 160, 130))
-    canvas.disc(foot - 0.85 * size, x, 0.13 * size, 0.13 * size, skin, RIDER, instance)
-
-
-def _draw_pole(street: Street, foot: float) -> None:
-    """A long thin shaft; only what it carries at the top tells lamp from signal."""
-    canvas, uniform, unit = street.canvas, street.uniform, street.unit
-    kind, instance = (LAMP, SIGNAL)[street.rng.randint(2)], canvas.new_instance()
-    top = max(uniform(0.02, 0.12) * street.h, 3)
-    x, thickness = uniform(0.08, 0.92) * street.w, round(uniform(3, 6) * unit)
-    grey = street.shade((92, 94, 98), 0.25)
-    canvas.rect(top, foot, x, x + thickness, grey, kind, instance)
-    canvas.rect(top, foot, x, x + 0.4 * thickness, tuple(1.25 * c for c in grey))
-    _draw_load(street, kind, instance, top, x, thickness)
-
-
-def _draw_load(
-    street: Street, kind: int, instance: int, top: float, x: float, thickness: float
-) -> None:
-    canvas, unit = street.canvas, street.unit
-    right = x + thickness
-    if kind == LAMP:
-        glow = (255, 244, 190)
-        canvas.rect(
-            top - 3 * unit, top + 3 * unit, x - 5 * unit, right + 5 * unit, glow, kind, instance
-        )
+def _place(street: Street, taken: list[Box], kind: str, size: int) -> None:
+    """Draw a thing where it touches no other one; leave it out after a few tries."""
+    unit, lane = street.unit, street.rng.randint(2)
+    height, width = _extent(street, kind, size)
+    first, last = LANES[lane] if kind == "vehicle" else (5, 63)
+    nearest = WALL + FAR if kind in _CUE_ON_THE_WALL else WALL + 4
+    room_y, room_x = (last - first) * unit - height, street.w - (1 + nearest) * unit - width
+    if min(room_y, room_x) < 0:
         return
-    box = top - 3 * unit, top + 12 * unit, x - 2 * unit, right + 2 * unit
-    canvas.rect(*box, (22, 22, 22), kind, instance)
-    lit = street.rng.randint(3)
-    for k, colour in enumerate(((230, 40, 40), (240, 180, 30), (40, 210, 90))):
-        seen = tuple((1.0 if k == lit else 0.45) * c for c in colour)
-        canvas.rect(top + (4 * k - 1) * unit, top + (4 * k + 2) * unit, x, right, seen)
+    for _ in range(_TRIES):
+        top = first * unit + street.uniform(0, room_y)
+        left = nearest * unit + street.uniform(0, room_x)
+        box = Box(top, top + height, left, left + width)
+        if all(_apart(box, other, 3 * unit) for other in taken):
+            taken.append(box)
+            _DRAW[kind](street, box, lane)
+            return
 
 
-def draw_signs(street: Street) -> None:
-    """A billboard whose colours name the country, and signs whose class is the country.
-
-    They come last and beside each other, so that nothing hides them.
-    """
-    canvas, uniform, h, w, unit = street.canvas, street.uniform, street.h, street.w, street.unit
-    y, x = uniform(0.26, 0.40) * h, uniform(0.10, 0.90) * w
-    board, stripe = _BOARD[street.country]
-    canvas.rect(y - 16 * unit, y + 16 * unit, x - 26 * unit, x + 26 * unit, board, BUILDING)
-    canvas.rect(y - 5 * unit, y + 5 * unit, x - 20 * unit, x + 20 * unit, stripe)
-    taken = [(x, 26 * unit)]
-    for (low, high), most in _SIGNS:
-        for _ in range(street.rng.randint(most + 1)):
-            radius = uniform(low, high) * unit
-            tries = [uniform(0.05, 0.95) * w for _ in range(6)]
-            free = [at for at in tries if all(abs(at - b) > radius + r for b, r in taken)]
-            if free:
-                taken.append((free[0], radius))
-                _draw_sign(street, y + uniform(-5, 5) * unit, free[0], radius)
+def _extent(street: Street, kind: str, size: int) -> tuple[float, float]:
+    """Draw height and width of a thing, in px."""
+    uniform, unit = street.uniform, street.unit
+    if kind == "pole":
+        return uniform(30, 54) * unit, round(uniform(4.6, 6.4) * unit)
+    side, stretch = uniform(*_SIDES[size]), uniform(0.93, 1.07)
+    height, width = (side * share for share in _SHAPES[kind])
+    height, width = height / stretch, width * stretch
+    if kind == "vehicle" and height > 23:  # it stays in its lane
+        height, width = 23, height * width / 23
+    return height * unit, width * unit
 
 
-def _draw_sign(street: Street, y: float, x: float, radius: float) -> None:
-    canvas, instance = street.canvas, street.canvas.new_instance()
-    kind = SIGN_B if street.country else SIGN_A
-    face = (205, 45, 45) if street.rng.randint(2) else (45, 85, 200)
-    canvas.disc(y, x, radius, radius, (240, 240, 240), kind, instance)
-    canvas.disc(y, x, 0.8 * radius, 0.8 * radius, street.shade(face))
+def _apart(one: Box, other: Box, margin: float) -> bool:
+    return (
+        one.bottom + margin < other.top
+        or other.bottom + margin < one.top
+        or one.right + margin < other.left
+        or other.right + margin < one.left
+    )
+
+
+def _draw_sign(street: Street, box: Box, _lane: int) -> None:
+    kind, instance = (SIGN_A, SIGN_B)[street.country], street.canvas.new_instance()
+    face = street.shade(street.either((45, 85, 200), (110, 75, 45)))
+    street.canvas.disc(*box.ellipse(), (240, 240, 240), kind, instance)
+    street.canvas.disc(*box.ellipse(0.7), face)
+
+
+def _draw_water(street: Street, box: Box, _lane: int) -> None:
+    """Draw a lake with a shore of sand or ice with a shore of snow; the water looks the same."""
+    kind, instance = street.rng.randint(2), street.canvas.new_instance()
+    shore = street.shade(((205, 170, 80), (235, 242, 250))[kind], 0.05)
+    centre_y, centre_x, radius_y, radius_x = box.ellipse()
+    wider = radius_y + 2.5 * street.unit, radius_x + 2.5 * street.unit
+    street.canvas.disc(centre_y, centre_x, *wider, shore)
+    water = street.shade((118, 148, 168))
+    street.canvas.disc(centre_y, centre_x, radius_y, radius_x, water, (LAKE, ICE)[kind], instance)
+
+
+def _draw_vehicle(street: Street, box: Box, lane: int) -> None:
+    kind, instance = (BUS, TRUCK)[lane ^ street.upper], street.canvas.new_instance()
+    body: Colour = tuple(street.uniform(90, 170) for _ in range(3))
+    _part(street, box, (0, 0.88), (0, 1), body, kind, instance)
+    _part(street, box, (0.15, 0.45), (0.08, 0.92), street.shade((70, 85, 100)))
+    radius = 0.16 * (box.bottom - box.top)
+    for share in (0.22, 0.78):
+        x = box.left + share * (box.right - box.left)
+        street.canvas.disc(box.bottom - radius, x, radius, radius, _BLACK, kind, instance)
+
+
+def _draw_pole(street: Street, box: Box, _lane: int) -> None:
+    kind, instance = (LAMP, SIGNAL)[street.country], street.canvas.new_instance()
+    grey = street.shade((62, 64, 68), 0.2)
+    _part(street, box, (0, 1), (0, 1), grey, kind, instance)
+    _part(street, box, (0, 1), (0, 0.4), tuple(1.4 * c for c in grey))
+
+
+def _draw_train(street: Street, box: Box, _lane: int) -> None:
+    instance = street.canvas.new_instance()
+    _part(street, box, (0, 1), (0, 1), street.shade((40, 120, 70)), TRAIN, instance)
+    for top in (0.2, 0.6):
+        _part(street, box, (top, top + 0.2), (0, 1), (225, 225, 120))
+
+
+def _draw_car(street: Street, box: Box, _lane: int) -> None:
+    colour, instance = street.shade((190, 60, 160), 0.2), street.canvas.new_instance()
+    _part(street, box, (0.35, 1), (0, 1), colour, CAR, instance)
+    _part(street, box, (0, 0.4), (0.2, 0.8), tuple(0.8 * c for c in colour), CAR, instance)
+
+
+def _draw_rider(street: Street, box: Box, _lane: int) -> None:
+    coat, instance = street.shade((40, 170, 60), 0.2), street.canvas.new_instance()
+    skin = street.shade((205, 160, 130))
+    _part(street, box, (0.3, 0.8), (0.25, 0.75), coat, RIDER, instance)
+    _part(street, box, (0.75, 1), (0, 1), _BLACK, RIDER, instance)
+    _part(street, box, (0, 0.3), (0.3, 0.7), skin, RIDER, instance)
+
+
+def _part(
+    street: Street,
+    box: Box,
+    rows: tuple[float, float],
+    columns: tuple[float, float],
+    colour: Colour,
+    label: int | None = None,
+    instance: int = 0,
+) -> None:
+    """Paint a part of a box, whose rows and columns are given as shares of it."""
+    top, bottom = (box.top + share * (box.bottom - box.top) for share in rows)
+    left, right = (box.left + share * (box.right - box.left) for share in columns)
+    street.canvas.rect(top, bottom, left, right, colour, label, instance)
+
+
+_DRAW: dict[str, Callable[[Street, Box, int], None]] = {
+    "sign": _draw_sign,
+    "vehicle": _draw_vehicle,
+    "water": _draw_water,
+    "pole": _draw_pole,
+    "train": _draw_train,
+    "car": _draw_car,
+    "rider": _draw_rider,
+}
