@@ -154,7 +154,7 @@ def test_a_file_keeps_its_content_where_the_new_one_does_not_fit(tmp_path):
 
 def test_a_full_disk_leaves_no_half_cache(tmp_path):
     source = scenes.Scenes("test", root=str(tmp_path), num_test=2)
-    with file_limit(50_000), pytest.raises(ValueError, match=r"cannot write the scenes to .* free"):
+    with file_limit(40_000), pytest.raises(ValueError, match=r"cannot write the scenes to .* free"):
         source.load(0)
     assert os.listdir(tmp_path) == []
     source.load(0)
