@@ -66,9 +66,8 @@ HTML(attention_explorer.figures_of(RUNS, "full"))
 # %% [markdown]
 # ## Any pixel
 #
-# Click at the image, or move the sliders. A run with a checkpoint answers for every pixel, one
-# without for the nearest of those it keeps. Channel attention is the same for every pixel. Without
-# `ipywidgets` and `ipyevents` one more image stands here instead.
+# Change the run and the numbers. A run with a checkpoint answers for every pixel, one without for
+# the nearest pixel that it keeps. Channel attention is the same for every pixel.
 
 # %%
-attention_explorer.explore(RUNS)
+HTML(attention_explorer.pixel_view(RUNS[-1], image=0, row=40, column=60))

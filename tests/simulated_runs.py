@@ -77,7 +77,9 @@ def write_run(
 def write_unfinished(run: Path, *, state: str, error: str | None = None) -> None:
     """Write the two files that every run has from its start."""
     run.mkdir(parents=True)
-    (run / "config.yaml").write_text(yaml.safe_dump({"name": run.name}))
+    (run / "config.yaml").write_text(
+        yaml.safe_dump({"name": run.name, "head": {"name": run.name.rsplit("-", 1)[0]}})
+    )
     (run / "status.json").write_text(json.dumps({"state": state, "error": error}))
 
 

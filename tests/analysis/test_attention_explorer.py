@@ -1,16 +1,17 @@
-import io
+import shutil
 from pathlib import Path
 
-import ipyevents
 import jupytext
 import numpy as np
 import pytest
+import torch
+import yaml
 from nbclient import NotebookClient
-from PIL import Image
 from tiny import EXPERIMENTS, tiny_config
 
 from segattn.analysis import attention_explorer
 from segattn.analysis.remote import RunsError
+from segattn.base.errors import UserError
 from segattn.base.runs import Run
 from segattn.training.train import train
 
@@ -32,7 +33,7 @@ def test_any_pixel_comes_from_the_checkpoint_and_else_the_nearest_that_is_kept(f
         same["block.spatial/rows"][0, 0], kept["block.spatial/rows"][1, 2], atol=1e-3
     )
     copy = Run(tmp_path)
-    for path in (finished.attention_path, finished.examples_path):
+    for path in (finished.attention_path, finished.examples_path, finished.config_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     nearest = attention_explorer.pixel_attention(copy, image=1, row=row + 1, column=column)
     assert nearest["pixels"].tolist() == [[[row, column]]]
@@ -44,7 +45,12 @@ def test_pixel_that_is_not_there_is_a_sentence(finished):
     view = attention_explorer.pixel_view(finished, image=0, row=9999, column=0)
     assert "lies outside the image" in view
     view = attention_explorer.pixel_view(finished, image=2, row=0, column=0)
-    assert "keeps 2 images, so there is no 2" in view
+    assert "keeps images 0 to 1, got image 2" in view
+    for row, column in ((-1, 0), (64, 0), (0, 96)):  # of a run without a checkpoint too
+        (kept,) = attention_explorer.attention_runs(FIXTURE / "channel_nl-resnet18-scenes-s0")
+        for run in (finished, kept):
+            with pytest.raises(UserError, match="lies outside the image of 64 x 96"):
+                attention_explorer.pixel_attention(run, image=0, row=row, column=column)
 
 
 def test_folder_without_attention_says_what_to_run(tmp_path):
@@ -57,72 +63,38 @@ def test_folder_without_attention_says_what_to_run(tmp_path):
     assert attention_explorer.attention_runs(FIXTURE)
 
 
-@pytest.fixture
-def explorer(monkeypatch):
-    """Of runs what `explore` displays: the picture, controls by name, clicks, and the views."""
-    views, clicks = [], []
-
-    class Recorded(ipyevents.Event):
-        def __init__(self, **options):
-            super().__init__(**options)
-            clicks.append(self)
-
-    def fake_display(content, display_id=False):
-        views.append(content)
-        return type("View", (), {"update": staticmethod(views.append)})
-
-    monkeypatch.setattr(ipyevents, "Event", Recorded)
-    monkeypatch.setattr(attention_explorer, "display", fake_display)
-
-    def start(runs):
-        attention_explorer.explore(runs)
-        picture, controls = views.pop(0).children
-        return picture, {c.description: c for c in controls.children}, clicks[0], views
-
-    return start
+def test_first_run_of_a_head_is_that_of_its_lowest_seed(tmp_path):
+    """By number: s10 stands before s2 in a folder."""
+    for head, seed in (("spatial_nl", 2), ("spatial_nl", 10), ("channel_nl", 1), ("channel_nl", 0)):
+        folder = tmp_path / f"{head}-s{seed}"
+        shutil.copytree(FIXTURE / f"{head}-resnet18-scenes-s0", folder)
+        config = yaml.safe_load((folder / "config.yaml").read_text()) | {"seed": seed}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    runs = attention_explorer.attention_runs(tmp_path)
+    names = [run.path.name for run in runs]
+    assert names == ["channel_nl-s0", "channel_nl-s1", "spatial_nl-s2", "spatial_nl-s10"]
+    assert "spatial_nl-s2<" in attention_explorer.figures_of(runs, "spatial")
+    assert "spatial_nl-s10<" not in attention_explorer.figures_of(runs, "spatial")
 
 
-def test_sliders_show_the_pixel_they_stand_at(finished, explorer):
-    picture, controls, _, views = explorer([finished])
-    assert [c.max for c in list(controls.values())[1:]] == [1, 63, 95]
-    assert controls["run"].value == finished
-    before = picture.value
-    controls["row"].value = 63 - controls["row"].value
-    first, view = views
-    assert first.data.count("<img") == 2
-    assert view.data != first.data
-    assert picture.value != before
-
-
-def click(event, x, y):
-    """As the browser tells it."""
-    content = {"event": "click", "dataX": x, "dataY": y}
-    data = {"method": "custom", "content": content}
-    event._handle_msg({"content": {"data": data}, "buffers": []})
-
-
-def test_click_asks_about_the_pixel_under_it_once(finished, explorer):
-    picture, controls, event, views = explorer([finished])
-    assert (event.source, event.watched_events) == (picture, ["click"])
-    click(event, x=70, y=20)
-    assert (controls["row"].value, controls["column"].value) == (20, 70)
-    assert len(views) == 2  # the first, and one for both sliders
-    expected = attention_explorer.pixel_view(finished, image=0, row=20, column=70)
-    assert views[-1].data == expected
-    shown = np.asarray(Image.open(io.BytesIO(picture.value)).convert("RGB"))
-    assert shown.shape == (64, 96, 3)
-    assert (shown[20, [67, 73]] == 255).all()  # the ring
-    controls["column"].value = 5
-    assert len(views) == 3
-    click(event, x=96, y=64)  # a browser rounds up
-    assert (controls["row"].value, controls["column"].value) == (63, 95)
-
-
-def test_first_run_is_one_whose_attention_differs_by_pixel(explorer):
-    runs = attention_explorer.attention_runs(FIXTURE)
-    assert runs[0].config["head"]["name"] == "channel_nl"
-    _, controls, _, _ = explorer(runs)
-    assert controls["run"].value.config["head"]["name"] == "spatial_nl"
+@pytest.mark.parametrize("tested", ["best", "last"])
+def test_any_pixel_comes_from_the_weights_that_were_tested(finished, tmp_path, tested):
+    copy = Run(tmp_path / "run")
+    shutil.copytree(finished.path, copy.path)
+    broken = torch.load(copy.checkpoint_path, weights_only=True)
+    weights = broken["state_dict"]
+    shutil.copy(copy.checkpoint_path, copy.best_path)
+    config = copy.config | {"callbacks": {"best": tested == "best"}}
+    copy.config_path.write_text(yaml.safe_dump(config))
+    for name in weights:
+        weights[name] = weights[name] * 0 if weights[name].is_floating_point() else weights[name]
+    torch.save(broken, copy.checkpoint_path if tested == "best" else copy.best_path)
+    one, other = (
+        attention_explorer.pixel_attention(run, image=0, row=9, column=9)
+        for run in (finished, copy)
+    )
+    np.testing.assert_array_equal(one["block.spatial/rows"], other["block.spatial/rows"])
+    assert attention_explorer.overview([copy])["any pixel"].tolist() == ["yes"] * 2
 
 
 def test_notebook_runs(finished, monkeypatch):

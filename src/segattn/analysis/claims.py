@@ -1,4 +1,4 @@
-"""The five claims of the FLA paper (arXiv 2007.11489 and its figure 2), and what the runs answer.
+"""The five claims of the FLA paper (arXiv 2112.04108 and its figure 2), and what the runs answer.
 
 A claim is one to four contrasts, each one number, positive as claimed. They are hypotheses, fixed
 before the runs. Two readings: `group` scores whole classes by their typical size, as the paper

@@ -24,6 +24,9 @@ HEAD_ORDER = ("fcn", "channel_nl", "spatial_nl", "danet", "cs_nl", "fla")
 SHARED = ("data", "split", "images", "blocks", "protocol", "metric")
 """Entries of result.json in which all runs of a comparison agree."""
 
+CHOSEN = "Best epoch chosen on the test images"
+"""How the note on heads begins whose scores are too good for that reason."""
+
 Cell = tuple[Run, dict[str, Any]]
 
 
@@ -83,6 +86,12 @@ class Comparison:
     def seeds(self) -> int:
         """Seeds of the head that has fewest."""
         return min(len(scores.seeds) for scores in self.scores.values())
+
+    def paired_runs(self, head: str) -> list[tuple[Run, Run]]:
+        """The runs of a head and of the reference with the same seed, lowest seed first."""
+        of_seed = dict(zip(self.scores[head].seeds, self.runs[head], strict=True))
+        reference = zip(self.scores[self.reference].seeds, self.runs[self.reference], strict=True)
+        return [(of_seed[seed], run) for seed, run in reference if seed in of_seed]
 
     def objects(self, head: str) -> list[pd.DataFrame]:
         """The object tables of a head's runs."""
@@ -147,7 +156,7 @@ def _group(cells: list[Cell]) -> dict[str, list[Cell]]:
                     f"{run.path.name} and {other.path.name} are both head {head!r} with seed "
                     f"{result['seed']}; delete or move one of them"
                 )
-    return {head: by_head[head] for head in sorted(by_head, key=_display_order)}
+    return {head: by_head[head] for head in sorted(by_head, key=display_order)}
 
 
 def _label(head: dict[str, Any], cells: list[Cell]) -> str:
@@ -157,7 +166,8 @@ def _label(head: dict[str, Any], cells: list[Cell]) -> str:
     return " ".join([head["name"], *knobs])
 
 
-def _display_order(head: str) -> tuple[int, str]:
+def display_order(head: str) -> tuple[int, str]:
+    """Sort key of heads in tables and figures."""
     name = base_name(head)
     return (HEAD_ORDER.index(name) if name in HEAD_ORDER else len(HEAD_ORDER)), head
 
@@ -198,6 +208,16 @@ def _notes(by_head: dict[str, list[Cell]]) -> list[str]:
     if len({tuple(values) for values in seeds.values()}) > 1:
         listed = "; ".join(f"{head}: {', '.join(map(str, s))}" for head, s in seeds.items())
         notes.append(f"Heads have different seeds ({listed}). Differences use the common seeds.")
+    first = next(iter(by_head))
+    if base_name(first) != HEAD_ORDER[0]:
+        notes.append(f"There is no {HEAD_ORDER[0]} here: heads are compared with {first}.")
+    chosen = [
+        head
+        for head, cells in by_head.items()
+        if any((result.get("training") or {}).get("chosen_on_test") for _, result in cells)
+    ]
+    if chosen:
+        notes.append(f"{CHOSEN}: {', '.join(chosen)}.")
     results = [result for cells in by_head.values() for _, result in cells]
     if others := sorted({r["head"]["name"] for r in results if r["protocol"] is None}):
         notes.append(f"Predictions of other code, by its own protocol: {', '.join(others)}.")

@@ -4,6 +4,7 @@ A report reads result files alone, so that it can be made where neither data nor
 This step follows a grid, and leaves the crops in the experiment folder.
 """
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,10 @@ _NUMBER = 4  # gains, and as many losses
 def collect(folder: Path) -> None:
     """Write crops.npz: K crops, head by head, gains before losses.
 
-    image uint8 [K, 96, 96, 3]; mask bool, prediction and reference uint8 [K, 96, 96] (first common
-    seed); head, cls, area (px), iou and reference_iou [K] (means over the common seeds). A head
-    without checkpoints has none, and a printed line says so.
+    image uint8 [K, 96, 96, 3]; mask bool, prediction and reference uint8 [K, 96, 96]; head, cls,
+    area (px), iou and reference_iou [K] (means over the common seeds). Both predictions are of the
+    lowest seed that the head shares with the reference, by the weights that were tested. A head
+    without such a seed or its checkpoints has no crops, and a printed line says so.
 
     Raises:
         UserError: No run is finished, the runs cannot be compared, or the data is missing.
@@ -44,12 +46,16 @@ def collect(folder: Path) -> None:
     crops: list[dict[str, Any]] = []
     source = None  # opened for the first head with a checkpoint; predictions alone have no data
     for head in track(comparison.heads[1:], description="collecting objects won and lost"):
-        runs = comparison.runs[head][0], comparison.runs[comparison.reference][0]
-        if not all(run.checkpoint_path.exists() for run in runs):
-            print(f"no crops of {head}: its checkpoint or that of the reference is missing")
+        pairs = comparison.paired_runs(head)
+        if not pairs:
+            print(f"no crops of {head}: it shares no seed with {comparison.reference}")
             continue
-        source = source or build_data(runs[0].config).source("test")
-        crops += _crops(comparison, head, runs, source)
+        missing = [run for run in pairs[0] if not run.tested_checkpoint.exists()]
+        if missing:
+            print(f"no crops of {head}: {missing[0].tested_checkpoint} is missing")
+            continue
+        source = source or build_data(pairs[0][0].config).source("test")
+        crops += _crops(comparison, head, pairs[0], source)
     if crops:
         arrays = {key: np.stack([crop[key] for crop in crops]) for key in crops[0]}
         with atomic_path(folder / CROPS_FILE) as draft:
@@ -91,12 +97,21 @@ def extremes(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _predict(run: Run, samples: dict[str, Sample]) -> dict[str, NDArray[np.uint8]]:
-    """Images through the run's last checkpoint, by the protocol and the precision of its test."""
+    """The label maps of a run's test for some images: same weights, protocol and precision."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    task = load_task(run.checkpoint_path, device=device)
-    bf16 = run.config["trainer"]["precision"] == "bf16"
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    task = load_task(run.tested_checkpoint, device=device)
+    with autocast_of_test(run, device):
         return {n: task.label_map(s.image, protocol=task.protocol) for n, s in samples.items()}
+
+
+def autocast_of_test(run: Run, device: torch.device) -> AbstractContextManager[Any]:
+    """The autocast of a run's test; float32 for fp16 on a CPU, which a printed line says."""
+    precision = run.config["trainer"]["precision"]
+    if precision == "fp16" and device.type == "cpu":
+        print(f"{run.path.name} was tested in fp16, which needs a GPU: shown in fp32")
+        precision = "fp32"
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    return torch.autocast(device.type, dtype, enabled=precision != "fp32")
 
 
 def _crop(

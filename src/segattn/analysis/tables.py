@@ -30,6 +30,8 @@ def score_names(measures: Measures) -> list[str]:
 def gains(comparison: Comparison, names: list[str] | None = None) -> pd.DataFrame:
     """One row per head and score: head, score, value, gain, low, high, told_apart, seeds.
 
+    Value and gain are means over the seeds that a head shares with the reference.
+
     Args:
         comparison: Runs of one data set.
         names: Scores; None takes those of the first picture.
@@ -44,7 +46,8 @@ def _gains(heads: dict[str, HeadScores], names: list[str], *, reference: str) ->
         for name in names:
             found = estimate(heads, [(1, head, name), (-1, reference, name)])
             low, high = found.interval()
-            value = heads[head].values[name].mean()
+            common = [k for k, s in enumerate(heads[head].seeds) if s in heads[reference].seeds]
+            value = heads[head].values[name][common].mean() if common else np.nan
             points = {"gain": found.value, "low": low, "high": high, "value": value}
             row = {"head": head, "score": name, **{k: 100 * v for k, v in points.items()}}
             rows.append({**row, "p": found.p, "seeds": found.seeds})
@@ -207,8 +210,9 @@ def won_lost(comparison: Comparison, head: str, *, threshold: float = 0.1) -> pd
 
 
 def won_lost_of_heads(comparison: Comparison) -> pd.DataFrame:
-    """`won_lost` of every head but the reference; empty where there is no other."""
-    frames = [won_lost(comparison, head) for head in comparison.heads[1:]]
+    """`won_lost` of every head that shares a seed with the reference."""
+    heads = [head for head in comparison.heads[1:] if comparison.paired_runs(head)]
+    frames = [won_lost(comparison, head) for head in heads]
     return pd.concat([pd.DataFrame(), *frames], ignore_index=True)
 
 
@@ -219,15 +223,9 @@ def object_differences(comparison: Comparison, head: str) -> pd.DataFrame:
         Rows of the object table that are objects: image, cls, area, width, object (its number in
         `find_objects` of the image's label), iou, reference_iou, difference.
     """
-    scores, reference = comparison.scores, comparison.reference
-    common = [s for s in scores[head].seeds if s in scores[reference].seeds]
     ious = []
-    for name in (head, reference):
-        tables = [
-            run.objects()
-            for seed, run in zip(scores[name].seeds, comparison.runs[name], strict=True)
-            if seed in common
-        ]
+    for runs in zip(*comparison.paired_runs(head), strict=True):
+        tables = [run.objects() for run in runs]
         objects = [table[~table["alarm"]] for table in tables]
         ious.append(np.mean([t["tp"] / (t["area"] + t["fp"]) for t in objects], axis=0))
     truth = objects[0][["image", "cls", "area", "width", "crowd"]].reset_index(drop=True)
