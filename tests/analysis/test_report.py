@@ -54,7 +54,8 @@ def test_the_answer_is_said_in_one_sentence_a_head(comparison):
     said = dict(zip(comparison.heads[1:], text.findings(comparison), strict=True))
     assert "helps thin (+9." in said["fla"]
     assert "Spatial attention (spatial_nl) helps large (+" in said["spatial_nl"]
-    assert "cannot be told from no attention on objects of any size" in said["channel_nl"]
+    alone = "no difference from no attention (fcn) was detected on objects of any size"
+    assert alone in said["channel_nl"]
     assert said["channel_nl"].endswith("Its attention is off: 0.2 %.")
 
 
@@ -116,6 +117,69 @@ def test_two_seeds_show_values_and_no_verdicts(tmp_path):
     assert not tables.gains(runs)["told_apart"].any()
     assert all("3 seeds are needed" in said for said in text.findings(runs))
     assert set(tables.claim_table(runs)["answer"]) == {"not tested"}
+
+
+@pytest.mark.parametrize(
+    ("heads", "reference"),
+    [
+        (("channel_nl", "fla"), "channel attention (channel_nl)"),
+        (("fla", "spatial_nl", "theirs"), "spatial attention (spatial_nl)"),
+        (("theirs", "zz"), "theirs"),
+        (("fcn", "fla"), "no attention (fcn)"),
+    ],
+)
+def test_every_text_names_the_reference(tmp_path, capsys, heads, reference):
+    """Sentences, terminal, page and picture, also where there is no fcn."""
+    folder = simulate(tmp_path / "r", heads={head: {} for head in heads}, noise=0.002)
+    (path,) = report.write_report(folder, tmp_path / "out")
+    page = html.unescape(path.read_text(encoding="utf-8"))
+    shown = capsys.readouterr().out + re.sub('data:[^"]*', "", page)
+    assert f"no difference from {reference}" in " ".join(shown.split())
+    assert ("no attention" in shown) == ("fcn" in heads)
+    found = compare(load_runs(folder))
+    name = found.reference
+    said = f"There is no fcn here: heads are compared with {name}."
+    assert (said in page) == (said in found.notes) == ("fcn" not in heads)
+    legend = " ".join(t.get_text() for t in figures.gain_picture(found).texts)
+    assert f"Row {name}:" in legend
+
+
+def test_heads_without_a_common_seed_have_a_report(tmp_path, capsys):
+    folder = simulate(tmp_path / "r", heads={"fcn": {}, "fla": {"bus": 0.1}}, seeds=(0, 1))
+    simulate(folder, heads={"danet": {}}, seeds=(7, 9))
+    report.write_report(folder, tmp_path / "out")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "(danet): no seed; 3 seeds are needed to say more, 0 in common with fcn." in said
+    frame = pd.read_csv(tmp_path / "out" / "gains.csv").set_index("head")
+    assert frame.loc["danet", ["value", "gain"]].isna().all().all()
+    won = pd.read_csv(tmp_path / "out" / "won_lost.csv")
+    assert set(won["head"]) == {"fla"}
+
+
+def test_value_and_gain_are_of_the_common_seeds(tmp_path):
+    folder = simulate(tmp_path / "r", heads={"fcn": {}}, seeds=(0, 1, 2))
+    simulate(folder, heads={"fla": {"bus": 0.1}}, seeds=(1, 2, 30))
+    found = compare(load_runs(folder))
+    row = tables.gains(found).set_index(["head", "score"]).loc[("fla", "miou")]
+    scores = {h: dict(zip(s.seeds, s.values["miou"], strict=True)) for h, s in found.scores.items()}
+    value = 50 * (scores["fla"][1] + scores["fla"][2])
+    assert row["value"] == pytest.approx(value)
+    assert row["gain"] == pytest.approx(value - 50 * (scores["fcn"][1] + scores["fcn"][2]))
+    assert [a.path.name for a, _ in found.paired_runs("fla")] == ["fla-1", "fla-2"]
+
+
+def test_a_choice_on_the_test_images_is_said(tmp_path, capsys):
+    folder = simulate(tmp_path / "r", heads={"fcn": {}, "danet": {}, "fla": {}})
+    training = {"max_epochs": 5, "batch_size": 8, "steps": 50, "chosen_on_test": True}
+    for name in ("fcn-1", "fla-0"):
+        edit_result(folder / name, training=training)
+    (path,) = report.write_report(folder, tmp_path / "out")
+    said = "Best epoch chosen on the test images: fcn, fla."
+    assert said in path.read_text(encoding="utf-8").split("<h2>")[0]
+    assert said in capsys.readouterr().out
+    found = compare(load_runs(folder))
+    assert said in "".join(t.get_text() for t in figures.gain_picture(found).texts)
+    assert said not in compare(load_runs(folder, heads=["danet"])).notes
 
 
 def test_one_head_alone_has_a_report(tmp_path):

@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from segattn.analysis.claims import NAMES
-from segattn.analysis.comparison import Comparison, base_name
+from segattn.analysis.comparison import CHOSEN, Comparison, base_name
 from segattn.analysis.stats import MIN_SEEDS
 from segattn.analysis.tables import OFF, block_shares, class_names, costs, gains, score_names
 
@@ -24,7 +24,7 @@ _WON, _LOST = "#01665e", "#8c510a"
 
 
 def gain_picture(comparison: Comparison) -> Figure:
-    """Heads x (overall, classes by size, objects by size): the gain over no attention, in points.
+    """Heads x (overall, classes by size, objects by size): the gain over the reference, in points.
 
     The reference's row holds its IoU. Grey cells have a 95% interval that holds 0. Two more
     columns say how much attention adds to its block, and what the whole network costs.
@@ -49,8 +49,10 @@ def gain_picture(comparison: Comparison) -> Figure:
 def _legend(comparison: Comparison) -> str:
     row = f"Row {comparison.reference}: IoU in percent. Other rows: gain over it in points"
     if comparison.seeds < MIN_SEEDS:
-        return f"{row}; {comparison.seeds} seeds, too few to tell heads apart."
-    return f"{row}, {comparison.seeds} seeds; grey: the 95 % interval holds 0."
+        legend = f"{row}; {comparison.seeds} seeds, too few to tell heads apart."
+    else:
+        legend = f"{row}, {comparison.seeds} seeds; grey: the 95 % interval holds 0."
+    return "\n".join([legend, *(note for note in comparison.notes if note.startswith(CHOSEN))])
 
 
 def class_picture(comparison: Comparison) -> Figure:

@@ -91,7 +91,8 @@ def page_body(
     """The answer on the first screen, then four sections, and all else folded."""
     picture = html.figure(figures.gain_picture(comparison), alt="Gain of each head by object size")
     first = [f"<h1>{escape(_title(comparison))}</h1>", picture]
-    first += [html.bullets(text.findings(comparison)), html.paragraph(text.subject(comparison))]
+    first += [html.bullets([*text.findings(comparison), *comparison.notes])]
+    first += [html.paragraph(text.subject(comparison))]
     sections = [
         ("The claims of the FLA paper", claims_body(comparison)),
         ("Class by class", html.figure(figures.class_picture(comparison), alt="Gain by class")),

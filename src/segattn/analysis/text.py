@@ -11,7 +11,7 @@ _SHORT = {"iou_shape/thin": "thin"}
 
 
 def findings(comparison: Comparison) -> list[str]:
-    """One sentence per head with attention: which objects it helps, and whether it is on at all."""
+    """One sentence per head but the reference: which objects it helps, and whether it is on."""
     frame, shares = gains(comparison), block_shares(comparison)
     sized = frame["score"].str.startswith(("iou_size", "iou_shape"))
     what = "objects"
@@ -21,27 +21,43 @@ def findings(comparison: Comparison) -> list[str]:
     for head in comparison.heads[1:]:
         rows = frame[sized & (frame["head"] == head)]
         overall = frame[(frame["score"] == "miou") & (frame["head"] == head)].iloc[0]
-        sentences.append(_finding(head, rows, overall, what=what, share=shares.get(head)))
+        share, reference = shares.get(head), comparison.reference
+        sentences.append(_finding(head, rows, overall, reference, what=what, share=share))
     return sentences
 
 
-def _finding(
-    head: str, rows: pd.DataFrame, overall: pd.Series, *, what: str, share: float | None
-) -> str:
+def named(head: str) -> str:
+    """A head in a sentence: "full attention (fla)", or its bare name where it has no other."""
     name = NAMES.get(base_name(head))
-    subject = f"{name[0].upper()}{name[1:]} ({head})" if name else head
+    return f"{name} ({head})" if name else head
+
+
+def _finding(
+    head: str,
+    rows: pd.DataFrame,
+    overall: pd.Series,
+    reference: str,
+    *,
+    what: str,
+    share: float | None,
+) -> str:
+    name = named(head)
+    subject = name if name == head else name[0].upper() + name[1:]
     off = "" if share is None or share >= OFF else f" Its attention is off: {100 * share:.1f} %."
     if overall["seeds"] < MIN_SEEDS:
-        gain = f"{overall['gain']:+.1f} mIoU"
-        return f"{subject}: {gain}; {MIN_SEEDS} seeds are needed to say more.{off}"
+        gain = f"{overall['gain']:+.1f} mIoU" if overall["seeds"] else "no seed"
+        common = f"{overall['seeds']} in common with {reference}"
+        return f"{subject}: {gain}; {MIN_SEEDS} seeds are needed to say more, {common}.{off}"
     parts = [
         f"{verb} {_listed(rows[rows['told_apart'] & (sign * rows['gain'] > 0)])} {what}"
         for verb, sign in (("helps", 1), ("harms", -1))
         if (rows["told_apart"] & (sign * rows["gain"] > 0)).any()
     ]
-    says = " and ".join(parts) or f"cannot be told from no attention on {what} of any size"
-    total = f"mIoU {overall['gain']:+.1f}" + ("" if overall["told_apart"] else ", not told apart")
-    return f"{subject} {says}; {total}.{off}"
+    difference = f"no difference from {named(reference)} was detected"
+    says = " and ".join(parts) or f": {difference} on {what} of any size"
+    says = says if says[0] == ":" else f" {says}"
+    total = f"mIoU {overall['gain']:+.1f}" + ("" if overall["told_apart"] else ", not decided")
+    return f"{subject}{says}; {total}.{off}"
 
 
 def _listed(rows: pd.DataFrame) -> str:
