@@ -1,4 +1,5 @@
-from shutil import copytree
+import os
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -7,19 +8,20 @@ from simulated_runs import simulate
 
 from segattn.analysis import compare
 from segattn.analysis.remote import RunsError, fetch_runs, find_runs_folder
-from segattn.base.runs import load_runs
+from segattn.base.runs import load_runs, write_json
 
 
 class Artifact:
-    """As `wandb.Api` gives it, as far as `fetch_runs` looks."""
+    """An artifact as `wandb.Api` gives it, published on the `day` of a month."""
 
-    def __init__(self, source, *, version=0, type="run-folder"):
+    def __init__(self, source, *, version=0, type="run-folder", day=1):
         self.source, self.version, self.type = source, f"v{version}", type
-        self.digest, self.downloads = f"digest {version}", 0
+        self.digest, self.downloads = f"digest {source} {version}", 0
+        self.created_at = f"2026-01-{day:02}T00:00:00Z"
 
     def download(self, root):
         self.downloads += 1
-        copytree(self.source, root, dirs_exist_ok=True)
+        shutil.copytree(self.source, root, dirs_exist_ok=True)
 
 
 def run_of(*artifacts, name, experiment="heads"):
@@ -59,9 +61,50 @@ def test_a_notebook_finds_runs_behind_links(source, tmp_path, monkeypatch):
     assert find_runs_folder() == source
 
 
+def test_the_experiment_whose_run_finished_last_is_read(source, tmp_path, monkeypatch):
+    """The times of files are those of a copy."""
+    monkeypatch.delenv("SEGATTN_RUNS", raising=False)
+    for experiment, finished in (("old", 1e9), ("new", 2e9), ("new-evaluated", 3e9)):
+        shutil.copytree(source / "fcn-0", tmp_path / "runs" / experiment / "fcn-0")
+        (run,) = load_runs(tmp_path / "runs" / experiment)
+        write_json(run.status_path, {"state": "done", "updated": finished})
+    os.utime(tmp_path / "runs" / "old" / "fcn-0" / "result.json", (4e9, 4e9))
+    assert find_runs_folder(tmp_path / "runs") == tmp_path / "runs" / "new"
+
+
+def test_the_newest_of_two_runs_of_one_name_is_taken(source, tmp_path):
+    """Versions count within a W&B run: the older run here has had more of them."""
+    older = [Artifact(source / "fcn-0", version=k, day=k + 1) for k in range(3)]
+    newer = [Artifact(source / "fcn-1", version=0, day=9)]
+    for runs in ((older, newer), (newer, older)):
+        api = Api(*(run_of(*artifacts, name="fcn-0") for artifacts in runs))
+        folder = fetch_runs("wandb:me/size", cache=tmp_path / "cache", api=api)
+        assert [run.result["seed"] for run in load_runs(folder)] == [1]
+    assert [artifact.downloads for artifact in (*older, *newer)] == [0, 0, 0, 1]
+
+
+def test_files_of_another_run_do_not_stay_in_the_cache(source, tmp_path):
+    first, second = (Artifact(source / f"fcn-{k}", day=k + 1) for k in range(2))
+    for name in ("examples.npz", "attention.npz"):
+        (source / "fcn-0" / name).write_text("a picture of the first run")
+        (source / "fcn-1" / name).unlink(missing_ok=True)
+    artifacts = [first]
+    api = Api(run_of(first, name="gone"), SimpleNamespace(**vars(run_of(name="fcn-0"))))
+    api.found[1].logged_artifacts = lambda: artifacts
+    folder = fetch_runs("wandb:me/size", cache=tmp_path / "cache", api=api) / "heads"
+    assert (folder / "fcn-0" / "examples.npz").exists()
+    assert {path.name for path in folder.iterdir()} == {"fcn-0", "gone"}
+    (folder / "report.html").write_text("a file of the user's")
+    artifacts.append(second)
+    fetch_runs("wandb:me/size", cache=tmp_path / "cache", api=Api(api.found[1]))
+    assert {path.name for path in folder.iterdir()} == {"fcn-0", "report.html"}
+    assert not list((folder / "fcn-0").glob("*.npz"))
+    assert [run.result["seed"] for run in load_runs(folder)] == [1]
+
+
 def test_the_newest_version_is_taken_and_only_a_new_one_is_fetched_again(source, tmp_path):
-    versions = [Artifact(source / "fcn-0", version=k) for k in (10, 9)]
-    other = Artifact(source / "fcn-1", version=11, type="model")
+    versions = [Artifact(source / "fcn-0", version=k, day=k) for k in (10, 9)]
+    other = Artifact(source / "fcn-1", version=11, type="model", day=11)
     api = Api(run_of(*versions, other, name="fcn-0"))
     for _ in range(2):
         fetch_runs("wandb:me/size", cache=tmp_path / "cache", api=api)
@@ -116,5 +159,5 @@ def test_a_project_that_cannot_be_read_names_login(tmp_path, error):
 @pytest.mark.parametrize("name", ["../../home", "..", "a/b", ""])
 def test_a_name_cannot_lead_out_of_the_cache(source, tmp_path, name):
     api = Api(run_of(Artifact(source / "fcn-0"), name=name))
-    with pytest.raises(RunsError, match="no plain folder name"):
+    with pytest.raises(RunsError, match="not a plain folder name"):
         fetch_runs("wandb:me/size", cache=tmp_path / "cache", api=api)

@@ -188,7 +188,9 @@ def test_in_w_and_b_an_evaluation_is_no_seed_of_the_training(both, monkeypatch, 
 
 def test_training_and_evaluation_are_fetched_apart(both, tmp_path):
     def published(run):
-        artifact = SimpleNamespace(type=ARTIFACT_TYPE, version="v0", digest="d")
+        artifact = SimpleNamespace(
+            type=ARTIFACT_TYPE, digest="d", created_at="2026-01-01T00:00:00Z"
+        )
         artifact.download = lambda root: shutil.copytree(run.path, root, dirs_exist_ok=True)
         return SimpleNamespace(config=run.config, logged_artifacts=lambda: [artifact])
 

@@ -1,26 +1,29 @@
-"""Which runs a notebook reads: a folder, or W&B, from where they are fetched into a cache.
+"""The runs that a notebook reads: a folder, or runs of W&B, which are fetched into a cache.
 
-scripts/publish.py leaves the files of a run, but for its weights, in an artifact of the type
+A W&B run has the files of its run folder, but for the weights, in an artifact of the type
 "run-folder".
 """
 
 import os
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import pandas as pd
 from rich.progress import track
 
 import segattn
 from segattn.analysis.report import experiment_folders
 from segattn.base.commandline import as_path
 from segattn.base.errors import UserError
-from segattn.base.runs import load_runs
+from segattn.base.runs import Run, load_runs
 from segattn.tracking.wandb_folder import ARTIFACT_TYPE
 
 PREFIX = "wandb:"
 CHECKOUT = Path(segattn.__file__).parents[2]
 RUNS_VARIABLE = "SEGATTN_RUNS"
-_DIGEST = ".digest"  # of the artifact that a cached folder holds; written last
+_DIGEST = ".digest"  # names the artifact that a cached folder holds
 
 
 class RunsError(UserError):
@@ -32,22 +35,22 @@ class RunsError(UserError):
 
 
 def default_cache() -> Path:
-    """Where fetched run folders are kept: segattn/wandb in the user's cache folder."""
+    """Return where fetched run folders are kept: segattn/wandb in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segattn" / "wandb"
 
 
 def find_runs_folder(
     root: Path = CHECKOUT / "runs", *, example: str = "results/heads-scenes"
 ) -> Path:
-    """The folder of the experiment to look at, with at least one finished run.
+    """Return the folder of the experiment to look at, with at least one finished run.
 
-    $SEGATTN_RUNS names it: a folder, also one of the checkout, or `wandb:ENTITY/PROJECT` with the
-    experiment behind another slash where the project has several. Without it, the one below `root`
-    with the newest result; one that scripts/evaluate.py made only where there is no other.
+    $SEGATTN_RUNS names it: a folder, also one of the checkout, or an address of `fetch_runs`.
+    Without it, the experiment below `root` whose run finished last is taken; one that
+    scripts/evaluate.py made only if there is no other.
 
     Args:
-        root: Of the folders of experiments.
-        example: A folder of the checkout that the message names to those without runs.
+        root: Folder with the folders of experiments.
+        example: A folder of the checkout that the message names to users without runs.
 
     Raises:
         RunsError: There is no finished run, or there are several experiments to choose from.
@@ -55,14 +58,14 @@ def find_runs_folder(
     given = os.environ.get(RUNS_VARIABLE, "")
     if not given:
         runs = load_runs(root) if root.is_dir() else []
-        results = [run.result_path for run in runs if run.result_path.exists()]
-        if not results:
+        finished = [run for run in runs if run.result_path.exists()]
+        if not finished:
             raise RunsError(
                 f"There is no finished run below {root} yet. Run `make ablation` first, or the "
                 f"short `make ablation-quick`, or set {RUNS_VARIABLE} to a folder, for example "
                 f"{example}."
             )
-        return max(results, key=_trained_and_new).parents[1]
+        return max(finished, key=_trained_and_new).path.parent
     if given.startswith(PREFIX):
         return _one_experiment(fetch_runs(given), given=given)
     # a notebook runs in its own folder, not in that of the shell
@@ -70,9 +73,11 @@ def find_runs_folder(
     return _one_experiment(folder, given=given)
 
 
-def _trained_and_new(result: Path) -> tuple[bool, float]:
-    """Any training is before an evaluation, whose folder holds a single run as a rule."""
-    return not result.parents[1].name.endswith("-evaluated"), result.stat().st_mtime
+def _trained_and_new(run: Run) -> tuple[bool, float]:
+    """Sort key: trainings after evaluations, then by the time at which the run finished."""
+    # a copied file has another time; only scores of other code have no time of their own
+    finished = run.status.get("updated") or run.result_path.stat().st_mtime
+    return not run.path.parent.name.endswith("-evaluated"), float(finished)
 
 
 def _one_experiment(folder: Path, *, given: str) -> Path:
@@ -91,20 +96,19 @@ def _one_experiment(folder: Path, *, given: str) -> Path:
 
 
 def fetch_runs(address: str, *, cache: Path | None = None, api: Any = None) -> Path:
-    """Fetch the run folders of a W&B project; those that have not changed stay as they are.
+    """Fetch the run folders of a W&B project into a cache, and return the folder above them.
+
+    A run is the newest one that was published under its experiment and name, whichever W&B run
+    holds it. What has not changed stays as it is; what W&B no longer has is removed.
 
     Args:
         address: "wandb:ENTITY/PROJECT", or "wandb:ENTITY/PROJECT/EXPERIMENT" for one experiment.
         cache: Folder to keep them in, see `default_cache`.
         api: A `wandb.Api`; None makes one, which needs a login.
 
-    Returns:
-        Folder with one folder per experiment, each with its run folders; of one experiment where
-        the address names it.
-
     Raises:
         RunsError: The address has another form, the project cannot be read, it holds no run
-            folder, or a name in it is no plain file name.
+            folder, or a name in it is not a plain file name.
     """
     parts = address.removeprefix(PREFIX).split("/")
     if len(parts) not in (2, 3) or not all(parts):
@@ -113,19 +117,23 @@ def fetch_runs(address: str, *, cache: Path | None = None, api: Any = None) -> P
         )
     project, wanted = parts[:2], (parts[2] if len(parts) == 3 else None)
     folder = (cache or default_cache()).joinpath(*map(_plain_name, project))
-    found = _run_folders("/".join(project), wanted=wanted, api=api)
-    if not found:
+    artifacts = _run_folders("/".join(project), wanted=wanted, api=api)
+    if not artifacts:
         raise RunsError(
             f"{address} holds no published run folder. Publish finished runs first: "
             "python scripts/publish.py RUNS"
         )
-    for (experiment, name), artifact in track(found.items(), description="fetching runs"):
-        _download(artifact, folder / _plain_name(experiment) / _plain_name(name))
+    found = {folder.joinpath(*map(_plain_name, key)): one for key, one in artifacts.items()}
+    for path, artifact in track(found.items(), description="fetching runs"):
+        _download(artifact, path)
+    for path in (marker.parent for marker in folder.glob(f"*/*/{_DIGEST}")):
+        if path not in found and wanted in (None, path.parent.name):
+            shutil.rmtree(path)
     return folder / wanted if wanted else folder
 
 
 def _run_folders(project: str, *, wanted: str | None, api: Any) -> dict[tuple[str, str], Any]:
-    """The newest artifact of each run, by experiment and name."""
+    """Return the newest artifact of each run, by experiment and name."""
     import wandb  # slow to import, and only here
 
     try:
@@ -138,21 +146,27 @@ def _run_folders(project: str, *, wanted: str | None, api: Any) -> dict[tuple[st
             "names of entity and project."
         ) from error
     folders = [(run, a) for run, a in artifacts if a.type == ARTIFACT_TYPE]
-    folders.sort(key=lambda pair: int(pair[1].version.removeprefix("v")))
+    # by time: versions count within one W&B run, and several may share experiment and name
+    folders.sort(key=lambda pair: pd.to_datetime(pair[1].created_at, utc=True))
     return {(str(run.config["experiment"]), str(run.config["name"])): a for run, a in folders}
 
 
 def _plain_name(name: str) -> str:
-    """`name`, which others chose, if it cannot lead out of its folder."""
+    """Return `name`, which others chose, if it cannot lead out of its folder."""
     if name in ("", ".", "..") or Path(name).name != name:
-        raise RunsError(f"a run on W&B has the name {name!r}, which is no plain folder name")
+        raise RunsError(f"a run on W&B has the name {name!r}, which is not a plain folder name")
     return name
 
 
 def _download(artifact: Any, folder: Path) -> None:
+    """Replace a cached folder by the files of an artifact, unless it holds them already."""
     digest = folder / _DIGEST
     if digest.exists() and digest.read_text(encoding="utf-8") == artifact.digest:
         return
-    digest.unlink(missing_ok=True)
-    artifact.download(root=str(folder))
-    digest.write_text(artifact.digest, encoding="utf-8")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parents[2]) as draft:
+        files = Path(draft) / "run"
+        artifact.download(root=str(files))
+        (files / _DIGEST).write_text(artifact.digest, encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)  # it may hold files that the artifact has not
+        files.rename(folder)
