@@ -2,13 +2,20 @@
 
 Example: python scripts/dashboard.py --save
 
-Publish runs first (scripts/publish.py), or log them while they train. Each --save makes a new view.
+Publish runs first (scripts/publish.py), or log them while they train. Each --save makes a new view,
+with the newest run of fcn as its baseline.
 """
 
 import argparse
 
 from segattn.base.commandline import plain_errors
-from segattn.tracking.dashboard import build_workspace, packages, save_workspace, workspace_json
+from segattn.tracking.dashboard import (
+    build_workspace,
+    find_baseline,
+    packages,
+    save_workspace,
+    workspace_json,
+)
 from segattn.tracking.login import log_in
 
 
@@ -25,12 +32,12 @@ def main() -> None:
     facts = {"project": arguments.project, "experiment": arguments.experiment}
     with plain_errors():
         if arguments.dry_run:
-            workspace = build_workspace(entity=arguments.entity or "ENTITY", **facts)
-            print(workspace_json(workspace))
-        else:
-            packages()  # before anybody logs in for nothing
-            own = log_in()
-            print(save_workspace(build_workspace(entity=arguments.entity or own, **facts)))
+            print(workspace_json(build_workspace(entity=arguments.entity or "ENTITY", **facts)))
+            return
+        packages()  # before anybody logs in for nothing
+        own = log_in()
+        facts["entity"] = arguments.entity or own
+        print(save_workspace(build_workspace(baseline=find_baseline(**facts), **facts)))
 
 
 if __name__ == "__main__":

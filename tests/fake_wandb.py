@@ -14,11 +14,12 @@ PROJECT = {"id": "p", "internalId": "p", "name": "segattn", "entity": {"id": "e"
 
 
 class FakeWandb(ThreadingHTTPServer):
-    """`runs` by id, each with history (list of rows), summary, files and artifacts (by name)."""
+    """`runs` by id, each with state, history (its rows), summary, files and artifacts (by name)."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.runs: dict[str, dict[str, Any]] = {}
+        self.deleted: list[str] = []
         self.refuse = False  # runs and views
         self.refuse_artifacts = False
         self.fault: str | None = None  # "silent" or "error" from now on
@@ -122,6 +123,9 @@ class _Handler(BaseHTTPRequestHandler):
                     kept[chunk["offset"] :] = map(json.loads, chunk["content"])
                 if name == "wandb-summary.json":
                     self.server.runs[run]["summary"] = json.loads(chunk["content"][-1])
+            if request.get("complete"):
+                failed = bool(request.get("exitcode"))
+                self.server.runs[run]["state"] = "failed" if failed else "finished"
         self._answer({})
 
     def _on_Viewer(self, _: Any) -> dict[str, Any]:
@@ -141,12 +145,26 @@ class _Handler(BaseHTTPRequestHandler):
         run = self.server.runs.get(variables["name"])
         return {"model": PROJECT | {"bucket": run and _resume(variables["name"], run)}}
 
+    def _on_Run(self, variables: Any) -> dict[str, Any]:
+        name = variables["name"]
+        run = self.server.runs.get(name)
+        return {"project": PROJECT | {"run": run and _public(name, run)}}
+
+    def _on_Runs(self, _: Any) -> dict[str, Any]:
+        found = [{"node": _public(name, run)} for name, run in reversed(self.server.runs.items())]
+        page = {"edges": found, "pageInfo": {"endCursor": None, "hasNextPage": False}}
+        return {"project": PROJECT | {"runCount": len(found), "readOnly": False, "runs": page}}
+
+    def _on_DeleteRun(self, variables: Any) -> dict[str, Any]:
+        self.server.deleted.append(variables["id"])
+        return {"deleteRun": {}}
+
     def _on_UpsertBucket(self, variables: Any) -> dict[str, Any] | None:
         if self.server.refuse:
             return None
         run, facts = variables["name"], dict(variables)
         new = {"history": [], "summary": {}, "files": [], "artifacts": {}, "facts": facts}
-        self.server.runs.setdefault(run, new)
+        self.server.runs.setdefault(run, new)["state"] = "running"
         bucket = {"id": run, "name": run, "displayName": variables["displayName"], "config": "{}"}
         bucket |= {"description": None, "sweepName": None, "historyLineCount": 0}
         return {"upsertBucket": {"bucket": bucket | {"project": PROJECT}, "inserted": True}}
@@ -181,6 +199,13 @@ class _Handler(BaseHTTPRequestHandler):
         facts |= {"artifactSequence": sequence, "artifactType": {"name": kind}}
         facts |= {"id": variables["id"], "__typename": "Artifact", "tags": [], "aliases": []}
         return {"artifact": facts}
+
+
+def _public(name: str, run: dict[str, Any]) -> dict[str, Any]:
+    """A run as the public API gives it."""
+    facts = {"id": name, "name": name, "displayName": name, "projectId": "1", "tags": []}
+    facts |= {"createdAt": "2026-01-01T00:00:00Z", "config": run["facts"]["config"] or "{}"}
+    return facts | {"state": run["state"], "summaryMetrics": json.dumps(run["summary"])}
 
 
 def _resume(name: str, run: dict[str, Any]) -> dict[str, Any]:

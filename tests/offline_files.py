@@ -32,6 +32,14 @@ def records(path: Path) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def sync(path: Path) -> str:
+    """Upload offline files by W&B's own client; what it prints."""
+    command = [sys.executable, "-m", "wandb", "sync", str(path)]
+    # in a folder where its log harms nobody
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=path.parent)
+    return done.stderr
+
+
 def of_kind(found: list[dict], kind: str) -> list[dict]:
     return [record[kind] for record in found if record["type"] == kind]
 

@@ -1,36 +1,30 @@
 """Publishing: W&B holds what the folders hold, once, however often it is done."""
 
-import collections
 import json
+import time
 from pathlib import Path
 
 import pytest
 import wandb
+import yaml
 from fake_wandb import fake_wandb
 from offline_files import NAMES, copy_runs, files_of, of_kind, offline_runs, records, rows, values
 
 from segattn.analysis.publish import publish, run_id
 from segattn.analysis.tables import gains
-from segattn.base.runs import Run
+from segattn.base.runs import Run, write_json
 from segattn.tracking.wandb_folder import ARTIFACT_TYPE, PICTURE_FILES, RUN_FILES
 
 
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory):
-    """Two runs, published twice without a server."""
+    """Two runs, published without a server."""
     folder = tmp_path_factory.mktemp("published")
     runs = copy_runs(folder, *NAMES)
     runs[1].examples_path.unlink()
     runs[1].attention_path.unlink(missing_ok=True)
     publish(folder, mode="offline")
-    publish(folder, mode="offline")
     return runs, [records(path) for run in runs for path in offline_runs(run.path)]
-
-
-def test_published_twice_is_there_once(offline):
-    runs, found = offline
-    assert len(found) == len(runs)
-    assert len(offline_runs(runs[0].path.parent)) == len(runs) + 1  # the comparison
 
 
 def test_history_is_that_of_the_folder(offline):
@@ -41,7 +35,7 @@ def test_history_is_that_of_the_folder(offline):
             range(len(history) + 1)
         )
         assert last["epoch"] == run.result["training"]["max_epochs"]
-        assert "test/iou_by_size.path" in last
+        assert {"test/confusion.width", "test/confusion.path"} <= last.keys()
 
 
 def test_run_is_told_as_a_live_one(offline):
@@ -83,8 +77,8 @@ def test_artifact_holds_what_the_notebooks_read_and_no_weights(offline):
 
 def test_comparison_has_scores_with_intervals(offline):
     folder = offline[0][0].path.parent
-    (path,) = offline_runs(Run(folder / "wandb").path.parent)[-1:]
-    (table,) = folder.glob("wandb/offline-run-*/files/media/table/comparison/gains_*.json")
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    (table,) = path.parent.glob("files/media/table/comparison/gains_*.json")
     content = json.loads(table.read_text())
     assert {"head", "score", "value", "gain", "low", "high", "seeds"} <= set(content["columns"])
     found = [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
@@ -110,70 +104,82 @@ def published(folder: Path, **options) -> None:
     publish(folder, **{"media": False, **options})
 
 
-def test_server_has_each_run_once(server, tmp_path):
+def assert_whole(there: dict, run: Run) -> None:
+    """W&B has the rows of the run once, and its result."""
+    history = [values(row) for row in there["history"]]
+    assert history[: len(rows(run))] == [pytest.approx(row) for row in rows(run)]
+    assert [row["_step"] for row in there["history"]] == list(range(len(history)))
+    assert len(history) - len(rows(run)) == sum("test/confusion" in row for row in history)
+    assert there["summary"]["test/miou"] == run.result["scores"]["miou"]
+    assert there["state"] == "finished"
+
+
+def test_server_has_each_run_once(server, tmp_path, capsys):
     (run,) = copy_runs(tmp_path / "runs", NAMES[0])
     publish(tmp_path / "runs")
-    del server.runs[run_id(run)]["summary"]["published"]  # as if cut off before the end
+    facts = server.runs[run_id(run)]["facts"]
     publish(tmp_path / "runs")
+    publish(tmp_path / "runs", media=False)  # the pictures stay
+    assert capsys.readouterr().out.count(f"{run.path.name}: is there already: http") == 2
     assert set(server.runs) == {run_id(run), "comparison-fixture"}
     there = server.runs[run_id(run)]
-    assert [values(row) for row in there["history"][:-1]] == [pytest.approx(r) for r in rows(run)]
+    assert_whole(there, run)
+    assert there["facts"] is facts
     assert sum("test/examples" in row for row in there["history"]) == 1
     assert there["artifacts"][run_id(run)] == ARTIFACT_TYPE
     assert server.runs["comparison-fixture"]["artifacts"]["comparison-fixture"] == "comparison"
 
 
-def test_upload_that_was_cut_off_goes_on(server, tmp_path):
+def cut_off(there: dict) -> None:
+    del there["history"][2:]
+    there["summary"] = dict(there["history"][-1])
+
+
+def parts(there: dict) -> None:
+    """A live run whose server went away has half rows, and pictures between them."""
+    there["history"] *= 3
+    there["summary"]["published"] = {"result": "of another training", "pictures": True}
+
+
+def still_uploading(there: dict) -> None:
+    """Its summary came before the last picture."""
+    there["state"] = "crashed"
+
+
+@pytest.mark.parametrize("harm", [cut_off, parts, still_uploading])
+def test_a_run_that_w_and_b_has_otherwise_is_replaced_as_a_whole(server, tmp_path, capsys, harm):
     (run,) = copy_runs(tmp_path / "runs", NAMES[0])
     published(tmp_path / "runs")
-    there = server.runs[run_id(run)]
-    del there["history"][5:]
-    there["summary"] = dict(collections.ChainMap(*reversed(there["history"])))
+    identity = run_id(run)
+    harm(server.runs[identity])
     published(tmp_path / "runs")
-    assert [values(row) for row in there["history"]] == [pytest.approx(row) for row in rows(run)]
-
-
-def live_rows(run: Run) -> list[dict]:
-    """What a run logs while it trains: two rows of a validated epoch, and pictures in between."""
-    lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
-    logged = []
-    for line in lines:
-        line["trainer/global_step"] = line.pop("step")
-        logged.append({key: value for key, value in line.items() if value is not None})
-        if "val/miou" in line:
-            logged.append({"epoch": line["epoch"], "val/scenes": "pictures"})
-    return [row | {"_step": step} for step, row in enumerate(logged)]
-
-
-@pytest.mark.parametrize("taken", [0, 1, 3, 4, 5, 6, 9, 10])
-def test_live_run_whose_server_went_away_is_completed(server, tmp_path, taken):
-    (run,) = copy_runs(tmp_path / "runs", NAMES[0])
-    published(tmp_path / "runs")
-    there, live = server.runs[run_id(run)], live_rows(run)
-    assert len(live) == 10
-    there["history"][:] = live[:taken]
-    there["summary"] = dict(collections.ChainMap(*reversed(there["history"])))
-    published(tmp_path / "runs")
-    found: dict = {}
-    for row in there["history"]:
-        found.setdefault(row["epoch"], {}).update(values(row) | {"val/scenes": None})
-    wanted = {row["epoch"]: pytest.approx(row | {"val/scenes": None}) for row in rows(run)}
-    assert found == wanted
-    assert [row["_step"] for row in there["history"]] == list(range(len(there["history"])))
-    whole = sum("train/loss" in row or "test/miou" in row for row in live[:taken])
-    assert len(there["history"]) == taken + len(rows(run)) - whole
+    assert f"/runs/{identity} (replaced)" in capsys.readouterr().out
+    assert set(server.runs) == {identity, "comparison-fixture"}
+    assert_whole(server.runs[identity], run)
+    assert not server.deleted
 
 
 def test_another_result_reaches_the_same_run(server, tmp_path):
     (run,) = copy_runs(tmp_path / "runs", NAMES[0])
-    published(tmp_path / "runs")
+    publish(tmp_path / "runs")
     result = run.result
     result["scores"]["miou"] = 0.125
-    run.result_path.write_text(json.dumps(result))
+    del result["scores"]["iou_size/small"]
+    write_json(run.result_path, result)
     published(tmp_path / "runs")
+    there = server.runs[run_id(run)]
     assert set(server.runs) == {run_id(run), "comparison-fixture"}
-    assert server.runs[run_id(run)]["summary"]["test/miou"] == 0.125
-    assert len(server.runs[run_id(run)]["history"]) == len(rows(run))
+    assert_whole(there, run)
+    assert not {"test/examples", "test/confusion"} & there["summary"].keys()  # of the old result
+
+
+def test_variables_of_a_sweep_do_not_mix_published_runs(server, tmp_path, monkeypatch):
+    for name, value in {"SWEEP_ID": "s", "RUN_ID": "agents", "RESUME": "must"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    wandb.teardown()  # W&B reads the environment once
+    runs = copy_runs(tmp_path / "runs", *NAMES)
+    published(tmp_path / "runs")
+    assert set(server.runs) == {*map(run_id, runs), "comparison-fixture"}
 
 
 def test_refused_files_are_not_taken_for_published(server, tmp_path):
@@ -221,6 +227,37 @@ def test_id_of_a_live_run_is_kept(tmp_path):
     (run.path / "wandb").mkdir()
     (run.path / "wandb" / "id.txt").write_text("default-fcn-0a1b2c3d")
     assert run_id(run) == "default-fcn-0a1b2c3d"
+
+
+def test_predictions_of_other_code_are_published_too(tmp_path):
+    """They have neither a logger, nor costs, nor a training."""
+    (run,) = copy_runs(tmp_path, NAMES[0])
+    for name in ("metrics.jsonl", "examples.npz", "attention.npz"):
+        (run.path / name).unlink(missing_ok=True)
+    config, result = run.config, run.result
+    known = {key: config[key] for key in ("experiment", "name", "seed", "head", "data", "metric")}
+    run.config_path.write_text(yaml.safe_dump(known))
+    for key in ("cost", "training", "encoder"):
+        del result[key]
+    write_json(run.result_path, {**result, "protocol": None})
+    publish(run.path, mode="offline")
+    (facts,) = of_kind(records(offline_runs(run.path)[0]), "run")
+    assert facts["job_type"] == "evaluation"
+
+
+def test_numbers_alone_leave_every_picture_out_and_only_the_newest_files_are_synced(
+    tmp_path, capsys
+):
+    (run,) = copy_runs(tmp_path, NAMES[0])
+    publish(run.path, mode="offline", media=False)
+    assert not list(run.path.glob("wandb/offline-run-*/files/media"))
+    assert files_of(records(offline_runs(run.path)[0]), run) == set(RUN_FILES)
+    time.sleep(1.1)  # W&B names the folder of its files by the second
+    publish(run.path, mode="offline", media=False)
+    first, second = sorted(run.path.glob("wandb/offline-run-*"))
+    assert f"wandb sync {second}" in capsys.readouterr().out
+    assert [*first.glob("*.wandb.synced")]  # `wandb sync` skips it
+    assert not [*second.glob("*.synced")]
 
 
 def test_unfinished_runs_are_named(tmp_path):

@@ -4,7 +4,9 @@ import inspect
 import json
 import re
 import sys
+from base64 import b64decode
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_wandb import fake_wandb
@@ -12,7 +14,12 @@ from tiny import call_script
 
 from segattn.base.runs import Run
 from segattn.tracking import media
-from segattn.tracking.dashboard import build_workspace, save_workspace, workspace_json
+from segattn.tracking.dashboard import (
+    build_workspace,
+    find_baseline,
+    save_workspace,
+    workspace_json,
+)
 from segattn.tracking.media import final_numbers
 from segattn.training import callbacks
 
@@ -82,7 +89,7 @@ def test_scatter_sets_scores_against_costs(spec):
 def test_pictures_are_those_that_runs_log(spec):
     keys = {key for panel in panels(spec, "Media Browser") for key in panel["mediaKeys"]}
     source = inspect.getsource(media) + inspect.getsource(callbacks)
-    assert keys == {"test/examples", "test/attention", "val/scenes", "test/confusion_picture"}
+    assert keys == {"test/examples", "test/attention", "val/scenes", "test/confusion"}
     assert all(f'"{key}"' in source for key in keys)
 
 
@@ -96,6 +103,41 @@ def test_evaluations_are_not_averaged_with_the_trainings_of_a_project():
     workspace = build_workspace(entity="me", project="segattn")
     (runs,) = json.loads(workspace_json(workspace))["spec"]["section"]["runSets"]
     assert filters(runs) == {"jobType": "train"}
+
+
+def a_run(name: str, head: str, *, experiment: str = "heads", state: str = "finished"):
+    config = {"experiment": experiment, "head": {"name": head}}
+    return SimpleNamespace(id=name, config=config, state=state)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "wanted"), [(None, "other"), ("heads", "newest"), ("nothing", None)]
+)
+def test_baseline_is_the_newest_finished_run_of_fcn(experiment, wanted):
+    runs = [
+        SimpleNamespace(id="comparison", config={}, state="finished"),
+        a_run("unfinished", "fcn", state="crashed"),
+        a_run("fla", "fla"),
+        a_run("other", "fcn", experiment="other"),
+        a_run("newest", "fcn"),
+        a_run("older", "fcn"),
+    ]
+    api = SimpleNamespace(
+        runs=lambda path, order: {("me/segattn", "-created_at"): runs}[path, order]
+    )
+    assert find_baseline(entity="me", project="segattn", experiment=experiment, api=api) == wanted
+
+
+def test_script_pins_the_baseline_that_w_and_b_has(monkeypatch, tmp_path):
+    with fake_wandb(monkeypatch, tmp_path) as server:
+        for name in ("fcn", "fla"):
+            config = {"head": {"value": {"name": name}}}
+            facts = {"config": json.dumps(config)}
+            server.runs[f"run-{name}"] = {"facts": facts, "state": "finished", "summary": {}}
+        assert call_script(monkeypatch, "dashboard.py", "--save") == 0
+        (runs,) = json.loads(server.views[0]["spec"])["section"]["runSets"]
+        assert b64decode(runs["baselineRunId"]) == b"Run:v1:run-fcn:segattn:me"
+        assert runs["pinnedRunIds"] == [runs["baselineRunId"]]
 
 
 def test_saved_is_what_is_printed(monkeypatch, tmp_path):

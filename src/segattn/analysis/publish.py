@@ -1,41 +1,25 @@
-"""Finished run folders as runs of W&B: at any time, and as often as one likes.
+"""Finished run folders as runs of W&B, at any time and as often as one likes.
 
-The run folder is the truth and W&B a view of it, so publishing again must add nothing. A run has
-one id, kept in its folder. Rows up to those that its summary in W&B tells of are left out; so an
-upload that was cut off goes on, and a run that was logged while it trained is only completed. What
-is published whole says so itself: in its summary in W&B, or in the folder of its offline files.
+The run folder is the truth, and W&B a view of it. A run has one id, kept in its folder. If W&B has
+the run with this result, it stays as it is. If W&B has it with another result, or only a part of
+it, then the run there is replaced as a whole.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from segattn.analysis.comparison import compare
 from segattn.analysis.tables import claim_table, costs, gains
 from segattn.base.arguments import check_choice
 from segattn.base.errors import UserError
-from segattn.base.files import digest
 from segattn.base.runs import Run, load_runs
+from segattn.tracking import wandb_folder as folders
 from segattn.tracking.loggers import wandb_settings
-from segattn.tracking.login import log_in, resolve_mode
+from segattn.tracking.login import clear_variables, log_in, resolve_mode
 from segattn.tracking.media import final_numbers, log_media
-from segattn.tracking.wandb_folder import (
-    find_whole,
-    holds,
-    identity,
-    keep_id,
-    note_whole,
-    place_of,
-    plain,
-    run_artifact,
-    sync_command,
-    wandb_facts,
-    wandb_folder,
-)
 
 MODES = ("online", "offline", "auto")
 COMPARISON_TABLES = {
@@ -43,10 +27,7 @@ COMPARISON_TABLES = {
     "claims": claim_table,
     "costs": lambda comparison: costs(comparison).reset_index(),
 }
-"""What the artifact of an experiment holds."""
-
-_STATE = "published"  # in the summary of a W&B run: of which result, and whether with pictures
-_OFFLINE = "Or write files with --mode offline, and upload them later with `wandb sync`."
+"""Tables in the artifact of an experiment."""
 
 
 def publish(
@@ -60,22 +41,22 @@ def publish(
     """Publish every finished run below `folder`, and a comparison of each experiment.
 
     Args:
-        folder: Of runs, of one or several experiments.
-        project: None for the one in the config of each run.
-        entity: User or team; None for the default of the login.
-        mode: One of `MODES`; "offline" leaves files for `wandb sync` in the run folders, "auto"
-            does so where there is no server or no key.
-        media: Whether to send pictures and charts too. Examples hold images of the data set,
-            whose licence has to allow that.
+        folder: Folder with the runs of one or several experiments.
+        project: Project in W&B; None for the one in the config of each run.
+        entity: User or team; None for the one in the config of each run, or of the login.
+        mode: One of `MODES`. "offline" leaves files for `wandb sync` in the run folders; "auto"
+            does so where no server answers or there is no key.
+        media: Whether to send pictures too. Examples hold images of the data set, whose licence
+            has to allow that.
 
     Raises:
-        UserError: No run is finished, W&B does not let us in, or it failed on the way; what was
-            published before stays, and the same call goes on from there.
+        UserError: No run is finished, W&B does not let us in, or it failed on the way. What was
+            published before stays, and the same call continues from there.
     """
     runs = [run for run in load_runs(folder) if run.result is not None]
     if not runs:
         raise UserError(f"no run below {folder} is finished. Run `make ablation`, or wait for it.")
-    place = _place(mode, entity=entity, project=project)
+    place = _find_place(mode, entity=entity, project=project)
     for number, run in enumerate(runs, start=1):
         with _named_errors(run.path):
             done = _publish_run(run, place, media=media)
@@ -87,23 +68,25 @@ def publish(
         print(f"{experiment.name}: {done}", flush=True)
 
 
-def _place(mode: str, *, entity: str | None, project: str | None) -> dict[str, Any]:
-    """Options of wandb.init; None for the entity and project in the config of each run."""
+def _find_place(mode: str, *, entity: str | None, project: str | None) -> dict[str, Any]:
+    """Return options of wandb.init; None leaves entity or project to the config of each run."""
     check_choice("mode", mode, MODES)
+    clear_variables()
     mode = resolve_mode(mode)
     if mode not in ("online", "offline"):
         raise UserError(f"WANDB_MODE={mode} publishes nothing; unset it, or pass --mode online")
-    if mode == "online":
-        try:
+    try:
+        if mode == "online":
             log_in()
-        except UserError as error:
-            raise UserError(f"{error} {_OFFLINE}") from error
+    except UserError as error:
+        instead = "Or write files with --mode offline, and upload them later with `wandb sync`."
+        raise UserError(f"{error} {instead}") from error
     return {"mode": mode, "entity": entity, "project": project}
 
 
 @contextmanager
 def _named_errors(path: Path) -> Iterator[None]:
-    """An error of W&B says which folder it stopped at, and what to do."""
+    """Name the folder at which W&B failed, and what to do."""
     try:
         yield
     except Exception as error:
@@ -115,168 +98,118 @@ def _named_errors(path: Path) -> Iterator[None]:
         wandb.teardown()  # else its service holds the run's id as "in use"
         raise UserError(
             f"W&B failed at {path}: {error}. Folders before it are published; the same command "
-            "goes on from there."
+            "continues from there."
         ) from error
 
 
 def _publish_run(run: Run, place: dict[str, Any], *, media: bool) -> str:
-    """What was done, in words."""
-    config = run.config
-    place = _of_config(place, config)
-    state = {"result": digest(run.result_path), "pictures": media}
+    """Publish one run; returns what was done."""
     # only a training logs as it goes
     job_type = "train" if run.metrics_path.exists() else "evaluation"
-    facts = {"id": run_id(run), "config": config, **wandb_facts(config, job_type=job_type)}
+    facts = {"config": run.config, **folders.wandb_facts(run.config, job_type=job_type)}
 
-    def send(wandb_run: Any, before: dict[str, Any]) -> None:
-        _replay(run, wandb_run)
-        _log_result(run, wandb_run, media=media, changed=bool(before))
-        _send(run_artifact(run, wandb_run.id, media=media), wandb_run)
+    def send(wandb_run: Any) -> None:
+        folders.log_rows(wandb_run, run.metrics())
+        if media:
+            log_media(run, wandb_run)
+        else:
+            wandb_run.summary.update(final_numbers(run.result or {}))
+        folders.send_files(run, wandb_run, media=media)
 
-    return _publish(wandb_folder(run), place, facts, state, send)
-
-
-def _of_config(place: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    return place | {key: place[key] or value for key, value in place_of(config).items()}
-
-
-def _publish(
-    folder: Path,
-    place: dict[str, Any],
-    facts: dict[str, Any],
-    state: dict[str, Any],
-    send: Callable[[Any, dict[str, Any]], None],
-) -> str:
-    """Send what is not there yet; what was done, in words.
-
-    Args:
-        folder: `wandb_folder` of a run or an experiment.
-        place: Options of wandb.init: mode, entity and project.
-        facts: Others of them.
-        state: What is there afterwards: a digest of the results, and whether with pictures.
-        send: Called with the W&B run, and the state that is there, {} for none.
-    """
-    offline = place["mode"] == "offline"
-    note = state | {"entity": place["entity"], "project": place["project"]}
-    if offline and (files := find_whole(folder, note)):
-        return f"is written already: {sync_command(files)}"
-    with _open_run(folder, place, facts) as wandb_run:
-        before = dict(dict(wandb_run.summary).get(_STATE) or {})
-        if holds(before, state):
-            return f"is there already: {wandb_run.url}"
-        send(wandb_run, before)
-        wandb_run.summary.update({_STATE: state})
-    if not offline:
-        return str(wandb_run.url)
-    files = note_whole(wandb_run, note)
-    older = sorted({path.name for path in folder.glob(f"offline-run-*-{facts['id']}")})[:-1]
-    # W&B would take their rows for more of the run
-    return sync_command(files) + (f" (do not sync {', '.join(older)} too)" if older else "")
+    facts |= {"id": run_id(run), **_of_config(place, run.config)}
+    return _publish(run, facts, folders.result_state(run, media=media), send)
 
 
 def run_id(run: Run) -> str:
-    """The id of a run in W&B, kept in wandb/id.txt of its folder.
+    """Return the id of a run in W&B, kept in wandb/id.txt of its folder.
 
     A run that W&B has logged has one. Else it follows from config and history, so that two copies
     of one folder are one run, and a run that is evaluated anew stays the same run.
     """
-    folder = wandb_folder(run)
-    path = folder / "id.txt"
-    if not path.exists():
-        files = (run.config_path, run.metrics_path)
-        content, config = _digest(file for file in files if file.exists()), run.config
-        keep_id(folder, identity(config, content[:8]))
-    return path.read_text(encoding="utf-8")
-
-
-@contextmanager
-def _open_run(folder: Path, place: dict[str, Any], facts: dict[str, Any]) -> Iterator[Any]:
-    """A W&B run; ended also after an error, so that the next one is not this one."""
-    import wandb
-
-    wandb_run = wandb.init(
-        resume="allow" if place["mode"] == "online" else None,  # offline there is nothing to resume
-        dir=str(folder.parent),
-        # nothing of this moment and machine, which are not the training's
-        settings=wandb_settings(
-            console="off", disable_git=True, x_disable_meta=True, x_disable_stats=True
-        ),
-        **place,
-        **facts,
-    )
-    try:
-        yield wandb_run
-    except BaseException:
-        with suppress(Exception):  # what went wrong first is what to tell
-            wandb_run.finish(exit_code=1)
-        raise
-    wandb_run.finish()
-
-
-def _replay(run: Run, wandb_run: Any) -> None:
-    """Log metrics.jsonl as a live run does, from where W&B's history ends."""
-    wandb_run.define_metric("*", step_metric="epoch")
-    there = dict(wandb_run.summary)
-    rows = run.metrics().rename(columns={"step": "trainer/global_step"}).to_dict("records")
-    for row in rows:
-        known = {str(key): value for key, value in row.items() if pd.notna(value)}
-        if not _is_there(known, there):
-            wandb_run.log(known)
-
-
-def _is_there(row: dict[str, float], summary: dict[str, Any]) -> bool:
-    """W&B's own step cannot tell: in a live run, pictures and half rows have steps of their own."""
-    # the final numbers reach W&B after every row; and of its last row it may have a half
-    place, last = ((v.get("epoch", -1), v.get("trainer/global_step", -1)) for v in (row, summary))
-    return "flops" in summary or place < last or row.items() <= summary.items()
-
-
-def _log_result(run: Run, wandb_run: Any, *, media: bool, changed: bool) -> None:
-    """Final numbers and pictures; a run that was online while it trained has the pictures."""
-    there = "test/iou_by_size" in dict(wandb_run.summary)
-    if media and (changed or not there):
-        log_media(run, wandb_run)
-    else:
-        wandb_run.summary.update(final_numbers(run.result or {}))
+    files = (run.config_path, run.metrics_path)
+    content = _digest(file for file in files if file.exists())
+    return folders.wandb_id(run, run.config, ending=content[:8])
 
 
 def _publish_comparison(experiment: Path, runs: list[Run], place: dict[str, Any]) -> str:
-    """The tables of an experiment as an artifact of a run of its own; what was done, in words."""
+    """Publish the tables of an experiment as a run of its own; returns what was done."""
     try:
         comparison = compare(runs)
     except UserError as error:
         return f"no comparison: {error}"
-    config, name = runs[0].config, f"comparison-{runs[0].config['experiment']}"
-    facts = {"id": plain(name), "name": name, "tags": [config["experiment"]]}
+    name = folders.slug(f"comparison-{runs[0].config['experiment']}")
+
+    def send(wandb_run: Any) -> None:
+        import wandb
+
+        artifact = wandb.Artifact(name, type="comparison")
+        for key, table in COMPARISON_TABLES.items():
+            frame = table(comparison)
+            artifact.add(wandb.Table(dataframe=frame), key)
+            wandb_run.log({f"comparison/{key}": wandb.Table(dataframe=frame)})
+        folders.send_artifact(artifact, wandb_run)
+
+    facts = {"id": name, "name": name, "job_type": "comparison"}
+    facts |= _of_config(place, runs[0].config)
     state = {"result": _digest(run.result_path for run in runs), "pictures": False}
-
-    def send(wandb_run: Any, _: dict[str, Any]) -> None:
-        tables = {key: table(comparison) for key, table in COMPARISON_TABLES.items()}
-        _log_tables(tables, wandb_run)
-
-    place = _of_config(place, config)
-    facts["job_type"] = "comparison"
-    return "comparison " + _publish(wandb_folder(Run(experiment)), place, facts, state, send)
+    return f"comparison {_publish(Run(experiment), facts, state, send)}"
 
 
-def _log_tables(tables: dict[str, pd.DataFrame], wandb_run: Any) -> None:
+def _of_config(place: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Fill what `place` leaves to the config of a run."""
+    return place | {k: place[k] or value for k, value in folders.place_of(config).items()}
+
+
+def _publish(
+    run: Run, facts: dict[str, Any], state: dict[str, Any], send: Callable[[Any], None]
+) -> str:
+    """Send a run, or the comparison of an experiment, unless W&B has it; returns what was done.
+
+    W&B replaces a run that it is not asked to resume. Nothing is deleted before: W&B refuses the
+    id of a deleted run for a week.
+
+    Args:
+        run: Folder of the run or the experiment.
+        facts: Options of wandb.init.
+        state: What W&B holds afterwards, see `result_state`.
+        send: Logs everything to the W&B run that it is called with.
+    """
     import wandb
 
-    artifact = wandb.Artifact(plain(wandb_run.id), type="comparison")
-    for name, frame in tables.items():
-        artifact.add(wandb.Table(dataframe=frame), name)
-    _send(artifact, wandb_run)
-    wandb_run.log({f"comparison/{k}": wandb.Table(dataframe=v) for k, v in tables.items()})
+    folders.wandb_folder(run)
+    there = _find(facts) if facts["mode"] == "online" else None
+    if there is not None and there.state == "finished":  # else its upload was cut off
+        held = dict(there.summary.get(folders.PUBLISHED) or {})
+        if held in (state, state | {"pictures": True}):
+            return f"is there already: {there.url}"
+    # nothing of this moment and machine, which are not the training's
+    hidden = {"console": "off", "disable_git": True, "x_disable_meta": True}
+    settings = wandb_settings(x_disable_stats=True, **hidden)
+    wandb_run, failed = wandb.init(dir=str(run.path), settings=settings, **facts), True
+    try:
+        send(wandb_run)
+        wandb_run.summary.update({folders.PUBLISHED: state})
+        failed = False
+    finally:  # so that the next run is not this one
+        wandb_run.finish(exit_code=int(failed))
+    files = Path(wandb_run.dir).parent
+    folders.skip_in_sync(set(folders.offline_parts(run, facts["id"])) - {files})
+    if wandb_run.offline:
+        return folders.sync_command(files)
+    return f"{wandb_run.url}{'' if there is None else ' (replaced)'}"
 
 
-def _send(artifact: Any, wandb_run: Any) -> None:
-    """Log it; online, wait for the server to say that it has it."""
-    logged = wandb_run.log_artifact(artifact)
-    if not wandb_run.offline:
-        try:
-            logged.wait()
-        except ValueError as error:  # as W&B says that its server did not take it
-            raise OSError(f"artifact {artifact.name} is not uploaded ({error})") from error
+def _find(facts: dict[str, Any]) -> Any:
+    """Return the run that W&B has under an id, None if it has none."""
+    import wandb
+
+    try:
+        names = (facts[key] for key in ("entity", "project", "id"))
+        return wandb.Api().run("/".join(filter(None, names)))  # no entity: that of the login
+    except (wandb.Error, ValueError) as error:
+        if "Could not find" in str(error):
+            return None
+        raise
 
 
 def _digest(files: Iterable[Path]) -> str:

@@ -16,22 +16,22 @@ from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[Any]]
 Panel = tuple[str, Callable[[Axes], AxesImage]]
-"""Title, and what draws it."""
+"""A title, and a function that draws the panel."""
 
-_CMAP = "inferno"  # of weights
-_OVER, _OPAQUE = "viridis", 0.6  # of maps over an image, so that nobody reads them as weights
+_WEIGHTS = "inferno"  # colours of weights
+_OVER, _OPAQUE = "viridis", 0.6  # maps over an image have other colours than weights
 _GRAY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601
 _LIFT = -120  # gray value shown as black: a narrow range, so that the colours over it stay alike
 _FAINT = 1e-3  # weights below it look alike
 _WIDTH, _COLUMNS = 2.6, 4  # inches of a panel, panels in a row
 _BARS = {
     _OVER: "attention of the pixel, or feature of the channel (0 if negative), over its largest",
-    _CMAP: "weight of a channel, logarithmic; alike channels stand side by side",
+    _WEIGHTS: "weight of a channel, logarithmic; alike channels stand side by side",
 }
 
 
 def block_names(attention: Arrays) -> list[str]:
-    """The blocks whose maps are there, in the order of the head."""
+    """Return the blocks that have maps, in the order of the head."""
     return [key.removesuffix("/gamma") for key in attention if key.endswith("/gamma")]
 
 
@@ -43,17 +43,17 @@ def attention_figure(
     image: NDArray[np.uint8],
     titles: Sequence[str] = (),
 ) -> Figure:
-    """The maps of one block for one image.
+    """Draw the maps of one block for one image.
 
-    Spatial attention: what each chosen pixel attends to, over the image. Channel attention: who
-    attends to whom, and for some channels the maps of the channels most and least alike. Full
-    attention: what some channels draw from every other one, column by column and row by row, and
-    the maps in the column and the row of each chosen pixel.
+    Spatial attention: what each chosen pixel attends to, over the image. Channel attention: which
+    channel attends to which, and for some channels the maps of the channels most and least alike.
+    Full attention: what some channels draw from every other one, column by column and row by row,
+    and the maps in the column and the row of each chosen pixel.
 
     Args:
-        attention: As `segattn.models.attention_maps.collect_attention` gives it.
+        attention: Arrays of `segattn.models.attention_maps.collect_attention`.
         block: One of `block_names`.
-        index: Of the image.
+        index: Index of the image.
         image: uint8 [H, W, 3].
         titles: What the chosen pixels belong to, such as their classes; none by default.
     """
@@ -97,15 +97,14 @@ def _spatial(maps: Arrays, image: NDArray[np.uint8], names: list[str]) -> list[P
     panels: list[Panel] = [("the image", partial(_show_image, image=image, pixels=maps["pixels"]))]
     for k, name in enumerate(names):
         row = maps["rows"][k].astype(float)
+        over = partial(_overlay, image=image, values=row, stride=int(maps["stride"]))
         title = f"{name}, half of it in {_half(row)} of the image"
-        pixels = {k + 1: maps["pixels"][k]}
-        stride = int(maps["stride"])
-        panels.append((title, partial(_overlay, image=image, values=row, stride=stride, at=pixels)))
+        panels.append((title, partial(over, at={k + 1: maps["pixels"][k]})))
     return panels
 
 
 def _half(row: NDArray[np.float64]) -> str:
-    """How concentrated a map is: the share of its cells that hold half of its weight."""
+    """Return the share of the cells of a map that hold half of its weight."""
     weights = np.sort(row.ravel())[::-1]
     count = int(np.searchsorted(weights.cumsum(), weights.sum() / 2)) + 1
     return f"{100 * count / weights.size:.2g}%"
@@ -119,9 +118,9 @@ def _channel(maps: Arrays, image: NDArray[np.uint8], names: list[str]) -> list[P
     ]
     for row, channels in enumerate(maps["shown"]):
         for column, name in enumerate(("channel {} to itself", "most alike: {}", "least: {}")):
-            title = (
-                f"{name.format(channels[column])}, weight {_weight(maps['weights'][row, column])}"
-            )
+            weight = maps["weights"][row, column]
+            shown = f"{weight:.2f}" if weight >= 0.005 else "< 0.01"
+            title = f"{name.format(channels[column])}, weight {shown}"
             panels.append((title, _features(maps, image, row, column)))
     return panels
 
@@ -142,10 +141,6 @@ def _full(maps: Arrays, image: NDArray[np.uint8], names: list[str]) -> list[Pane
     ]
 
 
-def _weight(weight: float) -> str:
-    return f"{weight:.2f}" if weight >= 0.005 else "< 0.01"
-
-
 def _features(
     maps: Arrays, image: NDArray[np.uint8], row: int, column: int
 ) -> Callable[[Axes], AxesImage]:
@@ -154,18 +149,13 @@ def _features(
 
 
 def _matrix(values: NDArray[Any], x: str, y: str) -> Callable[[Axes], AxesImage]:
-    """Weights on a logarithmic scale: few are near one, most next to nothing."""
+    """Draw weights on a logarithmic scale: few are near one, most are close to nothing."""
 
     def draw(axes: Axes) -> AxesImage:
         axes.set_xlabel(x, fontsize=7, labelpad=2)
         axes.set_ylabel(y, fontsize=7, labelpad=2)
-        return axes.imshow(
-            values.astype(float).clip(_FAINT),
-            cmap=_CMAP,
-            norm=LogNorm(vmin=_FAINT, vmax=1),
-            aspect="auto",
-            interpolation="nearest",
-        )
+        look: dict[str, Any] = {"aspect": "auto", "interpolation": "nearest", "cmap": _WEIGHTS}
+        return axes.imshow(values.astype(float).clip(_FAINT), norm=LogNorm(_FAINT, 1), **look)
 
     return draw
 
@@ -183,9 +173,8 @@ def _mark(axes: Axes, pixel: NDArray[np.int64], text: str) -> None:
     # beside the pixel, and inside the picture
     right, top = pixel[1] > 0.9 * max(axes.get_xlim()), pixel[0] < 0.15 * max(axes.get_ylim())
     aside = (-10 if right else 6, -12 if top else 6)
-    axes.annotate(
-        text, (pixel[1], pixel[0]), xytext=aside, textcoords="offset points", bbox=box, fontsize=7
-    )
+    place: dict[str, Any] = {"xytext": aside, "textcoords": "offset points"}
+    axes.annotate(text, (pixel[1], pixel[0]), bbox=box, fontsize=7, **place)
 
 
 def _overlay(
@@ -196,7 +185,7 @@ def _overlay(
     stride: int,
     at: dict[int, NDArray[np.int64]] | None = None,
 ) -> AxesImage:
-    """A map [h, w] over the image in gray; bright is most, and the scale is the map's own."""
+    """Draw a map [h, w] over the image in gray; bright is most, and the scale is the map's own."""
     height, width = image.shape[:2]
     axes.imshow(image @ np.array(_GRAY), cmap="gray", vmin=_LIFT, vmax=255)
     shown = axes.imshow(

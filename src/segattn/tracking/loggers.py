@@ -1,6 +1,6 @@
-"""Loggers: metrics.jsonl is always written, and one more with the same keys.
+"""Loggers: metrics.jsonl is always written, and others get the same keys.
 
-W&B when it can be had without waiting or asking, TensorBoard, or a CSV file.
+The others are W&B, where it can be used without waiting or asking, TensorBoard, and CSV files.
 """
 
 import json
@@ -9,37 +9,27 @@ import signal
 import threading
 import warnings
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import torch
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from segattn.base.errors import UserError
-from segattn.base.files import digest
 from segattn.base.runs import Run, nan_to_none
-from segattn.tracking.login import reason, resolve_mode
+from segattn.tracking import wandb_folder as folders
+from segattn.tracking.login import clear_variables, reason, resolve_mode
 from segattn.tracking.media import costs
-from segattn.tracking.wandb_folder import (
-    keep_id,
-    note_whole,
-    place_of,
-    run_artifact,
-    wandb_facts,
-    wandb_folder,
-    wandb_id,
-)
-
-_INIT_SECONDS = 20  # W&B would wait 90 for a server that accepts and does not answer
-# W&B would wait for ever, and a grid with it; pictures of a run need seconds, and publish.py sends
-# what was cut off. WANDB_FINISH_TIMEOUT is for slower lines.
-_FINISH_SECONDS = 60
 
 
 class JsonlLogger(Logger):
     """Appends one JSON object per call to metrics.jsonl: epoch, step and the logged values."""
+
+    name, version = "jsonl", None  # the progress bar shows no version
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -48,16 +38,6 @@ class JsonlLogger(Logger):
             with path.open("a", encoding="utf-8") as file:  # a killed process left half a line
                 file.write("\n")
 
-    @property
-    def name(self) -> str:
-        """Of the logger."""
-        return "jsonl"
-
-    @property
-    def version(self) -> None:
-        """None, so that the progress bar shows no version."""
-        return
-
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Append one line."""
@@ -65,90 +45,80 @@ class JsonlLogger(Logger):
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(nan_to_none(row), allow_nan=False) + "\n")
             file.flush()
-            os.fsync(file.fileno())  # as the checkpoint of the epoch, which follows
+            os.fsync(file.fileno())  # the checkpoint of the epoch follows, and is synced too
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
-        """Nothing: config.yaml holds them."""
+        """Do nothing: config.yaml holds them."""
 
 
 class TolerantWandbLogger(WandbLogger):
     """W&B's logger; neither its errors nor a server that is gone stop a run.
 
     Attributes:
-        broken: It failed, as when W&B's service process died. It logs no more then: what W&B has
-            is a beginning without gaps, which `segattn.analysis.publish` completes.
-        keeps_all: It is offline, and it was there from the first row on; so it also takes what
-            publishing would add, and `wandb sync` of its files is enough.
-        sends_model: The last checkpoint goes to W&B too.
+        broken: W&B failed, for example since its service process died. Nothing more is logged
+            then, and `segattn.analysis.publish` sends the run as a whole.
+        older: Folders of offline files with earlier parts of this run, which the new W&B run holds
+            from the beginning.
+        sends_model: Whether the weights that were tested go to W&B too.
     """
 
-    broken, keeps_all, sends_model = False, False, False
+    broken, sends_model = False, False
+    older: Collection[Path] = ()
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log them, unless it is broken."""
-        self._attempt(super().log_metrics, metrics, step)
-
-    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
-        """Log them, unless it is broken."""
-        self._attempt(super().log_hyperparams, params)
-
-    def _attempt(self, log: Callable[..., None], *arguments: Any) -> None:
+        """Log them, unless W&B failed before."""
         if self.broken:
             return
         try:
-            log(*arguments)
-        except Exception as error:  # of W&B: segattn computes nothing here
+            super().log_metrics(metrics, step)
+        except Exception as error:  # W&B's errors have no common base class
             self.broken = True
             text = f"W&B failed, and the run goes on without it: {type(error).__name__}: {error}"
             warnings.warn(text, stacklevel=3)
 
     def close(self, *, failed: bool) -> None:
-        """End W&B's run, in a bounded time, and say if it did not take everything."""
+        """End W&B's run in a bounded time, and report if it did not take everything."""
         import wandb
 
         if threading.current_thread() is threading.main_thread():
             # Lightning ignores Ctrl-C from the first one on, and this can take a minute
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            whole = self._add_files()
-            if self.sends_model and not failed:
-                self.experiment.log_model(self._run.checkpoint_path)
+            if not failed and not self.broken:
+                self._add_result()
             wandb.finish(exit_code=int(failed))
-            if whole:
-                state = {"result": digest(self._run.result_path), "pictures": True}
-                note_whole(self.experiment, state | place_of(self._run.config))
             if not self.broken:
+                folders.skip_in_sync(self.older)
                 return
-            reason = "it failed on the way"
+            why = "it failed on the way"
         except (Exception, KeyboardInterrupt) as error:  # Ctrl-C: the user waits no longer
-            reason = str(error) or type(error).__name__
+            why = str(error) or type(error).__name__
         print(
-            f"W&B did not take everything ({reason}); the run folder has it, and once the run is "
-            f"done, `python scripts/publish.py {self.save_dir}` completes it",
+            f"W&B did not take everything ({why}); the run folder has it, and once the run is "
+            f"done, `python scripts/publish.py {self.save_dir}` sends all of it",
             flush=True,
         )
         with suppress(Exception, KeyboardInterrupt):
             wandb.teardown()  # else a service that died shows a traceback when Python ends
 
-    @property
-    def _run(self) -> Run:
-        return Run(Path(str(self.save_dir)))
-
-    def _add_files(self) -> bool:
-        """Whether W&B's files hold the whole run; if so, the artifact is added."""
-        # the final numbers come last
-        if self.broken or not self.keeps_all or "flops" not in dict(self.experiment.summary):
-            return False
-        wandb_run = self.experiment
-        wandb_run.log_artifact(run_artifact(self._run, wandb_run.id, media=True))
-        return True
+    def _add_result(self) -> None:
+        """Add the run's files, and say that W&B holds this result, unless something is missing."""
+        run, wandb_run = Run(Path(str(self.save_dir))), self.experiment
+        if self.sends_model:
+            wandb_run.log_model(run.tested_checkpoint)
+        if "flops" not in dict(wandb_run.summary):  # logged last, after the pictures
+            return
+        folders.send_files(run, wandb_run, media=True)
+        if not wandb_run.resumed:  # W&B may lack rows of a process that was killed
+            wandb_run.summary.update({folders.PUBLISHED: folders.result_state(run, media=True)})
 
 
 def build_loggers(config: dict[str, Any], run: Run) -> list[Logger]:
-    """The loggers that `logger.name` asks for, and the local one.
+    """Build the loggers that `logger.name` asks for, and the local one.
 
-    TensorBoard's events are in the folder `tensorboard` of the run, the CSV file in
-    `csv/version_N`.
+    TensorBoard's events are in the folder `tensorboard` of the run, CSV files in `csv/version_N`.
+    After a restart the newest CSV file, and the newest offline files of W&B, hold the run from its
+    beginning.
 
     Raises:
         UserError: W&B does not let us in, and `logger.mode` is not auto.
@@ -160,30 +130,53 @@ def build_loggers(config: dict[str, Any], run: Run) -> list[Logger]:
     return [*found, JsonlLogger(run.metrics_path)]
 
 
+def _done(run: Run) -> tuple[int, int]:
+    """Return the last whole epoch of a run and the steps done by then, -1 and 0 at its start."""
+    try:
+        content = torch.load(run.checkpoint_path, weights_only=True, map_location="cpu", mmap=True)
+        return content["epoch"], content["global_step"]
+    except Exception:  # no checkpoint; the trainer reports one that is damaged
+        return -1, 0
+
+
+def _past_rows(run: Run) -> pd.DataFrame:
+    """Return the logged rows of the epochs that a restart does not train again."""
+    rows = run.metrics()
+    return rows[rows["epoch"] <= _done(run)[0]]
+
+
 def _tensorboard(config: dict[str, Any], run: Run) -> list[Logger]:
-    return [TensorBoardLogger(run.path, name="tensorboard", version="", default_hp_metric=False)]
+    # TensorBoard then drops the events of an epoch that a restart trains again
+    options: dict[str, Any] = {"default_hp_metric": False, "purge_step": _done(run)[1]}
+    return [TensorBoardLogger(run.path, name="tensorboard", version="", **options)]
 
 
 def _csv(config: dict[str, Any], run: Run) -> list[Logger]:
     # a version for every start: Lightning would delete what a cut-off run has left
-    return [CSVLogger(run.path, name="csv")]
+    logger = CSVLogger(run.path, name="csv")
+    for row in _past_rows(run).to_dict("records"):
+        values = {str(key): value for key, value in row.items() if pd.notna(value)}
+        logger.log_metrics(values, int(values.pop("step")))
+    return [logger]
 
 
 def _wandb(config: dict[str, Any], run: Run) -> list[Logger]:
-    """W&B's unless its mode is "disabled".
+    """Build W&B's logger unless its mode is "disabled".
 
-    In mode "auto", a server that answers but does not let us in makes the run offline, and a W&B
-    that does not start at all is done without.
+    In mode "auto", a server that answers but does not let us in makes the run offline. If W&B
+    cannot start at all, the run continues without it.
     """
+    clear_variables(run.path)
     asked = config["logger"]["mode"]
     mode = resolve_mode(asked)
-    if mode == "disabled":
-        return []
-    for offline in dict.fromkeys((mode == "offline", True)):
+    for offline in dict.fromkeys((mode == "offline", True)) if mode != "disabled" else ():
         try:
             return [_start_wandb(config, run, offline=offline)]
-        except Exception as error:  # W&B's own have no common base class
-            _let_go_of_wandb()
+        except Exception as error:  # W&B's errors have no common base class
+            import wandb
+
+            with suppress(Exception):  # settings that cannot be read stop this too
+                wandb.teardown()  # else its service holds the run's id as "in use"
             if asked != "auto":
                 raise UserError(
                     f"W&B does not start with logger.mode={asked} ({reason(error)}); "
@@ -192,14 +185,6 @@ def _wandb(config: dict[str, Any], run: Run) -> list[Logger]:
             instead = "without it" if offline else "offline"
             print(f"W&B does not start ({reason(error)}); going on {instead}", flush=True)
     return []
-
-
-def _let_go_of_wandb() -> None:
-    """Else its service holds the run's id as "in use"."""
-    import wandb
-
-    with suppress(Exception):  # settings that cannot be read stop this too
-        wandb.teardown()
 
 
 _BUILD: dict[str, Callable[[dict[str, Any], Run], list[Logger]]] = {
@@ -211,64 +196,65 @@ _BUILD: dict[str, Callable[[dict[str, Any], Run], list[Logger]]] = {
 
 
 def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> TolerantWandbLogger:
+    """Start W&B's run, or resume it.
+
+    W&B resumes a run that it has, if no part of it was offline. In every other case the new W&B run
+    gets the rows so far, and replaces what W&B has under its id.
+    """
     import wandb
 
-    folder = wandb_folder(run)
+    identity = folders.wandb_id(run, config)
+    older = folders.offline_parts(run, identity)
+    resumes = run.checkpoint_path.exists() and not offline and not older
     # not by Lightning, which passes W&B a setting that it warns of (`anonymous`)
     wandb_run = wandb.init(
-        id=wandb_id(folder, config),
-        **place_of(config),
+        id=identity,
+        **folders.place_of(config),
         notes=config["logger"]["notes"],
-        **wandb_facts(config),
+        **folders.wandb_facts(config),
         dir=os.environ.get("WANDB_DIR") or str(run.path),
         mode="offline" if offline else "online",  # else WANDB_MODE would win without a word
-        resume=None if offline else "allow",  # offline there is nothing to resume
+        resume="allow" if resumes else None,
         config=config,
         settings=wandb_settings(),
     )
     # an agent of a sweep names its runs itself, and W&B drops our id
-    keep_id(folder, wandb_run.id)
-    # Lightning counts in trainer/global_step; heads are compared by epoch
-    wandb_run.define_metric("*", step_metric="epoch")
+    folders.keep_id(run, wandb_run.id)
+    past = _past_rows(run)
+    folders.log_rows(wandb_run, past.iloc[:0] if wandb_run.resumed else past)
     if offline:
-        print(f"W&B is offline; later: wandb sync {Path(wandb_run.dir).parent}", flush=True)
+        whole = " (it holds the whole run; do not sync its earlier parts)" if older else ""
+        command = folders.sync_command(Path(wandb_run.dir).parent)
+        print(f"W&B is offline; later: {command}{whole}", flush=True)
     logger = TolerantWandbLogger(experiment=wandb_run, save_dir=str(run.path))
-    logger.sends_model = config["logger"]["log_model"]
-    # files elsewhere are the user's own to sync
-    inside = run.path.resolve() in Path(wandb_run.dir).resolve().parents
-    logger.keeps_all = offline and inside and not run.metrics_path.exists()
+    logger.sends_model, logger.older = config["logger"]["log_model"], older
     return logger
 
 
 def wandb_settings(**more: Any) -> Any:
-    """W&B's settings with bounded waits, and `more` of them."""
+    """Return W&B's settings with bounded waits, and `more` settings."""
     import wandb
 
-    waits: dict[str, Any] = {
-        "init_timeout": _INIT_SECONDS,
-        "finish_timeout": os.environ.get("WANDB_FINISH_TIMEOUT") or _FINISH_SECONDS,
-    }
-    return wandb.Settings(**waits, finish_timeout_raises=True, **more)
+    # W&B would wait 90 s for a server that accepts and does not answer, and for ever at the end,
+    # and a grid with it. Pictures of a run need seconds; publish.py sends what was cut off.
+    end: Any = os.environ.get("WANDB_FINISH_TIMEOUT") or 60
+    return wandb.Settings(init_timeout=20, finish_timeout=end, finish_timeout_raises=True, **more)
 
 
 def close_loggers(loggers: list[Logger], *, failed: bool) -> None:
-    """End them, also after an error; else W&B's next run in this process would be this one.
+    """End the loggers, also after an error; else W&B's next run in this process would be this one.
 
     A CSV file gets the costs of the finished run, which W&B and TensorBoard have from
     `segattn.tracking.media.log_finished`.
     """
     for logger in loggers:
         if isinstance(logger, CSVLogger) and not failed:
-            _log_costs(logger)
+            result = Run(Path(logger.save_dir)).result
+            if result is not None:
+                done = result["training"]
+                logger.log_metrics({"epoch": done["max_epochs"], **costs(result)}, done["steps"])
+                logger.save()
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.close()  # a picture after the test has opened it again
         if isinstance(logger, TolerantWandbLogger):
             logger.close(failed=failed)
-
-
-def _log_costs(logger: CSVLogger) -> None:
-    result = Run(Path(logger.save_dir)).result
-    if result is not None:
-        done = result["training"]
-        logger.log_metrics({"epoch": done["max_epochs"], **costs(result)}, done["steps"])
-        logger.save()

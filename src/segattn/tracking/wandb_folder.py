@@ -1,60 +1,67 @@
-"""A run in W&B: its place, name and id, and the folder `wandb` with W&B's own files."""
+"""A run in W&B: its place, names and id, its rows and files, and the folder `wandb` of the run."""
 
+import hashlib
 import os
 import re
 import secrets
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from segattn.base.files import atomic_path
-from segattn.base.runs import Run, read_json, write_json
+import pandas as pd
+
+from segattn.base.files import atomic_path, digest
+from segattn.base.runs import Run
 from segattn.tracking.login import own_setting
 
-_WHOLE = "segattn.json"  # beside offline files that hold a whole run: of which result, where to
-_MAX_NAME, _MAX_TAG = 128, 64  # letters that W&B takes
-_MAX_ID = 100  # letters of a name in an id; W&B takes 128 in all
 ARTIFACT_TYPE = "run-folder"
 RUN_FILES = ("config.yaml", "status.json", "metrics.jsonl", "result.json", "objects.parquet")
-"""What the artifact of a run holds; no weights."""
+"""Files in the artifact of a run. Weights are not among them."""
 PICTURE_FILES = ("examples.npz", "attention.npz")
-"""What it holds with pictures: images of the data set, and the attention on them."""
+"""Files that an artifact with pictures adds: images of the data set, and the attention on them."""
+PUBLISHED = "published"
+"""Key of `result_state` in the summary of a W&B run."""
 
 
 def place_of(config: dict[str, Any]) -> dict[str, Any]:
-    """Entity and project of a run: of its config, else of W&B's settings, else segattn.
-
-    The entity is None for the default one of the login.
-    """
+    """Return entity and project of a run; an entity of None is the default one of the login."""
     logger = config.get("logger") or {}  # predictions of other code have none
     project = logger.get("project") or own_setting("project") or "segattn"
     return {"entity": logger.get("entity"), "project": project}
 
 
 def wandb_facts(config: dict[str, Any], *, job_type: str = "train") -> dict[str, Any]:
-    """Name, group, job type and tags of a run in W&B.
+    """Return name, group, job type and tags of a run in W&B.
 
-    Heads compare side by side: the runs of one head share a group, so W&B averages their seeds;
-    WANDB_RUN_GROUP is another one, and WANDB_TAGS are added.
-
-    Args:
-        config: Of the run.
-        job_type: "train", or "evaluation" for a checkpoint that was tested again.
+    The runs of one head share a group, so that W&B averages over their seeds. WANDB_RUN_GROUP
+    replaces the group, and WANDB_TAGS are added to the tags.
     """
     name, experiment = config["name"], config["experiment"]
     tags = [experiment, config["head"]["name"], *(config.get("logger") or {}).get("tags", ())]
     tags += [tag for tag in own_setting("run_tags") or () if tag not in tags]
     group = own_setting("run_group") or f"{experiment}-{name}".removesuffix(f"-s{config['seed']}")
     return {
-        "name": name[:_MAX_NAME],
-        "group": group[:_MAX_NAME],
+        "name": slug(name),
+        "group": slug(group),
         "job_type": job_type,
-        "tags": [tag[:_MAX_TAG] for tag in tags],
+        "tags": [slug(tag, 64) for tag in tags],
     }
 
 
+def slug(name: str, length: int = 128) -> str:
+    """Return `name` in the letters and the length that W&B takes; different names stay different.
+
+    W&B would average over two heads whose groups are cut to the same letters.
+    """
+    plain = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)
+    if plain == name and len(name) <= length:
+        return name
+    return f"{plain[: length - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
 def wandb_folder(run: Run) -> Path:
-    """The folder `wandb` of a run, made; W&B of this process leaves its files there alone."""
+    """Make the folder `wandb` of a run, and have W&B keep its own files there alone."""
     folder = run.path / "wandb"
     folder.mkdir(exist_ok=True)
     # W&B stages artifacts below the home directory otherwise, offline too, and never cleans up
@@ -64,78 +71,87 @@ def wandb_folder(run: Run) -> Path:
     return folder
 
 
-def wandb_id(folder: Path, config: dict[str, Any]) -> str:
-    """The run's id: drawn once and kept, so that only a resume of this folder continues it.
+def wandb_id(run: Run, config: dict[str, Any], *, ending: str | None = None) -> str:
+    """Return the id of a run in W&B, which wandb/id.txt of its folder keeps.
 
-    Args:
-        folder: `wandb_folder` of the run; id.txt is there.
-        config: Of the run.
+    A new id has a random ending, unless one is given.
     """
-    path = folder / "id.txt"
-    if not path.exists():
-        keep_id(folder, identity(config, secrets.token_hex(4)))
+    path = wandb_folder(run) / "id.txt"
+    copied = path.exists() and _went_its_own_way(run)
+    if copied or not path.exists():
+        unique = secrets.token_hex(4) if copied or ending is None else ending
+        keep_id(run, f"{slug(config['experiment'] + '-' + config['name'], 100)}-{unique}")
     return path.read_text(encoding="utf-8")
 
 
-def identity(config: dict[str, Any], ending: str) -> str:
-    """An id of a run in W&B: experiment and name, as far as W&B takes them, and what tells it."""
-    return f"{plain(config['experiment'] + '-' + config['name'])[:_MAX_ID]}-{ending}"
+def _went_its_own_way(run: Run) -> bool:
+    """Whether `run` is a copy of a folder that is still there, without its finished result."""
+    config = run.config if run.config_path.exists() else {}
+    if "runs_dir" not in config:
+        return False
+    first = Run(Path(config["runs_dir"]) / config["experiment"] / config["name"])
+    ids = [each.path / "wandb" / "id.txt" for each in (run, first)]
+    if not ids[1].exists() or ids[0].samefile(ids[1]) or ids[0].read_text() != ids[1].read_text():
+        return False
+    results = [each.result_path for each in (run, first)]
+    return not all(map(Path.exists, results)) or digest(results[0]) != digest(results[1])
 
 
-def keep_id(folder: Path, identity: str) -> None:
-    """Write id.txt."""
-    with atomic_path(folder / "id.txt") as draft:
+def keep_id(run: Run, identity: str) -> None:
+    """Write the id of a run to wandb/id.txt."""
+    with atomic_path(run.path / "wandb" / "id.txt") as draft:
         draft.write_text(identity, encoding="utf-8")
 
 
-def run_artifact(run: Run, identity: str, *, media: bool) -> Any:
-    """The files of a run that `segattn.analysis.remote` reads, as a wandb.Artifact.
+def log_rows(wandb_run: Any, rows: pd.DataFrame) -> None:
+    """Log rows of `Run.metrics` to a W&B run as a live run does."""
+    # Lightning counts in trainer/global_step; heads are compared by epoch
+    wandb_run.define_metric("*", step_metric="epoch")
+    for row in rows.rename(columns={"step": "trainer/global_step"}).to_dict("records"):
+        wandb_run.log({str(key): value for key, value in row.items() if pd.notna(value)})
 
-    Args:
-        run: Finished.
-        identity: Of the run in W&B.
-        media: Whether to add `PICTURE_FILES`; those that the run has.
-    """
+
+def result_state(run: Run, *, media: bool) -> dict[str, Any]:
+    """Return what a W&B run holds that has the result of `run`, with or without pictures."""
+    return {"result": digest(run.result_path), "pictures": media}
+
+
+def send_files(run: Run, wandb_run: Any, *, media: bool) -> None:
+    """Send the files of a finished run that `segattn.analysis.remote` fetches."""
     import wandb
 
-    artifact = wandb.Artifact(plain(identity), type=ARTIFACT_TYPE)
+    artifact = wandb.Artifact(slug(wandb_run.id), type=ARTIFACT_TYPE)
     for name in (*RUN_FILES, *(PICTURE_FILES if media else ())):
         if (run.path / name).exists():
             artifact.add_file(str(run.path / name))
-    return artifact
+    send_artifact(artifact, wandb_run)
 
 
-def note_whole(wandb_run: Any, state: dict[str, Any]) -> Path:
-    """Note beside the files of a W&B run that was offline that they hold a whole run.
+def send_artifact(artifact: Any, wandb_run: Any) -> None:
+    """Log an artifact; online, wait until the server has it, or raise an OSError."""
+    logged = wandb_run.log_artifact(artifact)
+    if not wandb_run.offline:
+        try:
+            logged.wait(timeout=int(wandb_run.settings.finish_timeout))
+        except Exception as error:  # W&B's errors have no common base class
+            raise OSError(f"artifact {artifact.name} is not uploaded ({error})") from error
 
-    Args:
-        wandb_run: The W&B run.
-        state: Of which result, with or without pictures, and where to.
 
-    Returns:
-        The folder of the files.
+def offline_parts(run: Run, identity: str) -> set[Path]:
+    """Return the folders with offline files of a W&B run, below the run folder and WANDB_DIR."""
+    pattern = f"wandb/offline-run-????????_??????-{identity}"
+    return {*run.path.glob(pattern), *Path(os.environ.get("WANDB_DIR") or run.path).glob(pattern)}
+
+
+def skip_in_sync(parts: Iterable[Path]) -> None:
+    """Have `wandb sync` skip offline files, by its own mark.
+
+    It replaces a run by the files that it is given, so that a part would replace the whole.
     """
-    files = Path(wandb_run.dir).parent
-    write_json(files / _WHOLE, state)
-    return files
-
-
-def find_whole(folder: Path, state: dict[str, Any]) -> Path | None:
-    """The folder of offline files that hold `state`, None if there are none."""
-    notes = sorted(folder.glob(f"offline-run-*/{_WHOLE}"))
-    return next((n.parent for n in notes if holds(read_json(n), state)), None)
-
-
-def holds(there: dict[str, Any], state: dict[str, Any]) -> bool:
-    """Whether what is there has what `state` says; more pictures than asked for are no harm."""
-    return there in (state, state | {"pictures": True})
+    for log in (log for part in parts for log in part.glob("*.wandb")):
+        log.with_name(f"{log.name}.synced").touch()
 
 
 def sync_command(files: Path) -> str:
-    """The command that uploads a folder of offline files."""
+    """Return the command that uploads a folder of offline files."""
     return shlex.join(["wandb", "sync", str(files)])
-
-
-def plain(name: str) -> str:
-    """`name` in the letters that W&B allows in the names of runs and of artifacts."""
-    return re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)
