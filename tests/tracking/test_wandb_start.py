@@ -53,6 +53,23 @@ def test_auto_goes_on_offline_and_says_why(tmp_path, monkeypatch, capsys, variab
         assert re.search(f"W&B will be offline: .*({reason})", capsys.readouterr().out)
 
 
+@pytest.mark.parametrize(
+    ("given", "mode"),
+    [("dryrun", "offline"), ("run", "online"), ("shared", "online"), ("disabled", "disabled")],
+)
+def test_every_name_of_a_mode_in_w_and_b_is_understood(tmp_path, monkeypatch, given, mode):
+    monkeypatch.setenv("WANDB_MODE", given)
+    assert resolve_mode("auto") == mode
+    monkeypatch.delenv("WANDB_MODE")
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "settings").write_text(f"[default]\nmode = {given}\n")
+    monkeypatch.chdir(tmp_path)
+    if mode != "online":
+        wandb.teardown()  # W&B reads its settings once
+        assert resolve_mode("auto") == mode
+        wandb.teardown()
+
+
 def test_auto_sees_a_server_of_ones_own_in_w_and_bs_settings(tmp_path, monkeypatch):
     with fake_wandb(monkeypatch, tmp_path) as server:
         monkeypatch.delenv("WANDB_BASE_URL")

@@ -9,6 +9,7 @@ import requests
 from segattn.base.errors import UserError, first_line
 
 _ADVICE = "Log in with `wandb login`, or set WANDB_API_KEY."
+_OTHER_NAMES = {"dryrun": "offline", "run": "online", "shared": "online"}  # of modes, in W&B
 _RESUMING = {"WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_FORK_FROM"}
 _AGENT = {"WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_LAUNCH"}
 
@@ -56,10 +57,11 @@ def resolve_mode(mode: str) -> str:
     if mode != "auto":
         return mode
     if given := os.environ.get("WANDB_MODE"):
-        return given
-    if (given := own_setting("mode")) in ("offline", "disabled"):
+        return _OTHER_NAMES.get(given, given)
+    given = str(own_setting("mode"))
+    if (given := _OTHER_NAMES.get(given, given)) in ("offline", "disabled"):
         print(f"W&B will be {given}: its settings here say so; `wandb online` changes them")
-        return str(given)
+        return given
     if missing := _missing():
         print(f"W&B will be offline: {missing}", flush=True)
     return "offline" if missing else "online"
