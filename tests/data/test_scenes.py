@@ -26,7 +26,7 @@ from segattn.metrics import SIZES, find_objects
 from segattn.models.segmenter import Segmenter
 
 # A change here changes every published number: raise SCENES_VERSION with it.
-CHECKSUMS = {(0, 0): "22cfc1b87d1bf49c", (1, 7): "a5ff21ec0e6bc093", (2, 399): "3ab337a5f7a15920"}
+CHECKSUMS = {(0, 0): "f9c9953714fc5963", (1, 7): "a5ff21ec0e6bc093", (2, 399): "92e40aa8991cfb53"}
 
 
 def digest(scene) -> str:

@@ -57,7 +57,7 @@ class Scenes(Source):
         root: str = "data/scenes",
         height: int = 64,
         width: int = 128,
-        num_train: int = 1600,
+        num_train: int = 2000,
         num_val: int = 100,
         num_test: int = 400,
     ) -> None:

@@ -93,7 +93,7 @@ def _extent(street: Street, kind: str, size: int) -> tuple[float, float]:
     """Draw height and width of a thing, in px."""
     uniform, unit = street.uniform, street.unit
     if kind == "pole":
-        return uniform(30, 54) * unit, round(uniform(4.6, 6.4) * unit)
+        return uniform(36, 56) * unit, round(uniform(5.6, 7.4) * unit)
     side, stretch = uniform(*_SIDES[size]), uniform(0.93, 1.07)
     height, width = (side * share for share in _SHAPES[kind])
     height, width = height / stretch, width * stretch
