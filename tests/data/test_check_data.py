@@ -1,6 +1,8 @@
 """The check of a data set: what it counts, its verdicts, and how it ends."""
 
+import pickle
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from cityscapes_files import write_cityscapes
 from PIL import Image
 from scipy.ndimage import label as components
 from tiny import call_script
+from torch.utils.data import DataLoader
 from voc_files import write_voc
 
 from segattn.data import build_source
@@ -121,6 +124,25 @@ def test_processes_change_nothing(tmp_path):
     for a, b in zip(one.splits, two.splits, strict=True):
         assert a.pixels.tolist() == b.pixels.tolist()
         assert [f.size.tolist() for f in a.facts] == [f.size.tolist() for f in b.facts]
+
+
+def test_what_processes_are_sent_can_be_pickled(tmp_path, monkeypatch):
+    """Where they are not forked, as on macOS, also those of the loaders."""
+    root, sent = write_camvid(tmp_path), []
+    monkeypatch.setattr(checks, "DataLoader", lambda *args, **options: sent.append(options) or args)
+    loader = checks._looks(build_source("camvid", "val", root=str(root)), 2)
+    assert len(pickle.loads(pickle.dumps(list(loader)))) == 3
+    assert pickle.loads(pickle.dumps(sent))[0]["collate_fn"](7) == 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])  # macOS spawns
+def test_processes_may_be_started_in_any_way(tmp_path, monkeypatch, method):
+    source = build_source("camvid", "val", root=str(write_camvid(tmp_path)))
+    expected = [facts.pixels.tolist() for facts in checks._looks(source, 1)]
+    loader = partial(DataLoader, multiprocessing_context=method)
+    monkeypatch.setattr(checks, "DataLoader", loader)
+    assert [facts.pixels.tolist() for facts in checks._looks(source, 2)] == expected
 
 
 def test_script_of_a_good_set_ends_with_ok(tmp_path, complete, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """Order, augmentation and collation: all from (seed, epoch, index)."""
 
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -64,6 +65,16 @@ def test_workers_and_cache_change_no_pixel(tmp_path, options):
     assert same(epoch(build(root, **options), 1), reference)
     assert not same(epoch(build(root), 2), reference)
     assert not same(epoch(build(root, seed=1), 1), reference)
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_what_loading_processes_are_sent_can_be_pickled(tmp_path, cache):
+    """Where they are not forked, as on macOS."""
+    module = build(write_camvid(tmp_path), num_workers=1, cache=cache)
+    for loader in (module.train_dataloader(), module.val_dataloader()):
+        dataset, function = pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn)))
+        assert dataset.source.names == loader.dataset.source.names
+        assert function is collate
 
 
 def test_cached_images_are_read_before_workers_start(tmp_path):

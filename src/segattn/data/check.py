@@ -179,8 +179,12 @@ def _looks(source: Source, jobs: int) -> Iterator[Facts | list[str]]:
     if not len(looks):
         return
     yield looks[0]
-    options: dict[str, Any] = {"sampler": range(1, len(looks)), "collate_fn": lambda item: item}
+    options: dict[str, Any] = {"sampler": range(1, len(looks)), "collate_fn": _unchanged}
     yield from DataLoader(looks, None, num_workers=jobs if jobs > 1 else 0, **options)
+
+
+def _unchanged(item: Any) -> Any:
+    return item  # by name, for macOS sends it to its processes
 
 
 def look(source: Source, index: int) -> Facts | list[str]:
