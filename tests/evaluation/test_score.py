@@ -3,6 +3,7 @@
 import json
 import shutil
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from voc_files import write_voc
 from segattn.base.runs import load_runs
 from segattn.config.compose import compose_config
 from segattn.data import build_source
+from segattn.data.camvid import CamVid
 from segattn.data.datamodule import image_tensor
+from segattn.data.palette import voc_palette
 from segattn.evaluation.evaluate import evaluate
 from segattn.evaluation.predict import predict_folder
 from segattn.evaluation.score import score_predictions
@@ -35,6 +38,13 @@ WRITERS = {
 def score(folder, data, root, out, **options):
     overrides = [f"data={data}", f"data.root={root}"]
     return score_predictions(folder, overrides, folder=EXPERIMENTS, out=out, **options)
+
+
+def as_picture(indices, palette):
+    """A palette image that shows each index in its colour."""
+    image = Image.fromarray(indices.astype(np.uint8))
+    image.putpalette(np.array(palette, np.uint8).tobytes())
+    return image
 
 
 def perfect(source, folder, *, values, ending=""):
@@ -166,16 +176,92 @@ def test_two_predictions_of_an_image_are_refused_and_links_followed(camvid, tmp_
     ("damage", "message"),
     [
         (lambda a: a + 11, "which is no label. values=official means"),
-        (lambda a: a[:-2], "its label 96 x 64; bring predictions to the size"),
+        (lambda a: a[:-2], "is 96 x 62, its image .* is 96 x 64; they must be equal"),
         (lambda a: np.stack([a] * 3, -1), "is a RGB image"),
+        (lambda a: a.astype(np.uint16) + 256, "is a I;16 image; labels are one channel of 8-bit"),
+        (lambda a: as_picture(a, CamVid.palette).quantize(16), "is a picture with a palette of"),
+        (lambda a: as_picture(a, CamVid.palette[::-1]), "is a picture with a palette of its own"),
+        (lambda a: a.astype(np.float32), "is a F image"),
     ],
 )
 def test_a_wrong_file_is_named(camvid, tmp_path, damage, message):
     root, folder, names = camvid
-    path = folder / f"{names[0]}.png"
-    Image.fromarray(damage(np.asarray(Image.open(path)))).save(path)
+    path = (folder / f"{names[0]}.png").rename(folder / f"{names[0]}.old")
+    damaged = damage(np.asarray(Image.open(path)))
+    image = damaged if isinstance(damaged, Image.Image) else Image.fromarray(damaged)
+    image.save(path.with_suffix(".png"), format="TIFF" if image.mode == "F" else "PNG")
     with pytest.raises(ValueError, match=rf"{names[0]}\.png .*{message}"):
         score(folder, "camvid", root, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "palette", [CamVid.palette, voc_palette(11), [(k,) * 3 for k in range(11)]]
+)
+def test_palettes_that_show_the_classes_are_read(camvid, tmp_path, palette):
+    root, folder, names = camvid
+    for name in names:
+        path = folder / f"{name}.png"
+        as_picture(np.asarray(Image.open(path)), palette).save(path)
+    assert score(folder, "camvid", root, tmp_path / "out").result["scores"]["miou"] == 1
+
+
+def write_legend(folder, classes):
+    entries = [{"name": name, "value": value} for value, name in classes]
+    (folder / "predictions.json").write_text(json.dumps({"classes": entries}))
+
+
+def test_the_legend_of_the_folder_counts_before_that_of_its_parent(camvid, tmp_path, monkeypatch):
+    """By the names of the classes: their order may differ."""
+    root, folder, names = camvid
+    turned = [(10 - k, name) for k, name in enumerate(CamVid.classes)]
+    write_legend(tmp_path, turned[:3])
+    write_legend(folder, enumerate(CamVid.classes))
+    assert score(folder, "camvid", root, tmp_path / "one").result["scores"]["miou"] == 1
+    for name in names:
+        Image.fromarray(10 - np.asarray(Image.open(folder / f"{name}.png"))).save(
+            folder / f"{name}.png"
+        )
+    write_legend(folder, turned)
+    assert score(folder, "camvid", root, tmp_path / "two").result["scores"]["miou"] == 1
+    (folder / "predictions.json").rename(tmp_path / "predictions.json")
+    monkeypatch.chdir(folder)  # the folder above a relative one
+    assert score(Path(), "camvid", root, tmp_path / "three").result["scores"]["miou"] == 1
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (enumerate(CamVid.classes[:-1]), "and camvid differ in the classes bicyclist; predictions"),
+        (enumerate(("bus", *CamVid.classes[1:])), "differ in the classes bus, sky; predictions"),
+        ([(3, name) for name in CamVid.classes], "gives two classes one value"),
+        ([(300, name) for name in CamVid.classes], "gives two classes one value"),
+        ([("x", name) for name in CamVid.classes], "is not of scripts/predict.py"),
+        ([(300 + k, name) for k, name in enumerate(CamVid.classes)], "does not fit: classes are"),
+    ],
+)
+def test_a_legend_of_other_classes_is_refused(camvid, tmp_path, classes, message):
+    root, folder, _ = camvid
+    write_legend(folder, classes)
+    with pytest.raises(ValueError, match=message):
+        score(folder, "camvid", root, tmp_path / "out")
+    (folder / "predictions.json").write_text('{"license": "mine"}')
+    with pytest.raises(
+        ValueError, match=r"is not of scripts/predict\.py \(KeyError\('classes'\)\)"
+    ):
+        score(folder, "camvid", root, tmp_path / "out")
+
+
+def test_nothing_is_called_done_before_its_evidence_is_there(camvid, tmp_path, monkeypatch):
+    root, folder, _ = camvid
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("segattn.evaluation.score.write_table", full)
+    with pytest.raises(OSError, match="No space left"):
+        score(folder, "camvid", root, tmp_path / "out", name="a")
+    left = {path.name for path in (tmp_path / "out" / "a-camvid-s0").iterdir()}
+    assert left == {"config.yaml"}
 
 
 def test_another_folder_does_not_take_the_place_of_a_result(camvid, tmp_path):

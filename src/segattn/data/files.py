@@ -201,21 +201,21 @@ def runs(keys: Sequence[str], *, at_least: int) -> list[int]:
     return blocks
 
 
-def read_indices(path: Path, *, hint: str, palette: Palette | None = None) -> NDArray[np.uint8]:
+def read_indices(path: Path, *, hint: str, palettes: Sequence[Palette] = ()) -> NDArray[np.uint8]:
     """A label file as it is stored, uint8 [H, W].
 
     Args:
         path: PNG with one channel; also of 16 bits, if its values are below 256.
         hint: Which files the data set means, for the message.
-        palette: The 256 colours of the data set's own palette images; None if its labels are
-            grey. A palette image with other colours is a picture, whose indices are anything.
+        palettes: The 256 colours that palette images of labels may have, beside grey ones. A
+            palette image with other colours is a picture, whose indices are anything.
 
     Raises:
         UserError: The file is damaged, or is not one channel of indices.
     """
     image = open_image(path)
     values: NDArray[np.integer] = np.asarray(image)
-    known = image.mode in ("1", "L", *_INTEGERS) or _are_indices(image, palette)
+    known = image.mode in ("1", "L", *_INTEGERS) or _are_indices(image, palettes)
     if not known or values.min() < 0 or values.max() > 255:
         kind = "picture with a palette of its own" if image.mode == "P" else f"{image.mode} image"
         raise UserError(
@@ -224,13 +224,13 @@ def read_indices(path: Path, *, hint: str, palette: Palette | None = None) -> ND
     return values.astype(np.uint8, copy=False)
 
 
-def _are_indices(image: Image.Image, palette: Palette | None) -> bool:
+def _are_indices(image: Image.Image, palettes: Sequence[Palette]) -> bool:
     if image.mode != "P":
         return False
     used = np.unique(np.asarray(image))
     stored = np.array(image.getpalette("RGB")).reshape(-1, 3)
     grey = tuple((value, value, value) for value in range(256))
-    known = [np.array(colours) for colours in (grey, palette) if colours is not None]
+    known = [np.array(colours) for colours in (grey, *palettes)]
     return bool(used[-1] < len(stored)) and any(
         np.array_equal(stored[used], colours[used]) for colours in known
     )

@@ -122,8 +122,8 @@ def _sbd_pairs(root: Path, known: set[str]) -> list[Pair]:
 
 def _read_voc(pair: Pair) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     assert pair.instances is not None
-    label = read_indices(pair.label, hint=_HINT, palette=_COLOURS)
-    return label, read_indices(pair.instances, hint=_HINT, palette=_COLOURS)
+    label = read_indices(pair.label, hint=_HINT, palettes=[_COLOURS])
+    return label, read_indices(pair.instances, hint=_HINT, palettes=[_COLOURS])
 
 
 def _read_sbd(pair: Pair) -> tuple[NDArray[np.integer], NDArray[np.integer]]:

@@ -18,8 +18,8 @@ from segattn.base.errors import UserError
 from segattn.base.files import atomic_path, walk
 from segattn.base.runs import LEGEND, RESULT_SCHEMA, Run, read_json, write_json
 from segattn.config.compose import compose_config
-from segattn.data.files import class_table, to_classes
-from segattn.data.images import open_image
+from segattn.data.files import check_size, class_table, read_indices, to_classes
+from segattn.data.palette import voc_palette
 from segattn.data.size_classes import measures_of
 from segattn.data.source import IGNORE_INDEX, Source
 from segattn.metrics import SizeStratifiedIoU, find_objects
@@ -28,6 +28,10 @@ from segattn.training.build import build_data
 from segattn.training.result import data_facts
 
 VALUES = ("official", "classes")
+_HINT = (
+    "values=official means the numbers of the data set's label files, values=classes indices from "
+    "0; in a palette image each of them has the colour of its class, VOC's or a grey"
+)
 _OF_A_SCORE = ("data", "metric")
 # what label files add to the name of their image: Cityscapes' server, mmsegmentation, our predict
 _ENDINGS = ("", "_pred", "_leftImg8bit", "_leftImg8bit_pred", "_gtFine_labelIds")
@@ -54,11 +58,13 @@ def score_predictions(
         seed: Runs of one name are seeds of one method.
         values: "official" as in the data set's own label files (Cityscapes' label ids, 1 to 150 in
             ADE20K), or "classes", indices from 0 in the order of the data set's classes. A
-            predictions.json that scripts/predict.py left says it by itself.
+            predictions.json that scripts/predict.py left, in the folder or in the one above, says
+            it by itself, by the names of the classes.
 
     Raises:
-        UserError: A test image without a prediction, a file of another size or with a value that
-            is no class, a data set that is not there, or a run folder that holds something else.
+        UserError: A test image without a prediction, a file of another size, with a palette of
+            other colours or with a value that is not a class, a predictions.json of other classes,
+            a data set that is not there, or a run folder that holds something else.
     """
     check_choice("values", values, VALUES)
     if others := [o for o in overrides if o.partition("=")[0].split(".")[0] not in _OF_A_SCORE]:
@@ -82,6 +88,7 @@ def score_predictions(
     test = data.source("test")
     files = _files(predictions, test.names)
     table = _table(predictions, test, values)
+    shown = tuple(test.palette[index] if index >= 0 else (0, 0, 0) for index in table)
     metric = SizeStratifiedIoU(
         len(test.classes),
         ignore_index=IGNORE_INDEX,
@@ -91,7 +98,10 @@ def score_predictions(
     rows, num_turned = {}, 0
     for index, sample_name in enumerate(track(test.names, description="scoring predictions")):
         sample = test.load(index)
-        predicted = _read(files[sample_name], table, shape=sample.label.shape)
+        path = files[sample_name]
+        stored = read_indices(path, hint=_HINT, palettes=[shown, voc_palette(256)])
+        check_size(path, stored, like=sample.label, of=Path(sample_name))
+        predicted = to_classes(path, stored, table=table, hint=_HINT)
         objects = find_objects(sample.label, sample.instances, ignore_index=IGNORE_INDEX)
         maps = [torch.from_numpy(m.astype(np.int64))[None] for m in (predicted, sample.label)]
         metric.update(*maps, objects=[objects])
@@ -103,13 +113,15 @@ def score_predictions(
             f"{num_turned} test images have an EXIF orientation, which is not applied: a "
             "prediction must lie on the pixels as they are stored, as the label does"
         )
-    _write(run, record, metric, confusion.compute().tolist(), source=test)
+    with atomic_path(run.config_path) as draft:
+        draft.write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
     with atomic_path(run.objects_path) as draft:
         write_table(table_of(rows), draft)
+    _write_result(run, record, metric, confusion.compute().tolist(), source=test)
     return run
 
 
-def _write(
+def _write_result(
     run: Run,
     record: dict[str, Any],
     metric: SizeStratifiedIoU,
@@ -117,8 +129,7 @@ def _write(
     *,
     source: Source,
 ) -> None:
-    with atomic_path(run.config_path) as draft:
-        draft.write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
+    """Last of all, since a result says that the run is done."""
     result = {
         "schema": RESULT_SCHEMA,
         **{key: record[key] for key in ("name", "experiment", "seed", "head", "predictions")},
@@ -164,27 +175,21 @@ def _files(folder: Path, names: Sequence[str]) -> dict[str, Path]:
 
 def _table(folder: Path, source: Source, values: str) -> NDArray[np.int16]:
     """Class of each stored value 0 to 255, -1 where it is none."""
-    stored = source.values if values == "official" and source.values else None
-    stored = tuple(range(len(source.classes))) if stored is None else stored
-    for legend in (folder / LEGEND, folder.parent / LEGEND):  # predict writes into out/labels
-        if legend.is_file():
-            entries = read_json(legend)["classes"]
-            stored = tuple(entry["value"] for entry in entries)
-    return class_table({value: index for index, value in enumerate(stored)})
-
-
-def _read(path: Path, table: NDArray[np.int16], *, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    image = open_image(path)
-    if image.mode not in ("1", "L", "P", "I", "I;16"):
-        raise UserError(f"{path} is a {image.mode} image; labels are one channel of numbers")
-    stored = np.asarray(image)
-    if stored.shape != shape:
+    folder = folder.resolve()  # predict writes into out/labels
+    legend = next((p for p in (folder / LEGEND, folder.parent / LEGEND) if p.is_file()), None)
+    if legend is None:
+        official = source.values if values == "official" else None
+        stored = official or range(len(source.classes))
+        return class_table({value: index for index, value in enumerate(stored)})
+    try:
+        named = {entry["name"]: int(entry["value"]) for entry in read_json(legend)["classes"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{legend} is not of scripts/predict.py ({error!r}); move it") from error
+    if others := sorted(set(named) ^ set(source.classes)):
         raise UserError(
-            f"{path} is {stored.shape[1]} x {stored.shape[0]}, its label {shape[1]} x {shape[0]}; "
-            "bring predictions to the size of the labels"
+            f"{legend} and {source.title} differ in the classes {', '.join(others[:5])}; "
+            "predictions must be of the classes of the data"
         )
-    hint = (
-        "values=official means the numbers of the data set's label files, values=classes indices "
-        "from 0"
-    )
-    return to_classes(path, stored, table=table, hint=hint)
+    if len(set(named.values())) < len(named):
+        raise UserError(f"{legend} gives two classes one value; predict again")
+    return class_table({named[name]: index for index, name in enumerate(source.classes)})
