@@ -1,5 +1,7 @@
 """The files of a prediction: which are read, which are named, and nothing of the user's touched."""
 
+from pathlib import PurePath
+
 import numpy as np
 import pytest
 import torch
@@ -55,6 +57,18 @@ def test_images_are_found_also_behind_links(tmp_path):
         find_photos(tmp_path / "empty")
     with pytest.raises(ValueError, match=r"no folder .*nowhere; set images"):
         find_photos(tmp_path / "nowhere")
+
+
+def test_each_of_many_files_is_looked_at_a_few_times(tmp_path, monkeypatch):
+    """The work grows with the number of files, not with its square."""
+    for number in range(200):
+        (tmp_path / f"{number:04}.png").touch()
+        (tmp_path / f"{number:04}.txt").touch()
+    hashed, plain = [], PurePath.__hash__
+    monkeypatch.setattr(PurePath, "__hash__", lambda path: hashed.append(path) or plain(path))
+    photos, ignored = find_photos(tmp_path)
+    assert (len(photos), len(ignored)) == (200, 200)
+    assert len(hashed) <= 10 * 400
 
 
 def test_a_label_map_lies_as_its_image_is_stored(tmp_path, checkpoint):

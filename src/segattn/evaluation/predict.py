@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -28,29 +28,6 @@ from segattn.training.task import SegmentationTask
 Format = Literal["png", "cityscapes"]
 
 _CITYSCAPES_NAME = re.compile(r"([^_]+_\d+_\d+)_leftImg8bit\.png")
-
-
-@dataclass(frozen=True)
-class Legend:
-    """What the values of the written label maps mean, and how they came about.
-
-    Attributes:
-        checkpoint: The file.
-        weights: SHA-256 of it.
-        images: The folder.
-        protocol: Label of the protocol.
-        precision: Always "fp32"; a test in bf16 may decide a few pixels otherwise.
-        format: "png" or "cityscapes".
-        classes: For each class `value` (of its pixels), `name` and `colour` (RGB, 0 to 255).
-    """
-
-    checkpoint: str
-    weights: str
-    images: str
-    protocol: str
-    precision: str
-    format: Format
-    classes: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -92,7 +69,7 @@ def predict_folder(
     "png" writes out/labels/NAME.png, class indices with the classes' colours as palette, and
     out/overlays/NAME.jpg, the colours over the image. "cityscapes" writes what the benchmark's
     server and evaluation script take: out/labels/CITY_SEQUENCE_FRAME_pred.png, official label ids.
-    Both write out/predictions.json, see `Legend`. The same call again writes the same files again.
+    Both write out/predictions.json, see `_legend`. The same call again writes the same files again.
     A label map lies as its image is stored; an overlay keeps the EXIF orientation of the image.
 
     Args:
@@ -204,7 +181,8 @@ def class_colours(classes: Sequence[str]) -> Palette:
 
 def _legend(
     task: SegmentationTask, *, checkpoint: Path, images: Path, protocol: Protocol, format: Format
-) -> Legend:
+) -> dict[str, Any]:
+    """What the values of the written label maps mean, and how they came about."""
     names = tuple(task.hparams["classes"])
     if format == "cityscapes" and names != Cityscapes.classes:
         raise UserError(
@@ -216,22 +194,22 @@ def _legend(
         {"value": value, "name": name, "colour": list(colour)}
         for value, name, colour in zip(values, names, class_colours(names), strict=True)
     ]
-    return Legend(
-        checkpoint=str(checkpoint.resolve()),
-        weights=digest(checkpoint),
-        images=str(images.resolve()),
-        protocol=protocol.label,
-        precision="fp32",
-        format=format,
-        classes=classes,
-    )
+    return {
+        "checkpoint": str(checkpoint.resolve()),
+        "weights": digest(checkpoint),
+        "images": str(images.resolve()),
+        "protocol": protocol.label,
+        "precision": "fp32",  # a test in bf16 may decide a few pixels otherwise
+        "format": format,
+        "classes": classes,
+    }
 
 
-def _claim(out: Path, legend: Legend) -> None:
+def _claim(out: Path, legend: dict[str, Any]) -> None:
     """Write the legend into a new folder, or check that the folder is of the same call."""
-    path, content = out / LEGEND, asdict(legend)
+    path = out / LEGEND
     if path.is_file():
-        if read_json(path) != content:
+        if read_json(path) != legend:
             raise UserError(
                 f"{path} tells of other predictions: other images, weights, protocol or format; "
                 "name another out folder, or delete that one"
@@ -240,17 +218,17 @@ def _claim(out: Path, legend: Legend) -> None:
     elif out.exists() and (not out.is_dir() or any(p.name[0] != "." for p in out.iterdir())):
         raise UserError(f"out={out} holds other files; name a new or empty folder")
     else:
-        write_json(path, content)
+        write_json(path, legend)
 
 
 def _predict_one(
-    path: Path, job: _Job, *, task: SegmentationTask, protocol: Protocol, legend: Legend
+    path: Path, job: _Job, *, task: SegmentationTask, protocol: Protocol, legend: dict[str, Any]
 ) -> None:
     photo = read_image(path)
     indices = task.label_map(photo, protocol=protocol)
-    colours = [entry["colour"] for entry in legend.classes]
+    colours = [entry["colour"] for entry in legend["classes"]]
     if job.overlay is None:
-        values = np.array([entry["value"] for entry in legend.classes], dtype=np.uint8)
+        values = np.array([entry["value"] for entry in legend["classes"]], dtype=np.uint8)
         _save(Image.fromarray(values[indices]), job.label)
         return
     label = Image.fromarray(indices)
