@@ -3,7 +3,7 @@
     python scripts/export.py checkpoint=RUN/checkpoints/last.ckpt out=model.onnx
     python scripts/export.py checkpoint=RUN/checkpoints/last.ckpt out=model.pt2 size=1024,2048
 
-.pt2 is torch.export's format (torch.export.load), .onnx needs `pip install segattn[export]`. The
+.pt2 is torch.export's format (torch.export.load), .onnx needs `pip install -e ".[export]"`. The
 program maps images uint8 [B, 3, H, W] to logits float32 [B, C, H, W], one pass over whole images.
 B is free; so are H and W, in the steps that are printed, unless size=H,W fixes them.
 """

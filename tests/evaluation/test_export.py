@@ -16,28 +16,36 @@ from segattn.training.checkpoint import load_task
 
 needs_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
-    reason="needs pip install segattn[export]",
+    reason='needs pip install -e ".[export]"',
 )
 
 
-def run(path, images):
+def load(path):
+    """The program as a function of images."""
     if path.suffix == ".pt2":
-        return torch.export.load(path).module()(images)
+        return torch.export.load(path).module()
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path)
-    return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+    return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 
 
-def assert_same(path, checkpoint, *shapes):
+def assert_same(program, checkpoint, *shapes):
     task = load_task(checkpoint, device=torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
     for shape in shapes:
-        images = torch.randint(0, 256, shape, dtype=torch.uint8)
+        images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
         with torch.no_grad():
-            got, expected = run(path, images), task(images).logits
+            got, expected = program(images), task(images).logits
         assert got.shape == expected.shape
         assert got.dtype == torch.float32
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def assert_refused(program, *shapes):
+    for shape in shapes:
+        with pytest.raises(Exception, match=r"(?i)guard|dimension|reshape|rank"):  # no common type
+            program(torch.zeros(shape, dtype=torch.uint8))
 
 
 @needs_onnx
@@ -48,18 +56,34 @@ def test_onnx_program_of_fixed_size_takes_any_batch_and_names_its_classes(tmp_pa
     exported = export(checkpoint, out=out, size=(37, 50))
     assert exported.sizes == "37 x 50"
     assert 0 < exported.difference <= 1e-3 * exported.scale
-    assert_same(out, checkpoint, (1, 3, 37, 50), (5, 3, 37, 50))
+    program = load(out)
+    assert_same(program, checkpoint, (1, 3, 37, 50), (5, 3, 37, 50))
+    assert_refused(program, (1, 3, 37, 49), (1, 3, 40, 56), (1, 1, 37, 50), (1, 3, 50, 37))
     stored = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
     assert json.loads(stored["classes"]) == ["a", "b", "c"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt", "m.onnx"]
 
 
-def test_torch_program_of_free_size_takes_multiples_of_the_stride(tmp_path):
+@pytest.mark.parametrize("suffix", [".pt2", pytest.param(".onnx", marks=needs_onnx)])
+def test_program_of_free_size_is_the_model_on_what_it_takes_and_refuses_the_rest(tmp_path, suffix):
+    checkpoint, out = write_checkpoint(tmp_path / "a.ckpt"), tmp_path / f"m{suffix}"
+    assert export(checkpoint, out=out).sizes == "multiples of 8 from 16"
+    program = load(out)
+    assert_same(
+        program, checkpoint, (1, 3, 16, 16), (1, 3, 16, 24), (3, 3, 48, 16), (2, 3, 264, 40)
+    )
+    sides = ((37, 50), (40, 50), (41, 48), (4, 16), (17, 16), (16, 23))
+    assert_refused(program, *((1, 3, *side) for side in sides), (1, 4, 16, 16), (3, 16, 16))
+    with pytest.raises(Exception, match=r"(?i)dtype|data type"):
+        program(torch.zeros(1, 3, 16, 16))
+
+
+def test_torch_program_names_its_classes(tmp_path):
     checkpoint, out = write_checkpoint(tmp_path / "a.ckpt"), tmp_path / "m.pt2"
-    assert export(checkpoint, out=out).sizes == "any multiples of 8"
-    assert_same(out, checkpoint, (1, 3, 16, 24), (3, 3, 48, 16))
-    with pytest.raises(Exception, match="images"):  # torch names no type for it
-        run(out, torch.zeros(1, 3, 37, 50, dtype=torch.uint8))
+    export(checkpoint, out=out, size=(37, 50))
+    program = load(out)
+    assert_same(program, checkpoint, (1, 3, 37, 50), (4, 3, 37, 50))
+    assert_refused(program, (1, 3, 37, 49), (1, 3, 40, 56), (1, 1, 37, 50), (1, 3, 50, 37))
     files = {"classes": ""}
     torch.export.load(out, extra_files=files)
     assert json.loads(files["classes"]) == ["a", "b", "c"]
@@ -74,7 +98,9 @@ def test_torch_program_of_free_size_takes_multiples_of_the_stride(tmp_path):
 def test_every_head_exports_with_free_size(tmp_path, head, knobs, suffix):
     checkpoint = write_checkpoint(tmp_path / "a.ckpt", head=head, **knobs)
     export(checkpoint, out=tmp_path / f"m{suffix}")
-    assert_same(tmp_path / f"m{suffix}", checkpoint, (1, 3, 16, 24), (3, 3, 64, 40))
+    program = load(tmp_path / f"m{suffix}")
+    assert_same(program, checkpoint, (1, 3, 16, 24), (3, 3, 64, 40))
+    assert_refused(program, (1, 3, 17, 24), (1, 3, 16, 20))
 
 
 def test_another_result_is_refused_and_not_written(tmp_path, monkeypatch):
@@ -129,7 +155,7 @@ def test_program_that_does_not_run_is_named_and_not_written(tmp_path, monkeypatc
 
 def test_missing_packages_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"onnxruntime; pip install segattn\[export\]"):
+    with pytest.raises(ValueError, match=r"onnxruntime; pip install -e \"\.\[export\]\""):
         export(tmp_path / "a.ckpt", out=tmp_path / "m.onnx")
 
 

@@ -37,13 +37,15 @@ class Exported:
 
 
 class _Logits(nn.Module):
-    """The model without its auxiliary results."""
+    """The model without its auxiliary results, for images whose sides `multiple` divides."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, multiple: int) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.multiple = model, multiple
 
     def forward(self, images: Tensor) -> Tensor:
+        for axis in (2, 3):  # fails for other sides: ONNX knows no other way to refuse them
+            images = images.unflatten(axis, (-1, self.multiple)).flatten(axis, axis + 1)
         return self.model(images).logits
 
 
@@ -60,7 +62,7 @@ def export(checkpoint: Path, *, out: Path, size: tuple[int, int] | None = None) 
         checkpoint: Of a `SegmentationTask`.
         out: File that ends in .pt2 (torch.export) or .onnx.
         size: (H, W) of the only images it takes; None for any multiples of what its
-            encoder divides images by, 8 for most.
+            encoder divides images by, 8 for most, from two on. The program refuses other sizes.
 
     Raises:
         UserError: Another ending, no such checkpoint, missing packages, an encoder that cannot be
@@ -71,8 +73,8 @@ def export(checkpoint: Path, *, out: Path, size: tuple[int, int] | None = None) 
     if out.suffix == ".onnx":
         _need_onnx()
     task = load_task(checkpoint, device=torch.device("cpu"))
-    model, multiple = _Logits(task.model).eval(), task.model.size_multiple
-    free = size is None
+    free, multiple = size is None, task.model.size_multiple
+    model = _Logits(task.model, multiple=multiple if free else 1).eval()
     # of a fixed size one image, since large ones are what sizes are fixed for
     images = _random_images(
         size or _SIDES, batches=(3, 1) if free else (1,), free=free, multiple=multiple
@@ -88,7 +90,7 @@ def export(checkpoint: Path, *, out: Path, size: tuple[int, int] | None = None) 
         except Exception as error:  # its runtime names no type for a size that it does not take
             raise _refusal("run what was exported from", error, free=size is None) from error
         difference, scale = _compare(result, expected)
-    sizes = f"{size[0]} x {size[1]}" if size else f"any multiples of {multiple}"
+    sizes = f"{size[0]} x {size[1]}" if size else f"multiples of {multiple} from {2 * multiple}"
     return Exported(sizes, difference, scale)
 
 
@@ -172,7 +174,7 @@ def _run_torch(path: Path, images: list[Tensor]) -> list[Tensor]:
 def _need_onnx() -> None:
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
-        raise UserError(f"ONNX needs {', '.join(missing)}; pip install segattn[export]")
+        raise UserError(f'ONNX needs {", ".join(missing)}; pip install -e ".[export]"')
 
 
 def _write_onnx(program: ExportedProgram, path: Path, classes: str) -> None:
