@@ -142,6 +142,19 @@ def _pair(knob: str, values: Any) -> tuple[int, int]:
     return listed[0], listed[1]
 
 
+class Resized(Tensor):
+    """Pixels float32 in 0 to 255 that `predict` has resized, the only floats that a model takes."""
+
+
+def check_images(images: Tensor) -> None:
+    """Raise UserError unless images are uint8 [B, 3, H, W]; no value is read, so no GPU waits."""
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise UserError(
+            "images must be uint8 [B, 3, H, W] in 0 to 255, which the model normalises itself; got "
+            f"{images.dtype} {list(images.shape)}"
+        )
+
+
 def predict(model: Model, images: Tensor, *, protocol: Protocol) -> Tensor:
     """Logits of every pixel by a protocol. One pass over whole images is exactly `model(images)`.
 
@@ -149,14 +162,18 @@ def predict(model: Model, images: Tensor, *, protocol: Protocol) -> Tensor:
     scale's result before and after it is resized.
 
     Args:
-        model: Images [B, 3, h, w], uint8 or, after resizing, float32 in 0 to 255, to new logits
-            float32 [B, C, h, w]; these may be changed in place.
+        model: Images [B, 3, h, w], uint8 or `Resized`, to new logits float32 [B, C, h, w]; these
+            may be changed in place.
         images: uint8 [B, 3, H, W].
         protocol: What is passed through the model, and how it is averaged.
 
     Returns:
         float32 [B, C, H, W]: mean logits, or mean probabilities by `protocol.average`.
+
+    Raises:
+        UserError: The images are of another kind.
     """
+    check_images(images)
     height, width = images.shape[2:]
     total: Tensor | None = None
     for scale in protocol.scales:
@@ -242,5 +259,5 @@ def _one_pass(model: Model, images: Tensor, protocol: Protocol) -> Tensor:
 
 
 def _scores(model: Model, images: Tensor, protocol: Protocol) -> Tensor:
-    logits = model(images)
+    logits = model(images.as_subclass(Resized) if images.is_floating_point() else images)
     return logits.softmax(1) if protocol.average == "probabilities" else logits

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from segattn.models.encoders import build_encoder
 from segattn.models.heads import HeadOutput, build_head
+from segattn.models.inference import Resized, check_images
 from segattn.models.upsampling import upsample
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -49,7 +50,15 @@ class Segmenter(nn.Module):
         self.register_buffer("std", _channel_values(IMAGENET_STD), persistent=False)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Images uint8 [B, 3, H, W] to the maps that the head reads, the last [B, C, h, w]."""
+        """Images uint8 [B, 3, H, W] to the maps that the head reads, the last [B, C, h, w].
+
+        Raises:
+            UserError: The images are of another kind.
+        """
+        if isinstance(images, Resized):
+            images = images.as_subclass(Tensor)
+        else:
+            check_images(images)
         x = (images.float() / 255 - self.mean) / self.std
         # what is padded is cut off again
         pad_h, pad_w = -x.shape[2] % self.size_multiple, -x.shape[3] % self.size_multiple
