@@ -19,8 +19,6 @@ from segattn.models.inference import Protocol
 from segattn.tracking.media import Scene, log_scenes, picture_loggers, pictures_may_fail
 from segattn.training.task import SegmentationTask
 
-# of the seconds of the training steps; what is logged at the end may take as much again
-_SCENES_SHARE = 0.025
 
 
 class StepSeed(Callback):
@@ -193,9 +191,8 @@ def _now(device: torch.device) -> float:
 class ValidationScenes(Callback):
     """Shows the first validation images with prediction and ground truth in W&B or TensorBoard.
 
-    At the first validation, and then whenever one more showing keeps all of them within 2.5% of
-    the time of the training steps. Draws no random number, leaves weights and metrics alone, and
-    does nothing where no such logger is.
+    It does so at the first validation after a start and in the last epoch. It draws no random
+    number, and leaves weights and metrics alone.
 
     Args:
         meter: Counts the seconds.
@@ -203,13 +200,16 @@ class ValidationScenes(Callback):
     """
 
     def __init__(self, meter: CostMeter, *, num_scenes: int) -> None:
-        self._meter, self._num_scenes, self._seconds = meter, num_scenes, 0.0
+        self._meter, self._num_scenes, self._first = meter, num_scenes, True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show them, if it is time."""
-        loggers, before = picture_loggers(trainer.loggers), self._meter.media_seconds
-        if not trainer.is_global_zero or not loggers or not self._is_time():
+        every, epochs = trainer.check_val_every_n_epoch or 1, trainer.max_epochs or 0
+        is_time = self._first or trainer.current_epoch + every >= epochs
+        loggers = picture_loggers(trainer.loggers) if trainer.is_global_zero and is_time else []
+        if not loggers or trainer.sanity_checking or self._num_scenes == 0:
             return
+        self._first = False
         with self._meter.media(pl_module.device), pictures_may_fail():
             data = trainer.datamodule  # type: ignore[attr-defined]
             assert isinstance(data, SegmentationData)
@@ -222,13 +222,8 @@ class ValidationScenes(Callback):
                     classes=data.source("val").classes,
                     palette=data.source("val").palette,
                     epoch=trainer.current_epoch,
-                    step=trainer.global_step,
+                    step=trainer.global_step - 1,  # the step of the scores
                 )
-        self._seconds = self._meter.media_seconds - before
-
-    def _is_time(self) -> bool:
-        spent, allowed = self._meter.media_seconds, _SCENES_SHARE * self._meter.train_seconds
-        return self._num_scenes > 0 and (spent == 0 or spent + self._seconds <= allowed)
 
     def _scenes(self, trainer: pl.Trainer, task: pl.LightningModule, source: Source) -> list[Scene]:
         assert isinstance(task, SegmentationTask)
