@@ -19,6 +19,7 @@ from segattn.base.commandline import as_path, plain_errors
 from segattn.grid import Cell, expand, run_grid
 from segattn.grid.slurm import requests
 from segattn.grid.slurm_options import read_options
+from segattn.tracking.login import clear_variables
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -64,6 +65,7 @@ def main() -> int:
     for name in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal stops the cells in order too
         if signal.getsignal(name) is signal.SIG_DFL:  # else it was started with nohup
             signal.signal(name, signal.default_int_handler)
+    clear_variables()  # the id that an agent of W&B gives is for one run, not for every cell
     with plain_errors():
         slurm = slurm_options(arguments)
         words = [*(slurm or {}).get("overrides", []), *arguments.overrides]

@@ -2,7 +2,8 @@
 
 Example: python scripts/publish.py runs/heads-scenes
 
-Start it again at any time: what is there stays as it is, what is new is added.
+Start it again at any time: a run that W&B has with the same result stays as it is, any other one is
+replaced as a whole.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """How a run starts in W&B: its mode, its names, and the one id that is its own."""
 
+import os
 import re
 import shutil
 
@@ -7,7 +8,7 @@ import pytest
 import wandb
 import yaml
 from fake_wandb import fake_wandb
-from tiny import tiny_config
+from tiny import call_script, tiny_config
 
 from segattn.base.errors import UserError
 from segattn.base.runs import Run
@@ -154,6 +155,13 @@ def test_run_of_a_sweep_keeps_the_id_that_its_agent_gave_it(tmp_path, monkeypatc
         assert ids[:2] == ["agents-id", "agents-id"]
         assert ids[2].startswith("default-fcn-resnet18-scenes-s0-")
         assert [*server.runs] == ["agents-id", ids[2]]
+
+
+def test_cells_of_a_grid_are_not_the_one_run_of_an_agent(monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep")
+    monkeypatch.setenv("WANDB_RUN_ID", "agents-id")
+    assert call_script(monkeypatch, "ablate.py", "ablation=quick", "--dry-run") == 0
+    assert not {"WANDB_SWEEP_ID", "WANDB_RUN_ID"} & os.environ.keys()
 
 
 @pytest.mark.parametrize("mode", ["online", "offline"])
