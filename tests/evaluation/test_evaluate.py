@@ -22,7 +22,6 @@ MEASURED = (
     "images_per_second",
     "train_seconds",
     "test_seconds",
-    "media_seconds",
     "peak_memory_bytes",
 )
 

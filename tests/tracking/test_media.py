@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -177,8 +178,15 @@ def test_scenes_are_shown_at_the_first_validation_and_the_last(tmp_path, monkeyp
     assert epochs == shown
 
 
-def test_seconds_of_pictures_are_in_the_result(online):
-    assert online[0].result["cost"]["media_seconds"] > 0
+def test_pictures_are_not_part_of_the_seconds_of_training_and_test(tmp_path, monkeypatch):
+    taken = []
+    monkeypatch.setattr(callbacks, "picture_loggers", lambda _: ["a logger"])
+    monkeypatch.setattr(callbacks, "log_scenes", lambda *_, **__: taken.append(1000))
+    monkeypatch.setattr(evidence, "example_attention", lambda *_: taken.append(1000))
+    monkeypatch.setattr(callbacks, "_now", lambda _: time.perf_counter() + sum(taken))
+    cost = train(tiny_config(tmp_path)).result["cost"]
+    assert taken == [1000, 1000, 1000]
+    assert max(cost["train_seconds"], cost["test_seconds"]) < 1000
 
 
 def test_a_picture_that_fails_costs_no_run(tmp_path, monkeypatch):
@@ -227,7 +235,6 @@ def test_numbers_leave_out_what_the_test_cannot_tell(plain):
     assert unknown
     numbers = final_numbers(result)
     assert not {f"test/{key}" for key in unknown} & numbers.keys()
-    assert "media_seconds" not in numbers
     assert all(isinstance(value, int | float) for value in numbers.values())
 
 

@@ -192,7 +192,7 @@ def _test(
     training: dict[str, Any],
 ) -> None:
     meter = CostMeter()
-    evidence = Evidence(run, num_examples=config["num_examples"], meter=meter)
+    evidence = Evidence(run, num_examples=config["num_examples"])
     stored = torch.load(checkpoint, weights_only=True, map_location="cpu")
     meter.load_state_dict(stored["callbacks"]["CostMeter"])
     pl.seed_everything(config["seed"], workers=True, verbose=False)

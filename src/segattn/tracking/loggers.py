@@ -23,7 +23,6 @@ from segattn.base.errors import UserError
 from segattn.base.runs import Run, nan_to_none
 from segattn.tracking import wandb_folder as folders
 from segattn.tracking.login import clear_variables, reason, resolve_mode
-from segattn.tracking.media import costs
 
 
 class JsonlLogger(Logger):
@@ -223,7 +222,7 @@ def _start_wandb(config: dict[str, Any], run: Run, *, offline: bool) -> Tolerant
     past = _past_rows(run)
     folders.log_rows(wandb_run, past.iloc[:0] if wandb_run.resumed else past)
     if offline:
-        whole = " (it holds the whole run; do not sync its earlier parts)" if older else ""
+        whole = " (it holds all rows of the run; do not sync its earlier parts)" if older else ""
         command = folders.sync_command(Path(wandb_run.dir).parent)
         print(f"W&B is offline; later: {command}{whole}", flush=True)
     logger = TolerantWandbLogger(experiment=wandb_run, save_dir=str(run.path))
@@ -252,7 +251,7 @@ def close_loggers(loggers: list[Logger], *, failed: bool) -> None:
             result = Run(Path(logger.save_dir)).result
             if result is not None:
                 done = result["training"]
-                logger.log_metrics({"epoch": done["max_epochs"], **costs(result)}, done["steps"])
+                logger.log_metrics({"epoch": done["max_epochs"], **result["cost"]}, done["steps"])
                 logger.save()
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.close()  # a picture after the test has opened it again

@@ -111,7 +111,7 @@ def _log_tensorboard(run: Run, logger: TensorBoardLogger) -> None:
     pictures |= {f"test/attention/{name}": one for name, one in attention_pictures(run).items()}
     pictures["test/confusion"] = figure_pixels(confusion_figure(result))
     _add_images(logger, pictures, step)
-    for key, value in costs(result).items():  # the test has logged the scores
+    for key, value in result["cost"].items():  # the test has logged the scores
         logger.experiment.add_scalar(key, value, step)
 
 
@@ -137,15 +137,11 @@ def attention_pictures(run: Run, *, num_images: int = 2) -> Pictures:
     }
 
 
-def costs(result: dict[str, Any]) -> dict[str, float]:
-    """Return costs by name, without `media_seconds`, which end after the last picture is logged."""
-    return {key: value for key, value in result.get("cost", {}).items() if key != "media_seconds"}
-
-
 def final_numbers(result: dict[str, Any]) -> dict[str, float]:
-    """Return `costs` and the scores as "test/miou", without scores that have no value."""
+    """Return costs, and scores as "test/miou" but for those that have no value."""
     scores = {f"test/{key}": value for key, value in result["scores"].items()}
-    return {key: value for key, value in (costs(result) | scores).items() if value is not None}
+    numbers = result.get("cost", {}) | scores
+    return {key: value for key, value in numbers.items() if value is not None}
 
 
 def _result(run: Run) -> dict[str, Any]:

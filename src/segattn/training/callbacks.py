@@ -2,8 +2,6 @@
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,7 +16,6 @@ from segattn.data.source import Source
 from segattn.models.inference import Protocol
 from segattn.tracking.media import Scene, log_scenes, picture_loggers, pictures_may_fail
 from segattn.training.task import SegmentationTask
-
 
 
 class StepSeed(Callback):
@@ -94,7 +91,7 @@ class StatusWriter(Checkpoint):  # for Lightning calls these last: an epoch is d
 
 
 class CostMeter(Callback):
-    """Seconds of training, testing and pictures, and peak memory.
+    """Seconds of training and testing, and peak memory.
 
     Training is steps and loading, from end to end, without validation and pictures. The checkpoint
     carries what it took over to a resumed run. On several devices the images are those of all,
@@ -103,7 +100,6 @@ class CostMeter(Callback):
 
     def __init__(self) -> None:
         self.train_seconds, self.test_seconds, self.train_images = 0.0, 0.0, 0
-        self.media_seconds = 0.0
         self.peak_memory = 0
         self._mark: float | None = None  # when the clock was started; None while it stands still
 
@@ -112,7 +108,6 @@ class CostMeter(Callback):
         return {
             "train_seconds": self.train_seconds,
             "train_images": self.train_images,
-            "media_seconds": self.media_seconds,
             "peak_memory": self.peak_memory,
         }
 
@@ -120,7 +115,6 @@ class CostMeter(Callback):
         """From the checkpoint."""
         self.train_seconds = state_dict["train_seconds"]
         self.train_images = state_dict["train_images"]
-        self.media_seconds = state_dict["media_seconds"]
         self.peak_memory = state_dict["peak_memory"]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -159,25 +153,12 @@ class CostMeter(Callback):
         self._mark = None
         return seconds
 
-    @contextmanager
-    def media(self, device: torch.device) -> Iterator[None]:
-        """Counts the seconds inside as those of pictures, which are no part of the work itself."""
-        started = _now(device)
-        try:
-            yield
-        finally:
-            taken = _now(device) - started
-            self.media_seconds += taken
-            if self._mark is not None:
-                self._mark += taken
-
     def summary(self) -> dict[str, float]:
         """Images per second of training, seconds, and peak memory in bytes."""
         return {
             "images_per_second": self.train_images / max(self.train_seconds, 1e-9),
             "train_seconds": self.train_seconds,
             "test_seconds": self.test_seconds,
-            "media_seconds": self.media_seconds,
             "peak_memory_bytes": self.peak_memory,
         }
 
@@ -195,12 +176,11 @@ class ValidationScenes(Callback):
     number, and leaves weights and metrics alone.
 
     Args:
-        meter: Counts the seconds.
-        num_scenes: How many images.
+        num_scenes: Number of images.
     """
 
-    def __init__(self, meter: CostMeter, *, num_scenes: int) -> None:
-        self._meter, self._num_scenes, self._first = meter, num_scenes, True
+    def __init__(self, *, num_scenes: int) -> None:
+        self._num_scenes, self._first = num_scenes, True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show them, if it is time."""
@@ -210,7 +190,7 @@ class ValidationScenes(Callback):
         if not loggers or trainer.sanity_checking or self._num_scenes == 0:
             return
         self._first = False
-        with self._meter.media(pl_module.device), pictures_may_fail():
+        with pictures_may_fail():
             data = trainer.datamodule  # type: ignore[attr-defined]
             assert isinstance(data, SegmentationData)
             scenes = self._scenes(trainer, pl_module, data.source("val"))

@@ -18,7 +18,6 @@ from segattn.data.datamodule import SegmentationData
 from segattn.metrics.table import table_of, write_table
 from segattn.models.attention_maps import example_attention
 from segattn.tracking.media import pictures_may_fail
-from segattn.training.callbacks import CostMeter
 from segattn.training.task import SegmentationTask
 
 
@@ -32,11 +31,10 @@ class Evidence(Callback):
         run: Where to write.
         num_examples: Keep images, labels, predictions and attention of the first so many test
             images.
-        meter: Counts the seconds of the attention maps.
     """
 
-    def __init__(self, run: Run, *, num_examples: int, meter: CostMeter) -> None:
-        self._run, self._num_examples, self._meter = run, num_examples, meter
+    def __init__(self, run: Run, *, num_examples: int) -> None:
+        self._run, self._num_examples = run, num_examples
         self.names: list[str] = []
         self._frames: list[pd.DataFrame] = []
         self._examples: list[dict[str, Any]] = []
@@ -82,7 +80,7 @@ class Evidence(Callback):
         if all_examples := interleave(found):
             examples = _stack_examples(all_examples)
             _write_arrays(self._run.examples_path, examples)
-            with self._meter.media(pl_module.device), pictures_may_fail():
+            with pictures_may_fail():
                 self._write_attention(trainer, pl_module, examples)
 
     def _write_attention(

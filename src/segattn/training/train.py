@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 import yaml
-from pytorch_lightning.loggers import Logger
 
 from segattn.base.distributed import find_rank, is_main
 from segattn.base.errors import UserError, told
@@ -18,7 +16,7 @@ from segattn.base.lock import hold, is_held
 from segattn.base.runs import Run, write_json
 from segattn.config.compose import differences
 from segattn.tracking.loggers import build_loggers, close_loggers
-from segattn.tracking.media import log_finished, picture_loggers, pictures_may_fail
+from segattn.tracking.media import log_finished, pictures_may_fail
 from segattn.training.advice import explained
 from segattn.training.build import build_data, build_task
 from segattn.training.callbacks import CostMeter, StatusWriter, ValidationScenes
@@ -159,15 +157,16 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
         task.compile_models()
     loggers = build_loggers(config, run) if is_main() else []
     num_examples, meter = config["num_examples"], CostMeter()
-    evidence = Evidence(run, num_examples=num_examples, meter=meter)
-    scenes = ValidationScenes(meter, num_scenes=num_examples)
+    evidence = Evidence(run, num_examples=num_examples)
+    scenes = ValidationScenes(num_scenes=num_examples)
     failed = True
     try:
         if checkpoint:
             check_checkpoint(run.checkpoint_path)
         with quiet_lightning():
             monitor = f"{task.stage_of_validation}/miou"
-            callbacks = [meter, evidence, scenes, EndAtSigterm()]
+            # pictures before the meter starts its clock again, or after it has stopped it
+            callbacks = [scenes, meter, evidence, EndAtSigterm()]
             callbacks += [*training_callbacks(run, config, monitor=monitor), status]
             trainer = build_trainer(run, config, loggers=loggers, callbacks=callbacks)
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -190,20 +189,8 @@ def _fit_and_test(run: Run, config: dict[str, Any], status: StatusWriter) -> Non
         )
         write_json(run.result_path, result)
         status.write("done", epoch=trainer.current_epoch)  # before waiting for W&B
-        _log_finished(run, loggers, meter=meter, device=task.device)
+        with pictures_may_fail():
+            log_finished(run, loggers)
         failed = False
     finally:
         close_loggers(loggers, failed=failed)
-
-
-def _log_finished(
-    run: Run, loggers: list[Logger], *, meter: CostMeter, device: torch.device
-) -> None:
-    """Pictures and tables of the finished run, and their seconds in its result."""
-    if not picture_loggers(loggers):
-        return
-    with meter.media(device), pictures_may_fail():
-        log_finished(run, loggers)
-    result = run.result
-    assert result is not None
-    write_json(run.result_path, {**result, "cost": {**result["cost"], **meter.summary()}})
