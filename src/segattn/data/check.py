@@ -4,7 +4,9 @@ C = classes; H, W = image height and width; K = objects.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from typing import Any, get_args
 
@@ -15,11 +17,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
-from torch.utils.data import DataLoader, Dataset
 
 from segattn.base.errors import UserError
 from segattn.data import check_data, open_source
-from segattn.data.files import FileSource
+from segattn.data.files import FileSource, is_turned
 from segattn.data.images import read_image
 from segattn.data.source import IGNORE_INDEX, Source, Split
 from segattn.metrics import find_objects
@@ -160,31 +161,15 @@ def _walk(split: SplitCheck, *, jobs: int) -> None:
         )
 
 
-class _Looks(Dataset[Any]):
-    """`look` by index, so that a DataLoader spreads it over processes."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-
-    def __len__(self) -> int:
-        return len(self.source.names)
-
-    def __getitem__(self, index: int) -> Facts | list[str]:
-        return look(self.source, index)
-
-
 def _looks(source: Source, jobs: int) -> Iterator[Facts | list[str]]:
     """A look at every sample, in order; the first here, for it may draw scenes with a bar."""
-    looks = _Looks(source)
-    if not len(looks):
+    one, rest = partial(look, source), range(1, len(source.names))
+    yield from map(one, range(len(source.names))[:1])
+    if jobs == 1 or not rest:
+        yield from map(one, rest)
         return
-    yield looks[0]
-    options: dict[str, Any] = {"sampler": range(1, len(looks)), "collate_fn": _unchanged}
-    yield from DataLoader(looks, None, num_workers=jobs if jobs > 1 else 0, **options)
-
-
-def _unchanged(item: Any) -> Any:
-    return item  # by name, for macOS sends it to its processes
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(one, rest, chunksize=16)
 
 
 def look(source: Source, index: int) -> Facts | list[str]:
@@ -202,8 +187,8 @@ def look(source: Source, index: int) -> Facts | list[str]:
         return list(dict.fromkeys([str(error), *_further_errors(source, index)]))
     objects = find_objects(sample.label, sample.instances)
     pixels = np.append(counts[:num_classes], counts[IGNORE_INDEX])
-    turned = source.is_turned(index)
-    return Facts(sample.label.shape, pixels, objects.cls, np.sqrt(objects.area), turned)
+    size, turned = np.sqrt(objects.area), is_turned(source, index)
+    return Facts(sample.label.shape, pixels, objects.cls, size, turned)
 
 
 def _name(source: Source, index: int) -> str:

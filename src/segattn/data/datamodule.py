@@ -1,6 +1,7 @@
 """Loaders: which sample, in which order, with which augmentation, all from one seed."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from segattn.data import build_source
 from segattn.data.samplers import EpochSampler, EvalSampler
 from segattn.data.source import Sample, Source, Split
 from segattn.data.transforms import augment
-from segattn.metrics import Objects, find_objects
+from segattn.metrics import find_objects
 
 
 class _Samples(Dataset[Any]):
@@ -23,17 +24,21 @@ class _Samples(Dataset[Any]):
 
     def __init__(self, source: Source, *, cache: bool) -> None:
         self.source = source
-        self._cache: dict[int, Sample] | None = {} if cache else None
+        self._cache: dict[Any, Any] | None = {} if cache else None
 
     def __len__(self) -> int:
         return len(self.source.names)
 
     def load(self, index: int) -> Sample:
+        sample: Sample = self._once(index, lambda: self.source.load(index))
+        return sample
+
+    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
         if self._cache is None:
-            return self.source.load(index)
-        if index not in self._cache:
-            self._cache[index] = self.source.load(index)
-        return self._cache[index]
+            return make()
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]
 
 
 class TrainSamples(_Samples):
@@ -58,25 +63,16 @@ class TrainSamples(_Samples):
 class EvalSamples(_Samples):
     """Unchanged samples by index, with the objects of the label."""
 
-    def __init__(self, source: Source, *, cache: bool) -> None:
-        super().__init__(source, cache=cache)
-        self._objects: dict[int, Objects] | None = {} if cache else None
-
     def __getitem__(self, index: int) -> dict[str, Any]:
         sample = self.load(index)
         return {
             "image": image_tensor(sample.image),
             "label": torch.from_numpy(sample.label.copy()).long(),
             "name": sample.name,
-            "objects": self._find_objects(index, sample),
+            "objects": self._once(
+                ("objects", index), lambda: find_objects(sample.label, sample.instances)
+            ),
         }
-
-    def _find_objects(self, index: int, sample: Sample) -> Objects:
-        if self._objects is None:
-            return find_objects(sample.label, sample.instances)
-        if index not in self._objects:
-            self._objects[index] = find_objects(sample.label, sample.instances)
-        return self._objects[index]
 
 
 def image_tensor(image: NDArray[np.uint8]) -> Tensor:

@@ -89,10 +89,6 @@ class FileSource(Source):
         """See the base class; its files as they are."""
         yield from (path.read_bytes() for path in self.pairs[index].paths())
 
-    def is_turned(self, index: int) -> bool:
-        """See the base class."""
-        return orientation(self.pairs[index].image) > 1
-
     def load(self, index: int) -> Sample:
         """See the base class."""
         pair = self.pairs[index]
@@ -101,6 +97,11 @@ class FileSource(Source):
         if instances is not None:
             check_size(pair.instances or pair.label, instances, like=image, of=pair.image)
         return Sample(pair.name, image, label, instances)
+
+
+def is_turned(source: Source, index: int) -> bool:
+    """Whether viewers turn an image by its EXIF orientation; labels lie on the stored pixels."""
+    return isinstance(source, FileSource) and orientation(source.pairs[index].image) > 1
 
 
 def _missing_files(pairs: Sequence[Pair]) -> dict[str, str]:

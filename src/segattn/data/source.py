@@ -102,10 +102,6 @@ class Source(ABC):
                 digest.update(part)
         return digest.hexdigest()
 
-    def is_turned(self, index: int) -> bool:
-        """Whether viewers turn an image by its EXIF orientation; `load` and labels do not."""
-        return False
-
     @abstractmethod
     def load(self, index: int) -> Sample:
         """Sample `index`.

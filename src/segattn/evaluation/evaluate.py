@@ -71,7 +71,8 @@ def evaluate(
     training = _training_of(trained)
     config = override_config(trained.config, overrides, folder=folder)
     out = out or trained.path.parent.with_name(f"{trained.path.parent.name}-evaluated")
-    config["experiment"] = _experiment(out, trained)
+    same = out.resolve().name == str(trained.config["experiment"])
+    config["experiment"] = f"{out.resolve().name}{'-evaluated' * same}"
     find_rank(config["trainer"]["devices"] * config["trainer"]["num_nodes"])
     run = Run(out / config["name"])
     if run.path.resolve() == trained.path.resolve():
@@ -92,11 +93,6 @@ def evaluate(
             remove_drafts(*run.written)
         _test(run, config, checkpoint, data=data, task=task, training=training)
     return run
-
-
-def _experiment(out: Path, trained: Run) -> str:
-    name, of_training = out.resolve().name, str(trained.config["experiment"])
-    return f"{name}-evaluated" if name == of_training else name
 
 
 def _training_of(run: Run) -> dict[str, Any]:

@@ -3,10 +3,9 @@
 import json
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,19 +20,12 @@ _TOLERANCE = 1e-3  # of the largest logit
 _SIDES = (256, 384)  # px; what is traced where the size stays free; not equal, so that a swap shows
 
 
-@dataclass(frozen=True)
-class Exported:
-    """What was written, and how far it is from the model.
+class Exported(NamedTuple):
+    """What was written, and how far its logits are from the model's on the checked images."""
 
-    Attributes:
-        sizes: Of the images it takes, for people.
-        difference: Largest |difference| of a logit on the checked images.
-        scale: Largest |logit| there.
-    """
-
-    sizes: str
-    difference: float
-    scale: float
+    sizes: str  # the sizes of images that it takes, for people
+    difference: float  # the largest of a logit
+    scale: float  # the largest logit
 
 
 class _Logits(nn.Module):
@@ -75,13 +67,18 @@ def export(checkpoint: Path, *, out: Path, size: tuple[int, int] | None = None) 
     task = load_task(checkpoint, device=torch.device("cpu"))
     free, multiple = size is None, task.model.size_multiple
     model = _Logits(task.model, multiple=multiple if free else 1).eval()
-    # of a fixed size one image, since large ones are what sizes are fixed for
-    images = _random_images(
-        size or _SIDES, batches=(3, 1) if free else (1,), free=free, multiple=multiple
-    )
-    with torch.no_grad():  # before the forms are changed
+    # other batches than the traced one, and other sizes where these are free
+    rows, columns = size or _SIDES
+    others = [(3, 3, rows, columns), (1, 3, rows + multiple, columns - 3 * multiple)]
+    shapes = others if free else [(1, 3, rows, columns)]  # sizes are fixed for large images
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.randint(256, s, dtype=torch.uint8, generator=generator) for s in shapes]
+    with torch.no_grad():
         expected = [model(given) for given in images]
-    _prepare(model)
+    for block in model.modules():  # the other forms of attention choose by the tensors they meet
+        if hasattr(block, "implementation"):
+            block.implementation = "reference"  # type: ignore[assignment]
+    model.to(memory_format=torch.contiguous_format)  # torch.export stores no other
     program = _trace(model, size=size, multiple=multiple)
     with atomic_path(out) as draft:
         write(program, draft, json.dumps(list(task.hparams["classes"])))
@@ -114,39 +111,11 @@ def _refusal(what: str, error: Exception, *, free: bool) -> UserError:
 
 
 def read_size(text: str) -> tuple[int, int]:
-    """(H, W) of "H,W".
-
-    Raises:
-        UserError: Other text.
-    """
+    """(H, W) of "H,W"; raises UserError for other text."""
     sides = text.split(",")
     if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
         raise UserError(f"cannot read size={text}; it is height and width in px, as 512,1024")
     return int(sides[0]), int(sides[1])
-
-
-def _random_images(
-    size: tuple[int, int], *, batches: tuple[int, ...], free: bool, multiple: int
-) -> list[Tensor]:
-    """Batches of other lengths than the traced one, and of other sizes where these are free."""
-    generator = torch.Generator().manual_seed(0)
-    height, width = size
-    sizes = [
-        (height + i * multiple, width - 3 * i * multiple) if free else size
-        for i in range(len(batches))
-    ]
-    return [
-        torch.randint(0, 256, (batch, 3, *side), dtype=torch.uint8, generator=generator)
-        for batch, side in zip(batches, sizes, strict=True)
-    ]
-
-
-def _prepare(model: nn.Module) -> None:
-    """Attention in its reference form, since the others choose by the tensors that they meet."""
-    blocks: list[Any] = [m for m in model.modules() if hasattr(m, "implementation")]
-    for block in blocks:
-        block.implementation = "reference"
-    model.to(memory_format=torch.contiguous_format)  # torch.export stores no other
 
 
 def _trace(model: nn.Module, *, size: tuple[int, int] | None, multiple: int) -> ExportedProgram:

@@ -3,9 +3,8 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -30,30 +29,17 @@ Format = Literal["png", "cityscapes"]
 _CITYSCAPES_NAME = re.compile(r"([^_]+_\d+_\d+)_leftImg8bit\.png")
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One image and what is written for it; None if the format has no overlay."""
-
-    image: Path
-    label: Path
-    overlay: Path | None
+_Job = tuple[Path, Path, Path | None]
+"""An image, its label map and its overlay; None if the format has no overlay."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of the images of a folder.
+class Outcome(NamedTuple):
+    """What became of the images of a folder."""
 
-    Attributes:
-        num_done: Images with a prediction.
-        problems: One line for each image that has none.
-        ignored: Other files of the folder, relative to it.
-        num_turned: Images that viewers turn by their EXIF orientation.
-    """
-
-    num_done: int
-    problems: list[str]
-    ignored: list[Path]
-    num_turned: int
+    num_done: int  # images with a prediction
+    problems: list[str]  # a line for each image that has none
+    ignored: list[Path]  # other files of the folder, relative to it
+    num_turned: int  # images that viewers turn by their EXIF orientation
 
 
 def predict_folder(
@@ -95,9 +81,9 @@ def predict_folder(
     problems, bar = [], Console(stderr=True)
     for job in track(jobs, "predicting", console=bar, disable=not bar.is_terminal):
         try:
-            _predict_one(images / job.image, job, task=task, protocol=chosen, legend=legend)
+            _predict_one(images / job[0], *job[1:], task=task, protocol=chosen, legend=legend)
         except (UserError, OSError, torch.OutOfMemoryError) as error:
-            problems.append(_explain(images / job.image, error))
+            problems.append(_explain(images / job[0], error))
     num_turned = sum(orientation(images / photo) > 1 for photo in photos)
     return Outcome(len(jobs) - len(problems), problems, ignored, num_turned)
 
@@ -114,7 +100,7 @@ def find_photos(folder: Path) -> tuple[list[Path], list[Path]]:
     """
     if not folder.is_dir():
         raise UserError(f"no folder {folder}; set images to the folder of your images")
-    suffixes = _suffixes()
+    suffixes = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     found = sorted(_walk(folder))
     photos = [path for path in found if path.suffix.lower() in suffixes]
     if not photos:
@@ -126,11 +112,6 @@ def _walk(folder: Path) -> Iterator[Path]:
     for parent, folders, files in walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from ((parent / n).relative_to(folder) for n in files if not n.startswith("."))
-
-
-def _suffixes() -> set[str]:
-    known = Image.registered_extensions()
-    return {suffix for suffix, name in known.items() if name in Image.OPEN}
 
 
 def _refuse_overlap(images: Path, out: Path) -> None:
@@ -148,8 +129,8 @@ def _plan(photos: Sequence[Path], *, format: Format, out: Path) -> list[_Job]:
     """
     jobs = [_job(photo, format=format, out=out) for photo in photos]
     taken: dict[str, list[str]] = defaultdict(list)
-    for job in jobs:
-        taken[str(job.label).casefold()].append(str(job.image))  # a Mac would take them for one
+    for image, label, _ in jobs:
+        taken[str(label).casefold()].append(str(image))  # a Mac would take them for one
     for names in taken.values():
         if len(names) > 1:
             raise UserError(
@@ -161,14 +142,14 @@ def _plan(photos: Sequence[Path], *, format: Format, out: Path) -> list[_Job]:
 def _job(photo: Path, *, format: Format, out: Path) -> _Job:
     if format == "png":
         label = out / "labels" / photo.with_suffix(".png")
-        return _Job(photo, label, out / "overlays" / photo.with_suffix(".jpg"))
+        return photo, label, out / "overlays" / photo.with_suffix(".jpg")
     match = _CITYSCAPES_NAME.fullmatch(photo.name)
     if match is None:
         raise UserError(
             f"{photo} is not named CITY_SEQUENCE_FRAME_leftImg8bit.png, as images of Cityscapes "
             "are; give them alone, or use format=png"
         )
-    return _Job(photo, out / "labels" / f"{match[1]}_pred.png", None)
+    return photo, out / "labels" / f"{match[1]}_pred.png", None
 
 
 def class_colours(classes: Sequence[str]) -> Palette:
@@ -222,22 +203,28 @@ def _claim(out: Path, legend: dict[str, Any]) -> None:
 
 
 def _predict_one(
-    path: Path, job: _Job, *, task: SegmentationTask, protocol: Protocol, legend: dict[str, Any]
+    path: Path,
+    where: Path,
+    overlay: Path | None,
+    *,
+    task: SegmentationTask,
+    protocol: Protocol,
+    legend: dict[str, Any],
 ) -> None:
     photo = read_image(path)
     indices = task.label_map(photo, protocol=protocol)
     colours = [entry["colour"] for entry in legend["classes"]]
-    if job.overlay is None:
+    if overlay is None:
         values = np.array([entry["value"] for entry in legend["classes"]], dtype=np.uint8)
-        _save(Image.fromarray(values[indices]), job.label)
+        _save(Image.fromarray(values[indices]), where)
         return
     label = Image.fromarray(indices)
     label.putpalette(np.array(colours, dtype=np.uint8).tobytes())
-    _save(label, job.label)
+    _save(label, where)
     exif = Image.Exif()
     if (turn := orientation(path)) > 1:
         exif[ExifTags.Base.Orientation] = turn
-    _save(Image.blend(Image.fromarray(photo), label.convert("RGB"), 0.5), job.overlay, exif=exif)
+    _save(Image.blend(Image.fromarray(photo), label.convert("RGB"), 0.5), overlay, exif=exif)
 
 
 def _save(image: Image.Image, path: Path, **options: Any) -> None:

@@ -18,7 +18,7 @@ from segattn.base.errors import UserError
 from segattn.base.files import atomic_path, walk
 from segattn.base.runs import LEGEND, RESULT_SCHEMA, Run, read_json, write_json
 from segattn.config.compose import compose_config
-from segattn.data.files import check_size, class_table, read_indices, to_classes
+from segattn.data.files import check_size, class_table, is_turned, read_indices, to_classes
 from segattn.data.palette import voc_palette
 from segattn.data.size_classes import measures_of
 from segattn.data.source import IGNORE_INDEX, Source
@@ -80,7 +80,7 @@ def score_predictions(
         "seed": seed,
         "head": {"name": name},
         **{key: config[key] for key in ("data", "metric")},
-        "predictions": str(predictions),
+        "predictions": str(predictions.resolve()),
     }
     if run.config_path.exists() and run.config != record:
         raise UserError(f"{run.path} holds something else; give another name= or out=")
@@ -107,7 +107,7 @@ def score_predictions(
         metric.update(*maps, objects=[objects])
         confusion.update(*maps)
         rows[sample_name] = metric.rows[0]
-        num_turned += test.is_turned(index)
+        num_turned += is_turned(test, index)
     if num_turned:
         print(
             f"{num_turned} test images have an EXIF orientation, which is not applied: a "
@@ -185,11 +185,10 @@ def _table(folder: Path, source: Source, values: str) -> NDArray[np.int16]:
         named = {entry["name"]: int(entry["value"]) for entry in read_json(legend)["classes"]}
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{legend} is not of scripts/predict.py ({error!r}); move it") from error
-    if others := sorted(set(named) ^ set(source.classes)):
+    others = sorted(set(named) ^ set(source.classes))
+    if others or len(set(named.values())) < len(named):
         raise UserError(
-            f"{legend} and {source.title} differ in the classes {', '.join(others[:5])}; "
-            "predictions must be of the classes of the data"
+            f"{legend} must give each class of {source.title} a value of its own, and no other "
+            f"class; different: {', '.join(others[:5]) or 'two have one value'}"
         )
-    if len(set(named.values())) < len(named):
-        raise UserError(f"{legend} gives two classes one value; predict again")
     return class_table({named[name]: index for index, name in enumerate(source.classes)})
