@@ -1,6 +1,6 @@
 """Check a data set before training on it: python scripts/check_data.py data=camvid data.root=...
 
-Reads every image and label once. Prints what the splits hold, names every file that is missing,
+Reads every image and label. Prints what the splits hold, names every file that is missing,
 damaged or wrong, and ends with a verdict; the exit code is 0 if it is OK, 1 if there are problems.
 data.KNOB=VALUE sets a knob of experiments/data/NAME.yaml.
 """

@@ -1,4 +1,4 @@
-"""Every test draws the same numbers at every run, in any order and process."""
+"""Every test draws the same numbers, in any order and on any number of processes."""
 
 import random
 
@@ -8,8 +8,8 @@ import torch
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item):
-    """Before its fixtures too."""
-    torch.manual_seed(0)
-    np.random.seed(0)  # noqa: NPY002
+def pytest_runtest_setup() -> None:
+    """Seed before the fixtures of a test, also those that a module shares."""
     random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)

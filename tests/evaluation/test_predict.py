@@ -91,7 +91,7 @@ def test_same_call_goes_on_and_another_is_refused(tmp_path, checkpoint):
     (out / ".predictions-1.json").write_text("half")
     predict_folder(checkpoint, images=images, out=out)
     assert {k: v for k, v in content(out).items() if k[0] != "."} == first
-    with pytest.raises(ValueError, match=r"tells of other predictions.*name another out folder"):
+    with pytest.raises(ValueError, match=r"is of other predictions.*name another out folder"):
         predict_folder(checkpoint, images=images, out=out, protocol={"flip": True})
     other = tmp_path / "other"
     write(other / "labels" / "a.png")

@@ -25,6 +25,7 @@ def published(tmp_path_factory):
     """A DANet of ours under the names of the published code, in the wrapping of its files."""
     values = config(tmp_path_factory.mktemp("model"))
     encoder = architecture(values["encoder"])
+    torch.manual_seed(0)
     model = Segmenter(num_classes=19, head=values["head"], encoder=encoder).eval()
     ours = model.state_dict()
     weights = {theirs: ours[name] for theirs, name in RENAMES["danet_resnet50"].items()}
@@ -46,10 +47,12 @@ def test_run_folder_gives_the_published_logits(published, tmp_path, monkeypatch,
     other.write_bytes(weights.read_bytes() + b" ")
     with pytest.raises(ValueError, match=r"holds other weights; name another run"):
         import_published("danet_resnet50", other, Run(path.parent.parent).config)
-    images = torch.randint(256, (1, 3, 64, 96), dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (1, 3, 64, 96), dtype=torch.uint8, generator=generator)
     with torch.no_grad():
-        logits = load_task(path, device=CPU)(images).logits
-        torch.testing.assert_close(logits, model(images).logits, rtol=1e-5, atol=1e-5)
+        logits, expected = load_task(path, device=CPU)(images).logits, model(images).logits
+    scale = float(expected.abs().max())  # rounding grows with it, through fifty layers
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4 * scale)
 
 
 def test_what_does_not_fit_is_refused_and_leaves_no_folder(published, tmp_path):

@@ -119,6 +119,25 @@ def test_scores_are_named_and_their_classes_fixed(batch):
     assert float(scores["iou_group/large"]) == pytest.approx(np.mean(of_classes))
 
 
+def test_iou_of_each_class_is_that_of_torchmetrics(batch):
+    preds, labels, _ = batch
+    expected = MulticlassJaccardIndex(NUM_CLASSES, average="none", ignore_index=255)(preds, labels)
+    scores = scored(*batch).compute()
+    found = [float(scores[f"iou/{k}"]) for k in range(NUM_CLASSES)]
+    assert found == pytest.approx(expected.tolist(), rel=1e-6)
+
+
+def test_every_pixel_counts_once_in_sizes_and_crowds(batch):
+    names = [str(k) for k in range(NUM_CLASSES)]
+    one = scored(*batch, classes=names, with_ids=names[1:3])
+    crowds = np.zeros((NUM_CLASSES, 3), int)
+    for rows in one.rows:
+        values = np.stack([rows["tp"], rows["area"] * ~rows["alarm"], rows["fp"]], 1)
+        np.add.at(crowds, rows["cls"][rows["crowd"]], values[rows["crowd"]])
+    assert crowds.any()
+    assert np.array_equal(one.counts[:, 1:4].sum(1).numpy() + crowds, one.counts[:, 0].numpy())
+
+
 def test_a_crowd_counts_for_its_class_alone():
     labels = torch.zeros(1, 20, 20, dtype=torch.int64)
     labels[0, 2:10, 2:10] = 1

@@ -57,6 +57,13 @@ def test_a_protocol_resizes_pixels_and_gives_plain_logits(task, protocol, monkey
     assert torch.equal(got, expected)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 2), (17, 8)])
+def test_any_size_is_taken(task, size):
+    image = make_images(1, *size)
+    with torch.no_grad():
+        assert task(image).logits.shape == (1, 3, *size)
+
+
 def test_the_check_reads_no_value(task):
     """So no GPU waits for it."""
     model = copy.deepcopy(task.model).to("meta")

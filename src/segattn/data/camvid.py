@@ -16,11 +16,10 @@ from segattn.data.files import (
     plain_table,
     read_indices,
     read_names,
-    runs,
     strays,
     to_classes,
 )
-from segattn.data.source import Sample, Split
+from segattn.data.source import Sample, Split, runs
 
 _VOID = 11
 _HINT = f"Labels are 0 to {_VOID - 1}, {_VOID} or 255 for void: use the tutorial's *annot folders."
@@ -120,7 +119,7 @@ def _resize(
 
 
 def _unlisted(names: list[str], listing: Path) -> list[str]:
-    """Exactly the frames that the tutorial's list names, where it is there."""
+    """Return a problem for each frame that only the folder or only the tutorial's list has."""
     if not listing.is_file():
         return []
     listed = set(read_names(listing))

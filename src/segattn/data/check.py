@@ -1,4 +1,4 @@
-"""What a data set on this disk holds: every sample is read once, and everything wrong is named.
+"""What a data set on this disk holds: every sample is read, and what is wrong is named.
 
 C = classes; H, W = image height and width; K = objects.
 """
@@ -100,11 +100,11 @@ class Check:
 
 
 def check(name: str, knobs: dict[str, Any], *, jobs: int) -> Check:
-    """Read every sample of every split once, in `jobs` processes; 1 reads in this one.
+    """Read every sample of every split, in `jobs` processes; 1 reads in this one.
 
     Raises:
-        UserError: `name` is none of `DATASETS`, or a knob is not of its kind. What is wrong with
-            files is collected, never raised.
+        UserError: `name` is not in `DATASETS`, or a knob is not of its kind. A `UserError` about
+            files is collected instead.
     """
     check_data(name, knobs)
     found = Check(name)

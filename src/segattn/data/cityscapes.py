@@ -15,11 +15,10 @@ from segattn.data.files import (
     need_folders,
     read_ids,
     read_indices,
-    runs,
     strays,
     to_classes,
 )
-from segattn.data.source import IGNORE_INDEX, Split
+from segattn.data.source import IGNORE_INDEX, Split, runs
 
 # fmt: off
 LABEL_IDS: tuple[int, ...] = (

@@ -111,7 +111,8 @@ class SegmentationData(pl.LightningDataModule):
         augment: Arguments of `segattn.data.transforms.augment`.
         seed: Seed of order and augmentation.
         batch_size: Images of a training step, on all devices together.
-        eval_batch_size: Images of an evaluation step on one device; no effect on any number.
+        eval_batch_size: Images of an evaluation step on one device. Logits may round otherwise in
+            batches of another size; nothing else depends on it.
         num_workers: Loader processes; 0 loads in the main process.
         cache: Keep decoded samples and their objects in memory.
     """
@@ -180,7 +181,7 @@ class SegmentationData(pl.LightningDataModule):
 
     @property
     def batches_per_epoch(self) -> int:
-        """Of the training; images that do not fill a batch are left out."""
+        """Steps of a training epoch; images that do not fill a batch are left out."""
         return len(self.source("train").names) // self.batch_size
 
     def epoch(self) -> int:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +104,7 @@ def is_turned(source: Source, index: int) -> bool:
 
 
 def _missing_files(pairs: Sequence[Pair]) -> dict[str, str]:
-    """By sample name, which of its files is not there; one look into each folder, not per file."""
+    """Return the missing files of each sample, by its name; each folder is listed once."""
     folders = {path.parent for pair in pairs for path in pair.paths()}
     there = {folder: set(os.listdir(folder)) if folder.is_dir() else set() for folder in folders}
     missing: dict[str, str] = {}
@@ -124,11 +123,7 @@ def need_folders(*folders: Path, layout: str) -> None:
 
 
 def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Files of `folder` with one of the suffixes (lower case), sorted.
-
-    Raises:
-        UserError: There is none.
-    """
+    """Files of `folder` with one of the suffixes (lower case), sorted; else raises UserError."""
     listed = (path for path in sorted(folder.iterdir()) if not is_hidden(path))
     files = [path for path in listed if path.name.lower().endswith(tuple(suffixes))]
     if not files:
@@ -189,19 +184,6 @@ def _decoded(content: bytes) -> str:
         return content.decode("latin-1")
 
 
-def runs(keys: Sequence[str], *, at_least: int) -> list[int]:
-    """Block of each sample: runs of `at_least` neighbours with one key; the last takes the rest.
-
-    For `Source.blocks`, where a key is a video or a drive and names are in its order.
-    """
-    blocks: list[int] = []
-    for _, group in groupby(keys):
-        first, count = (blocks[-1] + 1 if blocks else 0), len(list(group))
-        last = max(count // at_least, 1) - 1
-        blocks += [first + min(i // at_least, last) for i in range(count)]
-    return blocks
-
-
 def read_indices(path: Path, *, hint: str, palettes: Sequence[Palette] = ()) -> NDArray[np.uint8]:
     """A label file as it is stored, uint8 [H, W].
 
@@ -238,11 +220,7 @@ def _are_indices(image: Image.Image, palettes: Sequence[Palette]) -> bool:
 
 
 def read_ids(path: Path) -> NDArray[np.int32]:
-    """A file of instance ids, 8 or 16 bits, as int32 [H, W].
-
-    Raises:
-        UserError: The file is damaged, or is not one channel of integers.
-    """
+    """A file of instance ids, 8 or 16 bits, as int32 [H, W]; raises UserError for another file."""
     image = open_image(path)
     if image.mode not in ("L", "P", *_INTEGERS):
         raise UserError(f"{path} is a {image.mode} image; instance ids are one integer channel")

@@ -30,7 +30,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         path: Any format and mode that Pillow reads, 8 or 16 bits a channel.
 
     Raises:
-        UserError: As `open_image`, or the file holds numbers whose range is not known.
+        UserError: `open_image` raises it, or the file holds numbers whose range is not known.
     """
     image = open_image(path)
     if image.mode in ("I", "F"):
@@ -64,7 +64,7 @@ def open_image(path: Path) -> Image.Image:
 
 
 def orientation(path: Path) -> int:
-    """EXIF orientation of an image, 1 to 8; 1 where it has none."""
+    """EXIF orientation of an image, 1 to 8; an image without one has 1."""
     try:
         with Image.open(path) as image:  # the base class, for PNG would decode its pixels
             found = Image.Image.getexif(image).get(ExifTags.Base.Orientation)

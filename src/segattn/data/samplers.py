@@ -16,10 +16,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
     takes its share of every batch; those that do not fill a batch are left out of the epoch.
 
     Args:
-        num_samples: Of the split.
-        seed: Of the run.
-        batch_size: Of a step, all processes together; a multiple of `world`.
-        rank: Of this process.
+        num_samples: Samples of the split.
+        seed: Seed of the run.
+        batch_size: Images of a step, all processes together; a multiple of `world`.
+        rank: This process, 0..`world` - 1.
         world: Number of processes.
         epoch: Asked when an iteration starts. Lightning's set_epoch() would come too late for the
             first epoch after a resume, when workers have taken the order already:

@@ -4,6 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -39,6 +40,19 @@ class Sample:
                 f"{self.name} must be an image uint8 [H, W, 3] with a label uint8 [H, W], got "
                 f"{image.dtype} {list(image.shape)} with {label.dtype} {list(label.shape)}"
             )
+
+
+def runs(keys: Sequence[str], *, at_least: int) -> list[int]:
+    """Block of each sample: runs of `at_least` neighbours with one key; the last takes the rest.
+
+    `Source.blocks` uses it where a key is a video or a drive and names are in its order.
+    """
+    blocks: list[int] = []
+    for _, group in groupby(keys):
+        first, count = (blocks[-1] + 1 if blocks else 0), len(list(group))
+        last = max(count // at_least, 1) - 1
+        blocks += [first + min(i // at_least, last) for i in range(count)]
+    return blocks
 
 
 class Source(ABC):

@@ -28,7 +28,7 @@ def augment(
 ) -> tuple[Tensor, Tensor]:
     """Random scale and crop, horizontal flip, colour jitter.
 
-    The window is cut first and resized once, which costs the same for every scale.
+    The window is cut first, so that no more than it is resized.
 
     Args:
         image: uint8 [3, H, W].

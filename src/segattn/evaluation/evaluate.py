@@ -47,9 +47,9 @@ def evaluate(
 ) -> Run:
     """Test a checkpoint of a run folder; leaves a run folder as the end of training does.
 
-    Without overrides, on the same machine and with the same number of threads, the object table is
-    the same bit for bit, and so is result.json but for `experiment` and the seconds and the memory
-    of this test.
+    Without overrides, on the same CPU and with the same number of threads, the object table is the
+    same bit for bit, and so is result.json but for `experiment` and the seconds and the memory of
+    this test.
 
     Args:
         checkpoint: `checkpoints/last.ckpt` in its run folder.

@@ -51,10 +51,10 @@ def export(checkpoint: Path, *, out: Path, size: tuple[int, int] | None = None) 
     again and run on random images before it takes the place of `out`.
 
     Args:
-        checkpoint: Of a `SegmentationTask`.
+        checkpoint: A checkpoint of a `SegmentationTask`.
         out: File that ends in .pt2 (torch.export) or .onnx.
-        size: (H, W) of the only images it takes; None for any multiples of what its
-            encoder divides images by, 8 for most, from two on. The program refuses other sizes.
+        size: (H, W) of the images it takes; None takes all multiples, from two on, of what its
+            encoder divides images by, which is 8 for most. The program refuses other sizes.
 
     Raises:
         UserError: Another ending, no such checkpoint, missing packages, an encoder that cannot be

@@ -59,7 +59,7 @@ def predict_folder(
     A label map lies as its image is stored; an overlay keeps the EXIF orientation of the image.
 
     Args:
-        checkpoint: Of a `SegmentationTask`.
+        checkpoint: A checkpoint of a `SegmentationTask`.
         images: Folder of images; those in folders below it keep these in their names.
         out: New, empty, or left by the same call.
         format: "png" or "cityscapes".
@@ -192,7 +192,7 @@ def _claim(out: Path, legend: dict[str, Any]) -> None:
     if path.is_file():
         if read_json(path) != legend:
             raise UserError(
-                f"{path} tells of other predictions: other images, weights, protocol or format; "
+                f"{path} is of other predictions: other images, weights, protocol or format; "
                 "name another out folder, or delete that one"
             )
     # a draft of the legend, hidden, may be left of a call that was killed

@@ -24,13 +24,13 @@ def import_published(name: str, weights: Path, config: dict[str, Any]) -> Run:
     """Write config.yaml and checkpoints/last.ckpt; the weights are those of `weights`, strictly.
 
     Args:
-        name: Of a whole model in `segattn.models.published`, such as "danet_resnet101".
+        name: A whole model in `segattn.models.published`, such as "danet_resnet101".
         weights: The published file.
-        config: Of a run with the same classes, head and encoder; nothing is trained.
+        config: Config of a run with the same classes, head and encoder; nothing is trained.
 
     Raises:
-        UserError: The file is none that torch reads safely, its weights are not those of the named
-            model or do not fit the config's, or the run folder holds something else.
+        UserError: Torch cannot read the file safely, its weights are not those of the named model
+            or do not fit the config's, or the run folder holds something else.
     """
     classes: tuple[str, ...] = getattr(DATASETS[config["data"]["name"]], "classes")  # noqa: B009
     task = new_task(config, classes=classes, class_weights=None, measures=Measures(classes))

@@ -51,7 +51,7 @@ def score_predictions(
 
     Args:
         predictions: Folder of PNG files of one channel, at any depth, named after their images.
-        overrides: Of the data and the metric, such as "data=ade20k", "data.root=PATH".
+        overrides: Overrides of data and metric, such as "data=ade20k", "data.root=PATH".
         folder: The config folder.
         out: The experiment in which the new run folder stands, beside runs to compare with.
         name: What reports call it; None takes the name of the folder.

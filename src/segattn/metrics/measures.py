@@ -74,5 +74,5 @@ class Measures:
         return [list(self.classes).index(name) for name in names]
 
     def plain(self) -> dict[str, Any]:
-        """As lists and dictionaries, for JSON; `Measures(**plain)` is the same again."""
+        """Return lists and dictionaries, for JSON; `Measures(**plain)` measures the same."""
         return dict(json.loads(json.dumps(asdict(self))))

@@ -21,7 +21,8 @@ class SizeStratifiedIoU(Metric):
 
     True positives and misses belong to the object they lie in; a false positive of a class belongs
     to its nearest object within `radius`, else to the bin of the predicted component it lies in.
-    Every pixel counts once: the sizes of a class sum to its row and column of the confusion matrix.
+    Every pixel counts once: the sizes of a class, and its crowds, sum to its row and column of the
+    confusion matrix.
 
     Counts are int64 sums: any order, batching or sharding of the images gives the same bits. The
     settings are a state too, so that metrics that differ in them never share or add their counts.
