@@ -207,7 +207,7 @@ def test_a_killed_process_of_the_loader_is_explained(tmp_path, monkeypatch):
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(TrainSamples, "__getitem__", die)
-    with pytest.raises(UserError, match=r"process of the loader was killed .* loader\.num_workers"):
+    with pytest.raises(UserError, match=r"process of the loader died .* loader\.num_workers"):
         train(tiny_config(tmp_path, "loader.num_workers=1"))
 
 

@@ -184,15 +184,6 @@ def stop_at_the_second():
     return stop
 
 
-def test_missing_compiler_is_told(tmp_path, monkeypatch):
-    def fail(self):
-        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found in config.cpp.cxx")
-
-    monkeypatch.setattr(SegmentationTask, "compile_models", fail)
-    with pytest.raises(UserError, match=r"trainer\.compile=true needs a C\+\+ compiler"):
-        train(tiny_config(tmp_path, "trainer.compile=true"))
-
-
 @pytest.mark.parametrize(
     ("cuda", "mps", "taken"),
     [(True, True, "gpu"), (False, True, "mps"), (False, False, "cpu")],

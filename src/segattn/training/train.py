@@ -97,23 +97,18 @@ def _finish(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
 
 
 def _attempt(run: Run, config: dict[str, Any], status: StatusWriter) -> None:
+    """Train and test; the process that fails first says why in status.json."""
     try:
         with explained(run, config):
             _fit_and_test(run, config, status)
     except Exception as error:
-        if not is_main() and not (run.status["state"] == "running" and is_held(run.lock_path)):
-            raise  # the first process has ended or was killed, and this one only lost it
-        if run.status["state"] == "failed":  # another process of the run has said why
-            raise UserError(f"{run.status['error']}; see above for this process") from error
-        _write_failure(status, error)
+        # a process that only lost the first one, which was killed or interrupted, does not know why
+        if run.status["state"] == "running" and (is_main() or is_held(run.lock_path)):
+            bug = not isinstance(error, UserError)
+            text = f"{type(error).__name__}: {error}" if bug else told(error)
+            with suppress(OSError):  # the disk may be full
+                status.write("failed", error=text)
         raise
-
-
-def _write_failure(status: StatusWriter, error: Exception) -> None:
-    bug = not isinstance(error, UserError)
-    text = f"{type(error).__name__}: {error}" if bug else told(error)
-    with suppress(OSError):  # a full disk: what went wrong first is what to tell
-        status.write("failed", error=text)
 
 
 def claim(
