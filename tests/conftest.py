@@ -1,7 +1,5 @@
 """Every test draws the same numbers, in any order and on any number of processes."""
 
-import random
-
 import numpy as np
 import pytest
 import torch
@@ -10,6 +8,5 @@ import torch
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Seed before the fixtures of a test, also those that a module shares."""
-    random.seed(0)
     np.random.seed(0)  # noqa: NPY002
     torch.manual_seed(0)

@@ -111,6 +111,15 @@ def test_bad_files_are_named_and_the_others_done(tmp_path, checkpoint):
     assert "holds 3 images; store each as a file of its own" in outcome.problems[4]
 
 
+def test_too_large_for_pillow_is_a_bad_file(tmp_path, checkpoint, monkeypatch):
+    write(tmp_path / "in" / "a.png")
+    write(tmp_path / "in" / "b.png", photo(4, 5))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    outcome = predict_folder(checkpoint, images=tmp_path / "in", out=tmp_path / "out")
+    assert (outcome.num_done, len(outcome.problems)) == (1, 1)
+    assert "a.png is too large" in outcome.problems[0]
+
+
 def test_too_large_for_the_gpu_is_a_bad_file(tmp_path, checkpoint, monkeypatch):
     write(tmp_path / "in" / "a.png")
 

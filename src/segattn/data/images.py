@@ -68,7 +68,7 @@ def orientation(path: Path) -> int:
     try:
         with Image.open(path) as image:  # the base class, for PNG would decode its pixels
             found = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
-    except (*_DAMAGED, struct.error):  # damaged EXIF of an intact image
+    except (*_DAMAGED, struct.error, Image.DecompressionBombError):  # also of an intact image
         return 1
     return found if found in _BACK else 1
 
