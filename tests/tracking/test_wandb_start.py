@@ -198,7 +198,7 @@ def test_a_copy_that_goes_its_own_way_is_another_run(tmp_path):
     for text, file in ((yaml.safe_dump(config), first.config_path), ("{}", first.result_path)):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    copy, moved = (Run(tmp_path / name / first.path.name) for name in ("copy", "moved"))
+    copy, moved = (Run(tmp_path / name / "e" / first.path.name) for name in ("copy", "moved"))
     identity = wandb_id(first, config)
     shutil.copytree(first.path, copy.path)
     assert wandb_id(copy, config) == identity  # a copy of the same result
@@ -209,6 +209,11 @@ def test_a_copy_that_goes_its_own_way_is_another_run(tmp_path):
     assert (wandb_id(copy, config), wandb_id(first, config)) == (own, identity)
     shutil.move(first.path, moved.path)
     moved.result_path.unlink()
+    assert wandb_id(moved, config) == identity
+    renamed = Run(moved.path.with_name("renamed"))
+    shutil.copytree(moved.path, renamed.path)
+    renamed.config_path.write_text(yaml.safe_dump(config | {"name": "renamed"}))
+    assert wandb_id(renamed, renamed.config).startswith("default-renamed-")
     assert wandb_id(moved, config) == identity
 
 

@@ -204,8 +204,9 @@ def _find(facts: dict[str, Any]) -> Any:
     import wandb
 
     try:
-        names = (facts[key] for key in ("entity", "project", "id"))
-        return wandb.Api().run("/".join(filter(None, names)))  # no entity: that of the login
+        # without an entity W&B takes the default one
+        names = filter(None, (facts[key] for key in ("entity", "project", "id")))
+        return wandb.Api().run("/".join(names))
     except (wandb.Error, ValueError) as error:
         if "Could not find" in str(error):
             return None

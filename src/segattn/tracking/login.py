@@ -39,7 +39,7 @@ def clear_variables(folder: Path | None = None) -> None:
             the id that it gives in a variable stays, unless another run folder has it.
     """
     agent = os.environ.get("WANDB_SWEEP_ID") or os.environ.get("WANDB_LAUNCH")
-    ids = folder.parents[1].glob("*/*/wandb/id.txt") if folder and agent else ()
+    ids = folder.resolve().parent.parent.glob("*/*/wandb/id.txt") if folder and agent else ()
     taken = [path.read_text() for path in ids if not path.parents[1].samefile(str(folder))]
     keeps_id = folder and agent and os.environ.get("WANDB_RUN_ID") not in taken
     unwanted = _RESUMING if keeps_id else _RESUMING | _AGENT

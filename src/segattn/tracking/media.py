@@ -138,7 +138,7 @@ def attention_pictures(run: Run, *, num_images: int = 2) -> Pictures:
 
 
 def final_numbers(result: dict[str, Any]) -> dict[str, float]:
-    """Return costs, and scores as "test/miou" but for those that have no value."""
+    """Return costs and scores that have a value, scores under names such as "test/miou"."""
     scores = {f"test/{key}": value for key, value in result["scores"].items()}
     numbers = result.get("cost", {}) | scores
     return {key: value for key, value in numbers.items() if value is not None}

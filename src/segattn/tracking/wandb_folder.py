@@ -77,24 +77,31 @@ def wandb_id(run: Run, config: dict[str, Any], *, ending: str | None = None) -> 
     A new id has a random ending, unless one is given.
     """
     path = wandb_folder(run) / "id.txt"
-    copied = path.exists() and _went_its_own_way(run)
+    name = f"{slug(config['experiment'] + '-' + config['name'], 100)}-"
+    copied = path.exists() and _is_copy(run, ours=path.read_text().startswith(name))
     if copied or not path.exists():
         unique = secrets.token_hex(4) if copied or ending is None else ending
-        keep_id(run, f"{slug(config['experiment'] + '-' + config['name'], 100)}-{unique}")
+        keep_id(run, name + unique)
     return path.read_text(encoding="utf-8")
 
 
-def _went_its_own_way(run: Run) -> bool:
-    """Whether `run` is a copy of a folder that is still there, without its finished result."""
+def _is_copy(run: Run, *, ours: bool) -> bool:
+    """Whether another folder that is still there has the id of `run`, but not its finished result.
+
+    Args:
+        run: The run.
+        ours: Whether the id has the run's name: then the folder where the run began counts alone,
+            else every folder beside it.
+    """
     config = run.config if run.config_path.exists() else {}
-    if "runs_dir" not in config:
-        return False
-    first = Run(Path(config["runs_dir"]) / config["experiment"] / config["name"])
-    ids = [each.path / "wandb" / "id.txt" for each in (run, first)]
-    if not ids[1].exists() or ids[0].samefile(ids[1]) or ids[0].read_text() != ids[1].read_text():
-        return False
-    results = [each.result_path for each in (run, first)]
-    return not all(map(Path.exists, results)) or digest(results[0]) != digest(results[1])
+    home = Path(config.get("runs_dir") or "", *(config.get(k, "") for k in ("experiment", "name")))
+    beside = run.path.resolve().parent.parent.glob("*/*/wandb")
+    own = run.path / "wandb" / "id.txt"
+    for other in [home / "wandb" / "id.txt"] if ours else [folder / "id.txt" for folder in beside]:
+        if other.exists() and not other.samefile(own) and other.read_text() == own.read_text():
+            results = [path.parents[1] / "result.json" for path in (own, other)]
+            return not all(map(Path.exists, results)) or digest(results[0]) != digest(results[1])
+    return False
 
 
 def keep_id(run: Run, identity: str) -> None:
