@@ -89,6 +89,12 @@ def test_metrics_of_other_settings_are_never_merged():
         with pytest.raises(ValueError, match="different settings cannot share or add"):
             first.merge_state(wrong)
         assert torch.equal(first.counts, before)
+    for one in (first, other):
+        one.persistent(True)
+    other.load_state_dict(first.state_dict())
+    with pytest.raises(ValueError, match="different settings cannot share or add"):
+        other.compute()
+    other = SizeStratifiedIoU(2, size_edges=(16, 48))
     forced = MetricCollection({"a": first.clone(), "b": other}, compute_groups=[["a", "b"]])
     forced.update(*square(24))
     with pytest.raises(ValueError, match="different settings cannot share or add"):
