@@ -59,6 +59,14 @@ def test_branches_of_an_hrnet_are_loaded(tmp_path):
     assert torch.equal(encoder.branches.model.state_dict()[key], saved[key])
 
 
+def test_file_is_loaded_into_an_encoder_that_cannot_be_built_without_memory(tmp_path):
+    saved = smp.encoders.get_encoder("mit_b0", weights=None).state_dict()
+    torch.save(saved, tmp_path / "w.pth")
+    encoder = build_encoder("mit_b0", depth=3, output_stride=8)
+    load_encoder(encoder, tmp_path / "w.pth", name="mit_b0")
+    assert all(torch.equal(value, saved[key]) for key, value in encoder.state_dict().items())
+
+
 def test_what_does_not_fit_is_listed(whole, tmp_path):
     changed = {k: v for k, v in whole.items() if not k.startswith("layer2.1.bn1.")}
     changed |= {"conv1.weight": torch.zeros(64, 4, 7, 7), "neck.weight": torch.zeros(1)}
@@ -91,7 +99,7 @@ def test_names_and_paths_are_told_apart(tmp_path, monkeypatch):
     (tmp_path / "w.pth").touch()
     assert weights_file("resnet18", "~/w.pth") == tmp_path / "w.pth"
     assert weights_file("resnet18", "ssl") is weights_file("tu-resnet18", "imagenet") is None
-    with pytest.raises(ValueError, match=r"imagnet is no file.*resnet18: imagenet, ssl, swsl"):
+    with pytest.raises(ValueError, match=r"imagnet is not a file.*resnet18: imagenet, ssl, swsl"):
         weights_file("resnet18", "imagnet")
 
 

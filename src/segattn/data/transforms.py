@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional
 
 from segattn.data.source import IGNORE_INDEX
 
-PAD_COLOUR = [124, 116, 104]  # the ImageNet mean: all but zero after normalisation
+PAD_COLOUR = [124, 116, 104]  # ImageNet's mean, whatever the encoder is normalised by
 
 
 def augment(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -21,23 +22,51 @@ _CLASSIFIERS = (
 
 _NUM_LISTED = 8
 
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+IMAGENET: Normalisation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_LIKE = {
+    "dpn": "dpn68",
+    "inception": "inception_v4",
+    "xception": "legacy_xception",
+    "timm-tf_efficientnet_lite": "tf_efficientnet_lite0",
+}
+"""Names of smp's own encoders begin so, and a model of timm whose weights want the same images."""
+
+
+def normalisation(encoder: str, weights: str | None = "imagenet") -> Normalisation:
+    """Return the mean and deviation of the images that an encoder's weights were trained with.
+
+    Those of a file are taken for the encoder's usual ones; None, from scratch, has ImageNet's.
+    """
+    model = encoder.removeprefix("tu-")
+    if model == encoder:
+        model = next((like for start, like in _LIKE.items() if model.startswith(start)), "resnet18")
+        model = "tf_efficientnet_b0.ap_in1k" if weights == "advprop" else model
+    facts = timm.get_pretrained_cfg(model)
+    return IMAGENET if weights is None or facts is None else (facts.mean, facts.std)
+
+
+def weight_names(encoder: str) -> list[str]:
+    """Return the names of the pretrained weights of an encoder."""
+    if encoder.startswith("tu-"):
+        return ["imagenet"] if timm.is_model_pretrained(encoder.removeprefix("tu-")) else []
+    return list(smp.encoders.encoders[encoder]["pretrained_settings"])
+
 
 def weights_file(encoder: str, weights: str | None) -> Path | None:
-    """The file that `encoder.weights` means; None for a name of smp, such as "imagenet", and None.
+    """Return the file that `encoder.weights` names; None for None and names such as "imagenet".
 
     Raises:
-        UserError: It is no name of this encoder, and no file.
+        UserError: It is neither a name of this encoder's weights nor a file.
     """
-    names = ["imagenet"]
-    if not encoder.startswith("tu-"):
-        names = list(smp.encoders.encoders[encoder]["pretrained_settings"])
+    names = weight_names(encoder)
     if weights is None or weights in names:
         return None
     path = Path(weights).expanduser()
     if not path.is_file():
         raise UserError(
-            f"encoder.weights={weights} is no file, and none of the weights of {encoder}: "
-            f"{', '.join(names)}; null starts from scratch"
+            f"encoder.weights={weights} is not a file, nor one of the pretrained weights of "
+            f"{encoder}: {', '.join(names) or 'it has none'}; null starts from scratch"
         )
     return path
 
@@ -81,8 +110,7 @@ def load_encoder(encoder: nn.Module, path: Path, *, name: str) -> None:
     """
     body, given = _network(getattr(encoder, "branches", encoder)), _state(read_weights(path))
     needed = body.state_dict()
-    with torch.device("meta"):  # names alone, of all stages
-        whole = _network(smp.encoders.get_encoder(name, depth=5, weights=None)).state_dict()
+    whole = _network(smp.encoders.get_encoder(name, depth=5, weights=None)).state_dict()
     faults = {
         "missing": [
             k for k in needed.keys() - given.keys() if not k.endswith("num_batches_tracked")

@@ -240,7 +240,7 @@ def window_starts(length: int, *, crop: int, stride: int) -> list[int]:
 
 
 def _pad_to(images: Tensor, crop: tuple[int, int]) -> Tensor:
-    """At least `crop`; the mean colour below and to the right, as DANet and CCNet pad."""
+    """Pad to `crop` at least, with ImageNet's mean colour at the end, as DANet and CCNet do."""
     height, width = images.shape[2:]
     if height >= crop[0] and width >= crop[1]:
         return images

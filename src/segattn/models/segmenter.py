@@ -7,18 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from segattn.models.encoder_weights import IMAGENET, Normalisation, normalisation
 from segattn.models.encoders import build_encoder
 from segattn.models.heads import HeadOutput, build_head
 from segattn.models.inference import Resized, check_images
 from segattn.models.upsampling import upsample
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 
 class Segmenter(nn.Module):
     """Encoder, head and bilinear upsampling; takes images as they are stored.
 
-    Normalisation is part of the model, so that a checkpoint carries it.
+    Normalisation is part of the model, and a checkpoint carries it. A new model has the mean and
+    deviation that the encoder's pretrained weights were trained with; see `normalise`.
 
     Args:
         num_classes: Number of classes.
@@ -46,8 +46,19 @@ class Segmenter(nn.Module):
         self.head: nn.Module = built_head
         self.num_maps = 1 + built_head.num_earlier
         self.align_corners = built_head.align_corners
-        self.register_buffer("mean", _channel_values(IMAGENET_MEAN), persistent=False)
-        self.register_buffer("std", _channel_values(IMAGENET_STD), persistent=False)
+        for key, values in zip(("mean", "std"), normalisation(encoder["name"]), strict=True):
+            self.register_buffer(key, _channel_values(values))
+
+    def normalise(self, values: Normalisation) -> None:
+        """Take another mean and deviation, of images in [0, 1]."""
+        self.mean.copy_(_channel_values(values[0]))
+        self.std.copy_(_channel_values(values[1]))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Published weights and older checkpoints hold no mean and deviation: ImageNet's."""
+        for key, values in zip(("mean", "std"), IMAGENET, strict=True):
+            state_dict.setdefault(prefix + key, _channel_values(values))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Images uint8 [B, 3, H, W] to the maps that the head reads, the last [B, C, h, w].

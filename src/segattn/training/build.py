@@ -10,7 +10,7 @@ from segattn.base.hardware import resolve_workers
 from segattn.data.datamodule import SegmentationData
 from segattn.data.size_classes import measures_of
 from segattn.metrics import Measures
-from segattn.models.encoder_weights import load_encoder, weights_file
+from segattn.models.encoder_weights import load_encoder, normalisation, weights_file
 from segattn.models.encoders import architecture, build_encoder
 from segattn.training.losses import inverse_sqrt_weights
 from segattn.training.task import SegmentationTask
@@ -45,6 +45,7 @@ def build_task(
         class_weights=inverse_sqrt_weights(data.class_frequencies()) if balanced else None,
         measures=measures_of(data.source, radius=config["metric"]["radius"]),
     )
+    task.model.normalise(normalisation(config["encoder"]["name"], config["encoder"]["weights"]))
     if weights is not None:
         task.model.encoder.load_state_dict(weights)
     return task
