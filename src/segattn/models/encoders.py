@@ -1,14 +1,13 @@
-"""Encoders of segmentation-models-pytorch (smp), their dilation, and HRNet.
+"""Encoders of segmentation-models-pytorch (smp), timm's among them; docs/encoders.md lists them.
 
-| name                                 | stride of the last map | dilation                       |
-|--------------------------------------|------------------------|--------------------------------|
-| ResNets, smp's and timm's ("tu-...") | 8, 16, 32              | 3x3 convolutions, `multi_grid` |
-| other encoders                       | 8, 16, 32              | as smp or timm does it, if so  |
-| "tu-hrnet_..."                       | 4                      | none                           |
+ResNets of both are dilated alike: all 3x3 convolutions of a stage. Others are as smp or timm
+dilates them. HRNets have one map at stride 4.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
+from functools import cache
 from itertools import cycle, islice
 from typing import Any
 
@@ -22,7 +21,8 @@ from torchvision.models import resnet as torchvision_resnet
 
 from segattn.base.arguments import check_choice
 from segattn.base.errors import UserError, first_line
-from segattn.models.upsampling import upsample
+from segattn.models.encoder_weights import weight_names
+from segattn.models.hrnet import HRNetEncoder
 
 _RESIDUAL_BLOCKS = (
     torchvision_resnet.BasicBlock,
@@ -30,6 +30,8 @@ _RESIDUAL_BLOCKS = (
     timm_resnet.BasicBlock,
     timm_resnet.Bottleneck,
 )
+_HRNET = "tu-hrnet"
+_Found = tuple[list[str], int]
 
 
 def architecture(options: dict[str, Any]) -> dict[str, Any]:
@@ -40,25 +42,41 @@ def architecture(options: dict[str, Any]) -> dict[str, Any]:
 def check_encoder(
     *, name: str, depth: int, output_stride: int, multi_grid: Sequence[int] | None = None
 ) -> None:
-    """Raise UserError for an unknown encoder, or a stride or dilations that it cannot give."""
-    if _is_timm(name):
-        _check_timm(name)
-    else:
-        check_choice("encoder", name, smp.encoders.get_encoder_names())
-    if _is_hrnet(name):
-        _check_hrnet(depth=depth, output_stride=output_stride)
-    elif output_stride not in (8, 16, 32) or 2**depth < output_stride:
+    """Raise UserError unless the encoder exists and trains at this depth, stride and dilations."""
+    try:
+        _check_name(name)
+        if name.startswith(_HRNET):
+            _check_hrnet(depth=depth, output_stride=output_stride)
+        elif output_stride not in (8, 16, 32) or 2**depth < output_stride:
+            raise UserError(
+                f"encoder.output_stride must be 8, 16 or 32 and at most 2 ** encoder.depth = "
+                f"{2**depth}, got {output_stride}"
+            )
+        if multi_grid is not None:
+            _check_multi_grid(name, depth, output_stride, multi_grid)
+        _trial(name, depth, output_stride, multi_grid and tuple(multi_grid))
+    except UserError:
+        raise
+    except Exception as error:
         raise UserError(
-            f"encoder.output_stride must be 8, 16 or 32 and at most 2 ** encoder.depth = "
-            f"{2**depth}, got {output_stride}"
-        )
-    if multi_grid is not None:
-        _check_multi_grid(name, depth, output_stride, multi_grid)
+            f"encoder {name!r} does not work at encoder.depth={depth} and encoder.output_stride="
+            f"{output_stride} ({first_line(error)}); {_instead(name, depth)}"
+        ) from error
 
 
-def _check_timm(name: str) -> None:
-    model = name.removeprefix("tu-")
-    if not timm.is_model(model):
+def _instead(name: str, depth: int) -> str:
+    for other in (depth, 5, 4, 3):
+        with suppress(Exception):
+            _trial(name, other, 2**other, None)
+            return f"set them to {other} and {2**other}, where it works, or take a ResNet"
+    return "take another one, such as a ResNet or ConvNeXt"
+
+
+def _check_name(name: str) -> None:
+    if not name.startswith("tu-"):
+        check_choice("encoder", name, smp.encoders.get_encoder_names())
+        return
+    if not timm.is_model(model := name.removeprefix("tu-")):
         near = ", ".join(f"tu-{n}" for n in get_close_matches(model, timm.list_models()))
         raise UserError(f"unknown encoder {name!r}: timm has no {model}; near are {near or 'none'}")
     facts = timm.get_pretrained_cfg(model)
@@ -67,14 +85,6 @@ def _check_timm(name: str) -> None:
             f"encoder {name!r} takes images of one size alone; take one for any size, such as a "
             "ResNet or ConvNeXt"
         )
-
-
-def _is_timm(name: str) -> bool:
-    return name.startswith("tu-")
-
-
-def _is_hrnet(name: str) -> bool:
-    return name.startswith("tu-hrnet")
 
 
 def _check_hrnet(*, depth: int, output_stride: int) -> None:
@@ -91,10 +101,9 @@ def _check_multi_grid(name: str, depth: int, output_stride: int, multi_grid: Seq
             "encoder.multi_grid must be null or a list of dilations of at least 1, such as "
             f"[4, 8, 16], got {list(multi_grid)}"
         )
-    # other encoders of timm are looked at when they are built
-    other = not _is_timm(name) and smp.encoders.encoders[name]["encoder"] is not ResNetEncoder
-    if other or _is_hrnet(name):
-        raise _no_resnet(name)
+    ours = smp.encoders.encoders.get(name, {"encoder": ResNetEncoder})  # timm's: when it is tried
+    if ours["encoder"] is not ResNetEncoder or name.startswith(_HRNET):
+        raise _not_a_resnet(name)
     if (depth, output_stride) != (5, 8):
         raise UserError(
             "encoder.multi_grid dilates the last stage of a ResNet at stride 8: set encoder.depth=5"
@@ -103,10 +112,10 @@ def _check_multi_grid(name: str, depth: int, output_stride: int, multi_grid: Seq
         )
 
 
-def _no_resnet(name: str) -> UserError:
+def _not_a_resnet(name: str) -> UserError:
     return UserError(
-        f"encoder {name!r} is no ResNet, so encoder.multi_grid has nothing to set; take one such "
-        "as resnet50, resnet101 or tu-resnet101s, or set encoder.multi_grid=null"
+        f"encoder {name!r} is not a ResNet, so encoder.multi_grid has nothing to set; take one "
+        "such as resnet50, resnet101 or tu-resnet101s, or set encoder.multi_grid=null"
     )
 
 
@@ -118,11 +127,10 @@ def build_encoder(
     multi_grid: Sequence[int] | None = None,
     weights: str | None = None,
 ) -> nn.Module:
-    """An encoder whose last map has the given stride, without the stages it does not use.
+    """Return an encoder whose last map has the given stride, without the stages it does not use.
 
-    It maps [B, 3, H, W], sides divisible by its `size_multiple` if it has one and by its
-    `output_stride` if not, to a list of maps, fine to coarse, the first of them the input;
-    `out_channels` lists their channels.
+    It maps [B, 3, H, W], sides divisible by its `size_multiple`, to a list of maps, fine to coarse;
+    `out_channels` lists their channels, 0 for a stride at which there is no map.
 
     Args:
         name: Any encoder name of segmentation-models-pytorch, timm's as "tu-...".
@@ -139,36 +147,35 @@ def build_encoder(
             timm's; None starts from scratch.
 
     Raises:
-        UserError: Unknown encoder or weights, a stride that the depth cannot give, or multi-grid
-            for what is no ResNet at stride 8.
+        UserError: See `check_encoder`; or the encoder does not have these weights.
     """
     check_encoder(name=name, depth=depth, output_stride=output_stride, multi_grid=multi_grid)
-    encoder = _pretrained(name, weights, depth=depth, output_stride=output_stride)
-    if _is_hrnet(name):
-        return HRNetEncoder(encoder, depth=depth)
-    stages = dict(_residual_stages(encoder))
-    if multi_grid is not None and not stages:
-        raise _no_resnet(name)
-    for native, blocks in stages.items():
-        _dilate(blocks, _rates(native, len(blocks), output_stride, multi_grid))
-    _drop_unused(encoder)
+    asked = name, depth, output_stride, multi_grid and tuple(multi_grid)
+    unused, size_multiple = _trial(*asked)
+    encoder = _assemble(*asked, weights)
+    for path in unused:
+        encoder.set_submodule(path, _Unused())
+    encoder.size_multiple = size_multiple
     return encoder
 
 
-def _pretrained(name: str, weights: str | None, *, depth: int, output_stride: int) -> nn.Module:
-    """The encoder as smp gives it."""
-    if _is_timm(name) and weights is not None:
-        # smp takes any word for "yes" here, a misspelt one too
-        check_choice("encoder.weights", weights, ["imagenet"])
+def _assemble(
+    name: str, depth: int, stride: int, multi_grid: Sequence[int] | None, weights: str | None
+) -> Any:
+    """Return the encoder with its dilations and all its stages."""
+    is_hrnet = name.startswith(_HRNET)
+    if weights is not None:
+        # smp takes any word for "yes" where the encoder is timm's, a misspelt one too
+        check_choice("encoder.weights", weights, weight_names(name))
     try:
-        return smp.encoders.get_encoder(
+        encoder = smp.encoders.get_encoder(
             name,
             depth=depth,
             # 32 means "no dilation" to smp; asking for it keeps families that cannot dilate usable
-            output_stride=32 if _is_hrnet(name) or output_stride == 2**depth else output_stride,
-            weights=True if _is_timm(name) and weights is not None else weights,
+            output_stride=32 if is_hrnet or stride == 2**depth else stride,
+            weights=True if weights is not None and name.startswith("tu-") else weights,
             # "" is the branches themselves; timm's default is the widened ones of its classifier
-            **({"feature_location": ""} if _is_hrnet(name) else {}),
+            **({"feature_location": ""} if is_hrnet else {}),
         )
     except OSError as error:  # no network, or no room for the file
         raise UserError(
@@ -176,28 +183,45 @@ def _pretrained(name: str, weights: str | None, *, depth: int, output_stride: in
             f"({first_line(error)}). Start it once where there is a network: they stay in "
             "HF_HOME (else ~/.cache/huggingface); or give a file, encoder.weights=FILE"
         ) from error
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise UserError(f"encoder {name!r}: {first_line(error)}") from error
-    except (TypeError, AssertionError) as error:  # as timm says that it cannot be dilated
-        raise UserError(
-            f"encoder {name!r} cannot be built at encoder.output_stride={output_stride}; set it to "
-            f"{2**depth}, where nothing is dilated, or take a ResNet ({first_line(error)})"
-        ) from error
+    _slice_narrow(encoder)
+    if is_hrnet:
+        return HRNetEncoder(encoder, depth=depth)
+    if not _dilate(encoder, stride, multi_grid) and multi_grid is not None:
+        raise _not_a_resnet(name)
+    return encoder
 
 
-def _residual_stages(encoder: nn.Module) -> Iterator[tuple[int, list[nn.Module]]]:
-    """Native stride and blocks of the stages of a ResNet that can be dilated; else nothing."""
+def _slice_narrow(encoder: nn.Module) -> None:
+    """Keep 1x1 convolutions of stride 2 and fewer than 16 channels from oneDNN's backward pass.
+
+    It writes past its memory for them (https://github.com/uxlfoundation/oneDNN/issues/6035).
+    """
+    for conv in (m for m in encoder.modules() if isinstance(m, nn.Conv2d) and m.in_channels < 16):
+        if (conv.kernel_size, conv.stride) == ((1, 1), (2, 2)):
+            conv.stride = (1, 1)
+            conv.register_forward_pre_hook(lambda _, x: x[0][..., ::2, ::2])
+
+
+def _dilate(encoder: nn.Module, output_stride: int, multi_grid: Sequence[int] | None) -> bool:
+    """Dilate the 3x3 convolutions of a ResNet's last stages; False if it has no such stage."""
     body = getattr(encoder, "model", encoder)  # timm's network is inside smp's encoder
-    for native, name in ((16, "layer3"), (32, "layer4")):
-        blocks = list(getattr(body, name, nn.Sequential()))
+    stages = {native: list(getattr(body, f"layer{i}", [])) for native, i in ((16, 3), (32, 4))}
+    found = False
+    for native, blocks in stages.items():
         if blocks and all(isinstance(block, _RESIDUAL_BLOCKS) for block in blocks):
-            yield native, blocks
+            found = True
+            rates = _rates(native, len(blocks), output_stride, multi_grid)
+            for block, rate in zip(blocks, rates, strict=True):
+                for m in block.children():
+                    if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3):
+                        m.dilation = m.padding = (rate, rate)
+    return found
 
 
 def _rates(
     native: int, num_blocks: int, output_stride: int, multi_grid: Sequence[int] | None
 ) -> list[int]:
-    """Dilation of each block of a stage."""
+    """Return the dilation of each block of a stage."""
     if multi_grid is None:
         # timm leaves the first block of a stage at the rate of the stage before, smp does not
         return [max(native // output_stride, 1)] * num_blocks
@@ -206,75 +230,66 @@ def _rates(
     return list(islice(cycle(multi_grid), num_blocks))
 
 
-def _dilate(blocks: Sequence[nn.Module], rates: Sequence[int]) -> None:
-    for block, rate in zip(blocks, rates, strict=True):
-        for module in block.children():
-            if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
-                module.dilation = module.padding = (rate, rate)
+@cache
+def _trial(name: str, depth: int, stride: int, grid: tuple[int, ...] | None) -> _Found:
+    """Train one step on random weights; the global random state stays.
 
+    smp keeps the stages behind the last map: 10.6 of ResNet-18's 11.3 M parameters at depth 3.
+    What is unused is read off the gradients, so that it holds for every family.
 
-class HRNetEncoder(nn.Module):
-    """HRNetV2 (arXiv 1904.04514, section 3): all branches in one map at stride 4.
-
-    Branches are upsampled to the finest one and concatenated: 48 + 96 + 192 + 384 = 720 channels of
-    HRNet-W48. Bilinear with align_corners=False, as the authors' segmentation code does it (its
-    first version, and ALIGN_CORNERS: False in the published configs): corners that are aligned
-    would shift coarse branches against fine ones by up to half a coarse cell.
-
-    Deviation: inside the network, branches are fused after upsampling to the nearest neighbour, as
-    in the ImageNet network whose weights timm has; the segmentation code fuses bilinearly.
-
-    Args:
-        encoder: smp's encoder of timm's HRNet without widened branches.
-        depth: 3, 4 or 5: the coarsest branch is at stride 2 ** depth.
+    Returns:
+        Modules without which the encoder gives the same maps, and what it wants the sides of an
+        image to be divisible by.
     """
-
-    output_stride = 4
-
-    def __init__(self, encoder: Any, *, depth: int) -> None:
-        super().__init__()
-        self.branches = encoder
-        self.size_multiple = 2**depth
-        self.out_channels = [3, sum(encoder.out_channels[2:])]
-        for stage in range(depth, 5):  # timm passes on what goes into identities
-            setattr(encoder.model, f"stage{stage}", nn.Identity())
-            transitions = nn.ModuleList(nn.Identity() for _ in range(depth - 1))
-            setattr(encoder.model, f"transition{stage - 1}", transitions)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """[B, 3, H, W] to itself and the map [B, C, H / 4, W / 4]."""
-        first, *others = self.branches(x)[2:]
-        full = [
-            upsample(branch, stride=2**i, size=first.shape[2:]).to(first.dtype)
-            for i, branch in enumerate(others, start=1)
-        ]
-        return [x, torch.cat([first, *full], dim=1)]
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+        encoder = _assemble(name, depth, stride, grid, None).eval()
+        images, maps, size_multiple = _first_maps(encoder, stride)
+        maps[-1].sum().backward()
+        unused = list(_without_gradient(encoder))
+        for path in unused:
+            encoder.set_submodule(path, _Unused())
+        if not _gives(maps, encoder, images[:1]):
+            raise ValueError("it cannot do without the stages behind its last map")
+        encoder.to(memory_format=torch.channels_last).train()(images)[-1].sum().backward()
+    if any(p.requires_grad and p.grad is None for p in encoder.parameters()):
+        raise ValueError("some weights get no gradient")
+    return unused, size_multiple
 
 
-def _drop_unused(encoder: nn.Module) -> None:
-    """Drop the modules that do not reach the last map, such as layer4 at depth 3.
+def _first_maps(encoder: Any, stride: int) -> tuple[Tensor, list[Tensor], int]:
+    """Return two images, the maps of the first, and what their sides are multiples of."""
+    errors = []
+    said, smallest = list(encoder.out_channels), getattr(encoder, "size_multiple", stride)
+    for multiple in sorted({smallest, 32, 64}):
+        height, width = {8: (72, 88), 16: (80, 112), 32: (96, 64), 64: (64, 192)}[multiple]
+        images = torch.randn(2, 3, height, width).to(memory_format=torch.channels_last)
+        try:
+            maps = encoder(images[:1])
+            found = [*(x.shape[1] for x in maps), *maps[-1].shape[2:]]
+            if found != [*said, height // stride, width // stride]:
+                raise ValueError(f"channels of its maps and size of the last are {found}")
+            return images, maps, multiple
+        except Exception as error:
+            errors.append(error)
+    raise errors[0]
 
-    smp keeps them, which would count 10.6 of ResNet-18's 11.3 M parameters at depth 3 for nothing.
-    What is unused is read off the gradients, so that it holds for every encoder family.
-    """
-    training = encoder.training
-    encoder.eval()  # batch norm must not see the probe
-    probe = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.enable_grad():  # a checkpoint may be loaded under no_grad
-        encoder(probe)[-1].sum().backward()
-    used = {id(p) for p in encoder.parameters() if p.grad is not None}
-    _replace_unused(encoder, used)
-    encoder.zero_grad(set_to_none=True)
-    encoder.train(training)
+
+def _gives(maps: Sequence[Tensor], encoder: nn.Module, image: Tensor) -> bool:
+    """False too where a dropped module raises, which may be called for its shape or hold a hook."""
+    with suppress(Exception), torch.no_grad():
+        again = encoder(image)
+        return len(again) == len(maps) and all(map(torch.equal, maps, again))
+    return False
 
 
-def _replace_unused(module: nn.Module, used: set[int]) -> None:
+def _without_gradient(module: nn.Module, prefix: str = "") -> Iterator[str]:
+    """Yield the outermost modules whose parameters the last map does not depend on."""
     for name, child in module.named_children():
         parameters = list(child.parameters())
-        if parameters and not any(id(p) in used for p in parameters):
-            setattr(module, name, _Unused())
+        if parameters and all(p.requires_grad and p.grad is None for p in parameters):
+            yield prefix + name
         else:
-            _replace_unused(child, used)
+            yield from _without_gradient(child, f"{prefix}{name}.")
 
 
 class _Unused(nn.Module):

@@ -38,7 +38,7 @@ class Segmenter(nn.Module):
         built: Any = build_encoder(**encoder)
         self.encoder: nn.Module = built
         self.stride = int(built.output_stride)
-        self.size_multiple = int(getattr(built, "size_multiple", self.stride))
+        self.size_multiple = int(built.size_multiple)
         _, *stages, last = built.out_channels
         built_head = build_head(
             in_channels=last, num_classes=num_classes, stage_channels=stages, **head
