@@ -1,8 +1,10 @@
 """A grid of stand-in cells and a driver of it, in this process or in one of its own."""
 
 import os
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -11,21 +13,33 @@ from tiny import EXPERIMENTS
 
 from segattn.base.runs import RESULT_SCHEMA
 from segattn.grid import Cell, expand, run_grid
+from segattn.training.train import claim
 
 STAND_IN = Path(__file__).with_name("stand_in_train.py")
 HEADS = ["fcn", "fla"]
 
-# scripts/ablate.py with a stand-in for training and without reports
-_DRIVER = f"""
-import runpy, sys
+_DRIVER = """
+import sys
 from pathlib import Path
-from segattn import grid
-main = runpy.run_path({str(EXPERIMENTS.parent / "scripts/ablate.py")!r})["main"]
-names = main.__globals__
-names["ROOT"] = Path(sys.argv.pop(1))
-names["write_reports"] = lambda cells: None
-sys.exit(main())
+from driven_grid import ablate_main
+sys.exit(ablate_main(Path(sys.argv.pop(1)))())
 """
+
+
+def ablate_main(folder: Path) -> Callable[[], int]:
+    """main() of scripts/ablate.py without reports and on the stand-in, which writes no config."""
+    main = runpy.run_path(str(EXPERIMENTS.parent / "scripts/ablate.py"))["main"]
+    names = main.__globals__
+    names["ROOT"], names["expand"] = folder, expand_and_claim
+    names["write_reports"] = lambda cells: print("report of", len(cells), "cells")
+    return main
+
+
+def expand_and_claim(*words, **options) -> list[Cell]:
+    cells = expand(*words, **options)
+    for cell in cells:
+        claim(cell.run, cell.config)
+    return cells
 
 
 class DrivenGrid:
@@ -47,17 +61,20 @@ class DrivenGrid:
         self.script = folder / "scripts/train.py"
 
     def cells(self, *overrides: str, here: bool = True) -> list[Cell]:
-        return expand(["ablation=two", *overrides], folder=self.experiments, here=here)
+        words = ["ablation=two", *overrides]
+        return expand_and_claim(words, folder=self.experiments, here=here)
 
     def run(self, *overrides: str, **options) -> tuple[list[Cell], list[Cell]]:
-        """All cells, and those that failed."""
+        """Run the grid here; return all cells, and those that are not done."""
         cells = self.cells(*overrides)
-        return cells, run_grid(cells, script=self.script, **{"jobs": 2, **options})
+        run_grid(cells, script=self.script, **{"jobs": 2, **options})
+        return cells, [cell for cell in cells if cell.state != "done"]
 
     def start(self, *words: str, **options) -> subprocess.Popen:
         """scripts/ablate.py on this grid."""
         command = [sys.executable, "-c", _DRIVER, str(self.folder), "ablation=two", *words]
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        tests = f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        environment = {**os.environ, "PYTHONPATH": tests, "PYTHONUNBUFFERED": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         pipes["preexec_fn"] = hear_signals
         return subprocess.Popen(command, env=environment, **pipes, **options)

@@ -3,7 +3,8 @@
 It loads no torch, holds the run's lock, as training does, and notes each piece of work in work.txt
 beside the run folders. Files in runs_dir steer it: `schema` (of a result), `seconds` (of a cell, in
 tenths that look like epochs), and `fault-HEAD-SEED` or `fault-any` ("error", "SIGKILL", "SIGTERM",
-"at exit" after the result and with a child left behind, or the share that fails).
+"no result" with exit code 0, "at exit" after the result and with a child left behind, or the share
+that fails).
 """
 
 import json
@@ -44,6 +45,8 @@ def fail_as_told():
     fault = steering(f"fault-{head}-{seed}") or steering("fault-any")
     if fault in ("SIGKILL", "SIGTERM"):
         os.kill(os.getpid(), getattr(signal, fault))
+    if fault == "no result":
+        sys.exit(0)
     if fault == "error" or (fault[:1].isdigit() and random.random() < float(fault)):
         note("failed")
         tell("failed", epoch=0, error="ValueError: bad")

@@ -4,10 +4,11 @@ import errno
 import runpy
 import signal
 import sys
+import threading
 
 import pytest
 import yaml
-from driven_grid import DrivenGrid
+from driven_grid import DrivenGrid, ablate_main
 from processes import alive, wait_for
 from tiny import EXPERIMENTS
 
@@ -42,7 +43,7 @@ def test_failed_and_killed_cells_leave_the_others_alone_and_wait_to_be_asked_for
     cells, failed = grid.run()
     assert [cell.state for cell in cells] == ["failed", "done", "done", "failed"]
     assert failed[0].error == "ValueError: bad"
-    assert failed[1].error.startswith("killed (SIGKILL); if nobody did that, the machine ran out")
+    assert failed[1].error == "killed (SIGKILL); the machine has probably run out of memory"
     assert failed[1].run.status["state"] == "failed"
     assert "fcn-resnet18-scenes-s0 failed: ValueError: bad (see " in capsys.readouterr().out
     assert "error: bad" in failed[0].run.log_path.read_text()
@@ -54,13 +55,6 @@ def test_failed_and_killed_cells_leave_the_others_alone_and_wait_to_be_asked_for
     _, failed = grid.run(retry_failed=True)
     assert failed == []
     assert grid.work("done") == ALL
-
-
-def test_one_cell_is_not_tried_twice_in_one_go(grid):
-    (grid.folder / "fault-fcn-0").write_text("error")
-    grid.run("head=fcn", "seed=0")
-    grid.run("head=fcn", "seed=0", retry_failed=True)
-    assert grid.work("failed") == ["fcn-0", "fcn-0"]
 
 
 def test_a_cell_that_dies_after_its_result_is_done_and_leaves_nothing_running(grid):
@@ -189,6 +183,58 @@ def test_folder_of_another_experiment_is_refused(grid):
         grid.run("optimizer.lr=0.1")
 
 
+def test_a_result_counts_for_its_own_config_alone(grid):
+    """Copied from another run, without its config, damaged, and one that is all right."""
+    cells, _ = grid.run()
+    results = [cell.run.result_path for cell in cells]
+    results[0].write_text(results[0].read_text()[:-1] + ', "seed": 7}')
+    cells[1].run.config_path.unlink()
+    results[2].write_text("{")
+    for cell in cells:
+        cell.look()
+    assert [cell.state for cell in cells] == ["failed"] * 3 + ["done"]
+    assert cells[0].error == "the result is one of another config: seed: 7 -> 0"
+    assert cells[1].error.startswith(f"cannot read {cells[1].run.config_path}")
+    assert cells[2].error.startswith(f"{results[2]} is not valid JSON")
+    run_grid(cells, script=grid.script, jobs=1)
+    assert [cell.state for cell in cells] == ["failed"] * 3 + ["done"]
+    with pytest.raises(ValueError, match=r"result\.json has no config\.yaml beside it"):
+        grid.cells()
+
+
+def test_a_run_of_another_driver_with_another_config_is_not_this_cell(grid):
+    """Both drivers started before the folder had a config.yaml; the other one wrote it."""
+    cells = grid.cells()
+    config = {**cells[0].config, "optimizer": {**cells[0].config["optimizer"], "lr": 0.5}}
+    cells[0].run.config_path.write_text(yaml.safe_dump(config))
+    run_grid(cells, script=grid.script, jobs=2)
+    assert [cell.state for cell in cells] == ["failed", "done", "done", "done"]
+    assert cells[0].error == "the result is one of another config: optimizer.lr: 0.5 -> 0.002"
+
+
+def test_a_process_that_ends_well_without_a_result_has_failed(grid, monkeypatch, capsys):
+    (grid.folder / "fault-fcn-0").write_text("no result")
+    monkeypatch.setattr(sys, "argv", ["ablate.py", "ablation=two", "--jobs", "2"])
+    assert ablate_main(grid.folder)() == 1
+    out = capsys.readouterr().out
+    assert "report of 4 cells\nfailed " in out
+    place = grid.folder / "grid/fcn-resnet18-scenes-s0"
+    error = "ended without a result, with exit code 0"
+    assert f"failed {place}: {error} (see {place / 'log.txt'})\n" in out
+    assert out.endswith("--retry-failed runs failed cells again\n")
+
+
+def test_a_result_that_is_deleted_while_the_grid_runs_is_missing(grid):
+    cells, _ = grid.run("head=fcn")
+    cells = grid.cells()
+    (grid.folder / "seconds").write_text("2")
+    remove = threading.Timer(1.5, cells[0].run.result_path.unlink)
+    remove.start()
+    run_grid(cells, script=grid.script, jobs=2)
+    remove.join()
+    assert [cell.state for cell in cells] == ["interrupted", "done", "done", "done"]
+
+
 def test_each_folder_with_a_finished_cell_is_collected_before_its_report(
     grid, tmp_path, monkeypatch, capsys
 ):
@@ -229,7 +275,7 @@ def test_every_slot_has_gpus_of_its_own(grid, monkeypatch):
     assert single == "GPU-c", "slot 0 may hold a cell of two devices"
     cell.config["trainer"]["devices"] = 5
     with pytest.raises(ValueError, match=r"trainer\.devices=5, but there are 4 GPUs here"):
-        local.run_local([cell], lambda _: None, script=grid.script, jobs=1)
+        local._run([cell], lambda _: None, script=grid.script, jobs=1)
 
 
 def test_default_jobs_is_the_number_of_gpus_or_of_cores(grid, monkeypatch):

@@ -1,43 +1,35 @@
-"""What a driver shows: progress, time left, and a table that fits."""
-
-import re
-import time
-
-import pytest
+"""What a driver shows: progress and time left."""
 
 from segattn.base.runs import Run
 from segattn.grid import Cell, table
 
 
-def _cell(folder, *, state, seconds=0.0, started=0.0, first_epoch=0, epoch=0):
+def _cell(folder, state, epoch=0):
     folder.mkdir()
     (folder / "status.json").write_text(
-        f'{{"state": "running", "epoch": {epoch}, "max_epochs": 10, "updated": {time.time()}}}'
+        f'{{"state": "running", "epoch": {epoch}, "max_epochs": 10, "score": {{"val/miou": 0.5}}}}'
     )
-    cell = Cell([], {}, Run(folder), state=state)
-    cell.seconds, cell.started, cell.first_epoch = seconds, started, first_epoch
-    return cell
+    return Cell([], {}, Run(folder), state=state)
 
 
-def test_time_left_counts_what_runs_and_what_waits(tmp_path):
-    now = time.time()
-    assert table.seconds_left([_cell(tmp_path / "x", state="pending")], jobs=1) is None
-    # 3 epochs in 30 s since it was resumed at epoch 4: 3 more take 30 s
-    running = _cell(tmp_path / "a", state="running", started=now - 30, first_epoch=4, epoch=7)
-    assert table.seconds_left([running], jobs=1) == pytest.approx(30, abs=1)
-    waiting = [_cell(tmp_path / name, state="pending") for name in "bcd"]
-    assert table.seconds_left([running, *waiting], jobs=2) == pytest.approx(105, abs=2)
-    done = _cell(tmp_path / "e", state="done", seconds=100)
-    assert table.seconds_left([done, running, *waiting], jobs=2) == pytest.approx(165, abs=2)
-    assert table.seconds_left([done], jobs=2) == 0
-    assert [table.duration(s) for s in (45, 720, 12000)] == ["45 s", "12 min", "3 h 20 min"]
+def test_time_left_follows_from_the_pace_so_far(tmp_path):
+    cells = [_cell(tmp_path / name, "pending") for name in "abcd"]
+    assert table.time_left(cells, 0, elapsed=5) == ""
+    cells[0].state = cells[1].state = "done"
+    assert table.time_left(cells, 0, elapsed=60) == ", about 0:01:00 left"
+    # one was over when the driver started: one more took 60 s, two take 120 s
+    assert table.time_left(cells, 1, elapsed=60) == ", about 0:02:00 left"
+    for cell in cells:
+        cell.state = "failed"
+    assert table.time_left(cells, 0, elapsed=60) == ""
 
 
-def test_a_table_that_does_not_fit_shows_what_matters_now(tmp_path):
-    cells = [_cell(tmp_path / str(number), state="done", seconds=1) for number in range(20)]
-    cells[17].state = "failed"
-    cells[3].state, cells[3].started = "running", time.time()
-    shown = table._table(cells, 1, room=3)
-    assert list(shown.columns[0].cells) == ["3", "17", "0"]
-    assert shown.caption == "and 17 more"
-    assert re.match(r"18 of 20 cells done, 1 failed, about \d+ s left", shown.title)
+def test_the_table_shows_first_what_runs_also_beside_a_damaged_file(tmp_path):
+    cells = [_cell(tmp_path / str(number), "done", epoch=10) for number in range(4)]
+    cells[2].state, cells[3].state = "failed", "running"
+    cells[2].run.status_path.write_text("{")
+    shown = table.table(cells)
+    assert list(shown.columns[0].cells) == ["3", "2", "0", "1"]
+    assert list(shown.columns[2].cells) == ["10/10", "", "10/10", "10/10"]
+    assert list(shown.columns[3].cells) == ["val/miou 0.500", "", *["val/miou 0.500"] * 2]
+    assert shown.title == "2 of 4 cells done, 1 failed"

@@ -1,6 +1,5 @@
 """What is asked of Slurm, and what a job does, without a Slurm."""
 
-import builtins
 import os
 import pickle
 import signal
@@ -13,12 +12,12 @@ from tiny import EXPERIMENTS, call_script, tiny_config
 
 from segattn.base.lock import hold
 from segattn.base.runs import Run
-from segattn.grid.slurm import requests
-from segattn.grid.slurm_job import CellJob
-from segattn.grid.slurm_options import check_slurm, import_submitit, read_options
+from segattn.grid.slurm import read_options, requests
 from segattn.training.trainer import build_trainer
 
 pytest.importorskip("submitit", reason="submitit is not installed (the extra `slurm`)")
+from segattn.grid.slurm_job import CellJob
+
 CPU = ["trainer.accelerator=cpu", "trainer.precision=fp32"]
 OPTIONS = {"timeout_min": 10, "max_num_timeout": 3, "array_parallelism": 2}
 SHIPPED = EXPERIMENTS / "slurm.yaml"
@@ -29,13 +28,21 @@ def grid(tmp_path):
     return DrivenGrid(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory):
+    return DrivenGrid(tmp_path_factory.mktemp("grid")).cells(*CPU)
+
+
 def request(grid, *overrides, here=True, **options):
-    cells = grid.cells(*CPU, *overrides, here=here)
-    return requests(cells, OPTIONS | options)
+    return request_for(grid.cells(*CPU, *overrides, here=here), **options)
 
 
-def test_all_cells_are_one_array_that_can_be_requeued(grid):
-    (asked,) = request(grid)
+def request_for(cells, **options):
+    return [asked for _, asked in requests(cells, OPTIONS | options)]
+
+
+def test_all_cells_are_one_array_that_can_be_requeued(cells):
+    (asked,) = request_for(cells)
     assert asked["additional_parameters"] == {"requeue": True}
     assert asked["srun_args"] == ["--kill-on-bad-exit=1"]
     assert "gpus_per_node" not in asked
@@ -58,9 +65,15 @@ def test_gpus_follow_from_the_devices_also_where_this_machine_has_none(grid, mon
     assert "gpus_per_node" not in asked
 
 
+def test_options_of_the_file_win_over_what_follows_from_the_config(cells):
+    (asked,) = request_for(cells, tasks_per_node=4, additional_parameters={"requeue": False})
+    assert asked["tasks_per_node"] == 4
+    assert asked["additional_parameters"] == {"requeue": False}
+
+
 @pytest.mark.parametrize("word", ["trainer.accelerator=auto", "trainer.precision=auto"])
 def test_what_depends_on_the_node_has_to_be_said(grid, word):
-    with pytest.raises(ValueError, match=r"say trainer\.accelerator=gpu or cpu and "):
+    with pytest.raises(ValueError, match=r"set trainer\.accelerator=gpu or cpu and "):
         request(grid, word, here=False)
 
 
@@ -73,8 +86,8 @@ CHANGED = {
 
 
 @pytest.mark.parametrize("name", CHANGED)
-def test_every_option_of_the_file_changes_what_is_asked_for(grid, name):
-    assert request(grid, **{name: CHANGED[name]}) != request(grid)
+def test_every_option_of_the_file_changes_what_is_asked_for(cells, name):
+    assert request_for(cells, **{name: CHANGED[name]}) != request_for(cells)
 
 
 def test_the_shipped_file_has_the_options_that_are_tested():
@@ -87,8 +100,8 @@ def test_the_shipped_file_has_the_options_that_are_tested():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"nodes": 2}, "nodes follow from trainer.devices and num_nodes"),
-        ({"timeout_min": None}, "must say timeout_min"),
+        ({"overrides": "seed=0"}, "overrides are a list"),
+        ({"timeout_min": None}, "timeout_min must be a whole number from 1, got None"),
         ({"timeout_min": "1:00:00"}, "timeout_min must be a whole number from 1, got '1:00:00'"),
         ({"max_num_timeout": -1}, "max_num_timeout must be a whole number from 0, got -1"),
     ],
@@ -101,41 +114,25 @@ def test_bad_options_are_refused(tmp_path, change, message):
 
 
 def test_bad_files_of_options_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="no such file of Slurm options"):
+    with pytest.raises(ValueError, match=r"none\.yaml must be a file of Slurm options"):
         read_options(tmp_path / "none.yaml")
     (tmp_path / "broken.yaml").write_text("[timeout_min")
     with pytest.raises(ValueError, match=r"cannot read .*broken\.yaml"):
         read_options(tmp_path / "broken.yaml")
     (tmp_path / "list.yaml").write_text("[timeout_min]")
-    with pytest.raises(ValueError, match=r"list.yaml must hold options such as"):
+    with pytest.raises(ValueError, match=r"list\.yaml must be a file of Slurm options"):
         read_options(tmp_path / "list.yaml")
-
-
-def test_what_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(ValueError, match="needs sbatch, squeue, srun, not found here"):
-        check_slurm()
-    load = builtins.__import__
-
-    def refuse(name, *rest):
-        if name == "submitit":
-            raise ImportError(name)
-        return load(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(ValueError, match=r'needs submitit; install it with .*-e "\.\[slurm\]"'):
-        import_submitit()
 
 
 def test_dry_run_shows_commands_and_request_without_slurm(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", "")
     words = ["ablation=smoke", "--executor", "slurm", "--dry-run", f"runs_dir={tmp_path}"]
     words += ["data=scenes", "trainer.accelerator=cpu"]  # wins over `overrides` of the file
-    assert call_script(monkeypatch, "ablate.py", *words, "--jobs", "3") == 0
+    assert call_script(monkeypatch, "ablate.py", *words) == 0
     shown = capsys.readouterr().out
     assert shown.count("python scripts/train.py ") == 4
     assert shown.count("trainer.precision=bf16") == 4  # of the file
-    assert "array_parallelism: 3\n" in shown
+    assert "array_parallelism: 32\n" in shown
     assert "gpus_per_node" not in shown
     assert list(tmp_path.iterdir()) == []
 
@@ -144,6 +141,9 @@ def test_options_of_slurm_without_slurm_are_refused(monkeypatch, capsys):
     words = ["ablation=smoke", "--slurm-options", str(SHIPPED)]
     assert call_script(monkeypatch, "ablate.py", *words) == 2
     assert "--slurm-options needs --executor slurm" in capsys.readouterr().err
+    words = ["ablation=smoke", "--executor", "slurm", "--jobs", "2"]
+    assert call_script(monkeypatch, "ablate.py", *words) == 2
+    assert "the Slurm options have array_parallelism" in capsys.readouterr().err
 
 
 def job(folder, code, *, status=None):
@@ -171,7 +171,14 @@ def test_a_job_whose_process_fails_says_so(tmp_path):
     call = job(tmp_path, "sys.exit(3)", status=old)
     with pytest.raises(RuntimeError, match="exit code 3"):
         call()
-    assert call.run.status["error"] == "exit code 3"
+    assert call.run.status["error"] == "ended without a result, with exit code 3"
+
+
+def test_a_job_whose_process_is_killed_has_failed_for_lack_of_memory(tmp_path):
+    call = job(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(RuntimeError, match="run out of memory"):
+        call()
+    assert call.run.status["state"] == "failed"
 
 
 def test_a_job_that_finds_its_run_taken_leaves_the_status_to_the_other_process(tmp_path):

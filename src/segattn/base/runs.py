@@ -4,7 +4,7 @@ config.yaml      the resolved config, written once
 data.json        fingerprints of the data that the run began with
 status.json      state (running | interrupted | failed | done), progress, error
 lock             held by the process that works on the run (segattn.base.lock)
-slurm.json       id of the last Slurm job of the run (segattn.grid.slurm)
+slurm.json       name and id of the last Slurm job of the run (segattn.grid.slurm)
 metrics.jsonl    one line per logged step or epoch
 result.json      final scores, cost and environment; its presence means "done"
 objects.parquet  one row per object of the test split (segattn.metrics.table)

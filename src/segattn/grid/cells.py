@@ -1,8 +1,8 @@
-"""An ablation's axes expanded into cells, and the state that each has on the disk."""
+"""An ablation's axes expanded into cells, and the state that each cell has on the disk."""
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,140 +16,157 @@ from segattn.base.lock import is_held
 from segattn.base.runs import Run
 from segattn.config.compose import compose_config, differences
 from segattn.config.words import parse, values
+from segattn.training.build import build_data
 from segattn.training.train import run_folder
 
-# what one report compares; each value of another axis has a report of its own
+# one report compares these axes; each value of another axis has a report of its own
 _COMPARED_AXES = ("head", "seed")
 _KEYS = {"axes", "overrides"}  # of an ablation's file
-_NAMED_GROUPS = ("data", "encoder")  # config groups that can be told apart by a name
+_NAMED_GROUPS = ("data", "encoder")  # config groups with a name that can stand in a folder's name
+_IN_RESULT = ("seed", "head", "encoder")  # keys of the config that result.json repeats
 
 State = Literal["pending", "queued", "running", "elsewhere", "interrupted", "failed", "done"]
-"""`elsewhere`: another driver runs it. `queued`: with Slurm."""
+"""`queued`: its job waits in Slurm's queue. `elsewhere`: another process holds the run's lock."""
 
 
 @dataclass
 class Cell:
-    """One run of the grid.
+    """One run of the grid, and its state when the driver last looked."""
 
-    Attributes:
-        overrides: What scripts/train.py is called with.
-        config: What they compose to.
-        run: Its folder.
-        state: As the driver sees it.
-        error: Why it failed.
-        started: When this driver started it, seconds since 1970; 0 if it did not.
-        first_epoch: Epochs that were done before that.
-        seconds: What it took; 0 before this driver has finished it.
-    """
-
-    overrides: list[str]
-    config: dict[str, Any]
+    overrides: list[str]  # arguments of scripts/train.py
+    config: dict[str, Any]  # the config that they compose
     run: Run
     state: State = "pending"
-    error: str = ""
-    started: float = 0
-    first_epoch: int = 0
-    seconds: float = 0
+    error: str = ""  # why the cell failed
 
     def look(self) -> None:
-        """Read state and error off the run folder, whoever has changed it.
+        """Read state and error from the run folder.
 
-        A run that says "running" while nobody holds its lock was killed: it is interrupted.
+        A run whose status is "running" while nobody holds its lock was killed: it is interrupted.
+        A result that belongs to another config, or cannot be read, makes the cell failed.
         """
-        held = is_held(self.run.lock_path)  # first: a run may end between two looks
-        if self.run.result is not None:
-            self.state, self.error = "done", ""
+        held = is_held(self.run.lock_path)  # first, since the run may end between the two reads
+        try:
+            status, changes = self.run.status, self._changes()
+        except UserError as error:
+            self.state, self.error = "failed", str(error)
             return
-        if held:
+        self.error = ""
+        if changes:
+            self.state, self.error = "failed", f"the result is one of another config: {changes[0]}"
+        elif changes is not None:
+            self.state = "done"
+        elif held:
             self.state = "elsewhere"
-            return
-        told = self.run.status
-        self.state = "interrupted" if told["state"] in ("running", "done") else told["state"]
-        self.error = told.get("error", "") if self.state == "failed" else ""
+        elif status["state"] in ("running", "done"):
+            self.state = "interrupted"
+        else:
+            self.state, self.error = status["state"], status.get("error", "")
+
+    def _changes(self) -> list[str] | None:
+        """Return how the config of the result differs from this cell's; None without a result."""
+        if (result := self.run.result) is None:
+            return None
+        stated = {key: result[key] for key in _IN_RESULT if key in result}
+        here = {key: self.config[key] for key in stated}
+        return differences(self.run.config, self.config) or differences(stated, here)
 
 
 def expand(overrides: Sequence[str], *, folder: Path, here: bool = True) -> list[Cell]:
-    """Cells of an ablation: the product of its axes.
+    """Return the cells of an ablation: the product of its axes.
 
     Heads, their knobs and seeds are compared within one experiment folder; each combination of
     other axes gets a folder, and so a report, of its own.
 
     Args:
         overrides: "ablation=NAME" for `folder`/ablation/NAME.yaml, and Hydra overrides for every
-            cell; one with several values, such as "seed=0,1,2" or "seed=range(0,3)", replaces or
-            adds an axis. A value of the file may bring knobs along, as in
-            "fla head.published_batch_mixing=true".
+            cell. One with several values ("seed=0,1,2") replaces or adds an axis.
         folder: The config folder.
-        here: Whether the cells run on this machine, which then says what "auto" stands for.
+        here: Whether the cells run on this machine, which then decides what "auto" stands for.
 
     Raises:
-        UserError: No such ablation, a config that does not compose, two cells with one run folder,
-            or a run folder that holds another experiment.
+        UserError: There is no such ablation, a config does not compose, two cells have one run
+            folder, or a run folder holds another experiment.
     """
-    name, rest = _take_ablation(overrides)
-    axes, fixed = _load_ablation(name, folder=folder)
-    for typed in rest:
-        key, several = _read(typed)
+    names = [o.partition("=")[2] for o in overrides if o.startswith("ablation=")]
+    if len(names) != 1:
+        raise UserError("name one ablation, e.g. ablation=heads; they stand in ablation/*.yaml")
+    axes, fixed = _load_ablation(names[0], folder=folder)
+    for override in overrides:
+        if override.startswith("ablation="):
+            continue
+        key, several = _read(override)
         fixed.pop(key, None)
         if several:
             axes[key] = several
         else:
             axes.pop(key, None)
-            fixed[key] = typed
+            fixed[key] = override
     named = fixed.pop("experiment", None)
-    fixed["experiment"] = _experiment_override(named or f"experiment={name}", axes, named=named)
-    cells = [
-        _make_cell([*fixed.values(), *_cell_overrides(axes, chosen)], folder, here=here)
-        for chosen in itertools.product(*axes.values())
-    ]
+    fixed["experiment"] = _experiment_override(named or f"experiment={names[0]}", axes, named=named)
+    cells = []
+    for chosen in itertools.product(*axes.values()):
+        words = [*fixed.values(), *_cell_overrides(axes, chosen)]
+        config = compose_config(words, folder=folder, here=here)
+        cells.append(Cell(words, config, run_folder(config)))
     _check_cells(cells)
     return cells
 
 
-def _read(typed: str) -> tuple[str, list[str]]:
-    """Key and values of a word; no values where it has a single one."""
-    key, _, value = typed.partition("=")
-    if key == "head" and " " in value:  # its values bring knobs along
+def select(cells: Sequence[Cell], states: Collection[State], *, retry_failed: bool) -> list[Cell]:
+    """Return the cells in one of `states`, and find or draw their data.
+
+    Here and not in the cells, since many processes would draw the same data at once.
+    """
+    chosen = [c for c in cells if c.state in states or (retry_failed and c.state == "failed")]
+    prepared = list[dict[str, Any]]()
+    for cell in chosen:
+        if cell.config["data"] not in prepared:
+            build_data(cell.config).prepare_data()
+            prepared.append(cell.config["data"])
+    return chosen
+
+
+def _read(override: str) -> tuple[str, list[str]]:
+    """Return the key and the values of an override; no values if it has a single one."""
+    key, _, value = override.partition("=")
+    if key == "head" and " " in value:  # knobs of a value, as in "fla head.channels=64"
         return key, value.split(",")
     if key in _COMPARED_AXES and re.fullmatch(r"\[.*\]", value):  # neither can be a list
-        typed = f"{key}={value[1:-1]}"
-    word = parse(typed)
+        override = f"{key}={value[1:-1]}"
+    word = parse(override)
     return word.get_key_element(), values(word) if word.is_sweep_override() else []
 
 
-def _take_ablation(overrides: Sequence[str]) -> tuple[str, list[str]]:
-    names = [o.split("=", 1)[1] for o in overrides if o.startswith("ablation=")]
-    if len(names) != 1:
-        raise UserError("name one ablation, e.g. ablation=heads; they stand in ablation/*.yaml")
-    return names[0], [o for o in overrides if not o.startswith("ablation=")]
-
-
 def _load_ablation(name: str, *, folder: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Axes by key, with their values as Hydra's grammar writes them, and words by key."""
+    """Return the values of each axis, as Hydra's grammar writes them, and overrides by key."""
     path = folder / "ablation" / f"{name}.yaml"
     check_choice("ablation", name, [p.stem for p in path.parent.glob("*.yaml")])
     content = read_yaml(path)
-    if not isinstance(content, dict) or not content.get("axes") or content.keys() - _KEYS:
-        raise UserError(f"{path} must hold `axes`, may hold `overrides`, and nothing else")
-    axes, words = content["axes"], content.get("overrides") or []
-    lists = [*axes.values(), words] if isinstance(axes, dict) else [None]
-    if not all(isinstance(listed, list) for listed in lists):
+    content = content if isinstance(content, dict) else {}
+    axes, words = content.get("axes"), content.get("overrides") or []
+    if (
+        not isinstance(axes, dict)
+        or content.keys() - _KEYS
+        or not (axes and all(isinstance(listed, list) for listed in [*axes.values(), words]))
+    ):
         raise UserError(
-            f"{path}: each of `axes` must be a list, as in seed: [0, 1], and so must `overrides`"
+            f"{path} must hold `axes`, each a list as in seed: [0, 1], and may hold `overrides`, a "
+            "list too, and nothing else"
         )
     written = {str(key): [_written(value) for value in listed] for key, listed in axes.items()}
     return written, {parse(word).get_key_element(): word for word in map(str, words)}
 
 
 def _written(value: Any) -> str:
-    """A value of YAML in Hydra's grammar."""
+    """Return a value of YAML in Hydra's grammar."""
     if isinstance(value, list):
         return f"[{','.join(map(_written, value))}]"
     return str(value) if isinstance(value, str) else str(yaml.safe_dump(value)).split("\n")[0]
 
 
 def _experiment_override(word: str, axes: Iterable[str], *, named: str | None) -> str:
-    """The experiment shows every axis that is not compared."""
+    """Add every axis that is not compared to the name of the experiment."""
     shown = "" if named else "-${data.name}"
     for key in axes:
         if key in _COMPARED_AXES or key.startswith("head.") or (key == "data" and not named):
@@ -164,28 +181,18 @@ def _experiment_override(word: str, axes: Iterable[str], *, named: str | None) -
     return f"{word}{shown}"
 
 
-def _cell_overrides(axes: Iterable[str], values: Sequence[str]) -> list[str]:
-    """Overrides of one cell; the run's name shows the knobs in which its head differs."""
-    chosen = [
+def _cell_overrides(axes: Iterable[str], chosen: Sequence[str]) -> list[str]:
+    """Return the overrides of one cell; its name shows the knobs in which its head differs."""
+    overrides = [
         override
-        for key, value in zip(axes, values, strict=True)
+        for key, value in zip(axes, chosen, strict=True)
         for override in re.split(r" (?=[\w.]+=)", f"{key}={value}")
     ]
-    knobs = [o.removeprefix("head.").replace("=", "_") for o in chosen if o.startswith("head.")]
+    knobs = [o.removeprefix("head.").replace("=", "_") for o in overrides if o.startswith("head.")]
     if not knobs:
-        return chosen
+        return overrides
     shown = "-".join(["${head.name}", *knobs, "${encoder.name}", "${data.name}", "s${seed}"])
-    return [*chosen, f"name={shown}"]
-
-
-def _make_cell(overrides: list[str], folder: Path, *, here: bool) -> Cell:
-    try:
-        config = compose_config(overrides, folder=folder, here=here)
-    except UserError as error:
-        if not str(error).startswith("seed="):
-            raise
-        raise UserError(f"{error}; several are seed=0,1,2 or seed=range(0,3)") from error
-    return Cell(overrides, config, run_folder(config))
+    return [*overrides, f"name={shown}"]
 
 
 def _check_cells(cells: Sequence[Cell]) -> None:

@@ -1,4 +1,4 @@
-"""Why a process of a cell ended without a result: what it told, or else how it died."""
+"""Why the process of a cell ended without a result."""
 
 import signal
 import time
@@ -7,33 +7,27 @@ from typing import Any
 from segattn.base.lock import Busy, hold
 from segattn.base.runs import Run, write_json
 
-
-def describe_exit(code: int) -> str:
-    """What an exit code of scripts/train.py says; negative for a signal."""
-    if code == -signal.SIGKILL:
-        return "killed (SIGKILL); if nobody did that, the machine ran out of memory"
-    return f"exit code {code}"
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
-def failure(run: Run, otherwise: str, *, before: dict[str, Any]) -> str:
-    """The error that the run told, or `otherwise`, which is then written down.
+def failure(run: Run, code: int, *, before: dict[str, Any]) -> str:
+    """Return the error that the run reported, or write and return what its exit `code` says.
 
-    Args:
-        run: It ended without a result.
-        otherwise: What is known from outside.
-        before: The run's status before the attempt; what was told then is of another one.
+    An error that stood in status.json `before` the attempt is an older one.
     """
-    told = run.status
-    if told["state"] == "failed" and told != before:
-        return str(told["error"])
-    write_failure(run, otherwise)
-    return otherwise
+    status = run.status
+    if status["state"] == "failed" and status != before:
+        return str(status["error"])
+    killed = "killed (SIGKILL); the machine has probably run out of memory"
+    error = killed if code in _KILLED else f"ended without a result, with exit code {code}"
+    write_failure(run, error)
+    return error
 
 
 def write_failure(run: Run, error: str) -> None:
-    """A killed process could not say that it failed; a second start should know."""
+    """Mark a run as failed, since its process could not, unless another process works on it."""
     try:
-        with hold(run.lock_path, seconds=1):  # who only looks is gone by then
+        with hold(run.lock_path, seconds=1):
             status = {"state": "failed", "error": error, "updated": time.time()}
             write_json(run.status_path, {**run.status, **status})
     except (Busy, OSError):  # another process is at it already, or the disk is full

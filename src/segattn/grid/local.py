@@ -1,4 +1,4 @@
-"""Cells as processes of this machine: a number of slots, each with its share of cores and GPUs."""
+"""Run cells as processes of this machine, each with its share of cores and GPUs."""
 
 import os
 import signal
@@ -15,9 +15,9 @@ import torch
 
 from segattn.base.errors import UserError
 from segattn.base.hardware import CORES, num_cores
-from segattn.grid.cells import Cell
-from segattn.grid.failures import describe_exit, failure
-from segattn.grid.table import Show
+from segattn.grid.cells import Cell, select
+from segattn.grid.failures import failure
+from segattn.grid.table import Show, display
 
 _POLL_SECONDS = 0.5
 _SIGNALLED = {code for s in (signal.SIGTERM, signal.SIGINT) for code in (-s, 128 + s)}
@@ -30,29 +30,47 @@ class _Process:
     slot: int
     popen: "subprocess.Popen[bytes]"
     log: IO[bytes]
-    before: dict[str, Any]  # status of the run
+    before: dict[str, Any]  # status of the run before this attempt
 
 
-def run_local(cells: Sequence[Cell], show: Show, *, script: Path, jobs: int) -> None:
-    """Run cells, `jobs` at a time, until none is left; an interruption stops those that run.
+def run_grid(
+    cells: Sequence[Cell], *, script: Path, jobs: int | None = None, retry_failed: bool = False
+) -> None:
+    """Run every cell that is neither done nor failed, `jobs` at a time (`default_jobs`).
 
-    Args:
-        cells: Those to run. One that another driver runs is waited for, and run if that fails to.
-        show: Told of every change.
-        script: scripts/train.py.
-        jobs: Processes at a time.
+    Afterwards the state of each cell says how it ended. An interruption stops the cells that run.
 
     Raises:
-        UserError: A cell wants more GPUs than there are.
+        UserError: `jobs` is below 1, data is missing or damaged, or there are too few GPUs.
     """
+    jobs = default_jobs(cells) if jobs is None else jobs
+    if jobs < 1:
+        raise UserError(f"--jobs must be at least 1, got {jobs}")
+    for cell in cells:
+        cell.look()
+    todo = select(cells, {"pending", "interrupted", "elsewhere"}, retry_failed=retry_failed)
+    with display(cells) as show:
+        _run(todo, show, script=script, jobs=jobs)
+    for cell in cells:
+        if cell.state == "done":  # a result may have been deleted since
+            cell.look()
+
+
+def default_jobs(cells: Sequence[Cell]) -> int:
+    """Return how many cells there are GPUs for, or cores on a machine without a GPU."""
+    there = len(_visible_gpus()) if torch.cuda.is_available() else num_cores()
+    return max(there // _most_devices(cells), 1)
+
+
+def _run(cells: Sequence[Cell], show: Show, *, script: Path, jobs: int) -> None:
     queue, running = list(cells), list[_Process]()
-    each = devices_of(cells)
-    if torch.cuda.is_available() and each > len(visible_gpus()):
-        raise UserError(f"trainer.devices={each}, but there are {len(visible_gpus())} GPUs here")
+    each = _most_devices(cells)
+    if torch.cuda.is_available() and each > len(_visible_gpus()):
+        raise UserError(f"trainer.devices={each}, but there are {len(_visible_gpus())} GPUs here")
     try:
         while queue or running:
             free = [slot for slot in range(jobs) if slot not in {p.slot for p in running}]
-            while free and (cell := take_free(queue, show)):
+            while free and (cell := _take_free(queue, show)):
                 running.append(_start(cell, script, slot=free.pop(0), jobs=jobs, each=each))
                 show(cell)
             time.sleep(_POLL_SECONDS)
@@ -68,8 +86,11 @@ def run_local(cells: Sequence[Cell], show: Show, *, script: Path, jobs: int) -> 
         show(None)
 
 
-def take_free(queue: list[Cell], show: Show) -> Cell | None:
-    """Take the first cell that nobody runs out of the queue, and those that another has ended."""
+def _take_free(queue: list[Cell], show: Show) -> Cell | None:
+    """Remove and return the first cell to run; cells of other drivers wait in the queue.
+
+    A cell that another driver has finished, or that failed there, is removed and not returned.
+    """
     for cell in list(queue):
         before = cell.state
         cell.look()
@@ -85,8 +106,7 @@ def take_free(queue: list[Cell], show: Show) -> Cell | None:
     return None
 
 
-def devices_of(cells: Sequence[Cell]) -> int:
-    """The most that a cell takes."""
+def _most_devices(cells: Sequence[Cell]) -> int:
     return max((cell.config["trainer"]["devices"] for cell in cells), default=1)
 
 
@@ -95,62 +115,54 @@ def _start(cell: Cell, script: Path, *, slot: int, jobs: int, each: int) -> _Pro
     log = cell.run.log_path.open("ab")
     cell.state, cell.error = "running", ""
     before = cell.run.status
-    cell.started, cell.first_epoch = time.time(), before.get("epoch", 0)
+    share = _share(cell, slot=slot, jobs=jobs, each=each)
     popen = subprocess.Popen(
         [sys.executable, str(script), *cell.overrides],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        env={
-            **os.environ,
-            **_share(cell, slot=slot, jobs=jobs, each=each),
-            "PYTHONUNBUFFERED": "1",
-        },
-        start_new_session=True,  # Ctrl-C is for the driver, which ends its cells in order
+        env={**os.environ, **share, "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,  # Ctrl-C reaches the driver alone, which then stops its cells
     )
     return _Process(cell, slot, popen, log, before)
 
 
 def _share(cell: Cell, *, slot: int, jobs: int, each: int) -> dict[str, str]:
-    """Environment that gives a slot its cores, and GPUs of its own as far as there are enough."""
+    """Return the variables that give a slot its cores, and GPUs of its own if there are enough."""
     devices = cell.config["trainer"]["devices"]
     share = dict.fromkeys((CORES, "OMP_NUM_THREADS"), str(max(1, num_cores() // (jobs * devices))))
     if not torch.cuda.is_available():
         return share
-    gpus = visible_gpus()
+    gpus = _visible_gpus()
     mine = [gpus[(slot * each + offset) % len(gpus)] for offset in range(devices)]
     return {"CUDA_VISIBLE_DEVICES": ",".join(mine), **share}
 
 
-def visible_gpus() -> list[str]:
-    """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES has them."""
+def _visible_gpus() -> list[str]:
+    """Return the GPUs that this process may use, by the names in CUDA_VISIBLE_DEVICES."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
 
 
 def _end(process: _Process) -> None:
-    """Note how a process ended."""
+    """Set the state of a cell whose process has ended."""
     process.log.close()
     _kill_all(process)
-    cell, code = process.cell, process.popen.returncode
+    cell, code, before = process.cell, process.popen.returncode, process.before
     cell.look()
-    if cell.state == "done":  # whatever happened after it
-        cell.seconds = time.time() - cell.started
-    elif code in _SIGNALLED or _says_interrupted(process):  # not by this driver
+    if cell.state in ("done", "elsewhere") or cell.run.result_path.exists():
+        return
+    status = cell.run.status
+    # the exit code after SIGINT is that of any error
+    interrupted = status["state"] == "interrupted" and status != before
+    if code in _SIGNALLED or interrupted:
         cell.state, cell.error = "interrupted", "ended by a signal"
-    elif cell.state != "elsewhere":
-        cell.state = "failed"
-        cell.error = failure(cell.run, describe_exit(code), before=process.before)
-
-
-def _says_interrupted(process: _Process) -> bool:
-    """Whether this attempt said so, as after SIGINT, whose exit code is that of any error."""
-    status = process.cell.run.status
-    return status["state"] == "interrupted" and status != process.before
+    else:
+        cell.state, cell.error = "failed", failure(cell.run, code, before=before)
 
 
 def _kill_all(process: _Process) -> None:
-    """A process, and what it has started, such as the processes of other devices."""
+    """Kill what the process of a cell has left, such as the processes of other devices."""
     with suppress(ProcessLookupError):
         os.killpg(process.popen.pid, signal.SIGKILL)
 

@@ -1,30 +1,26 @@
-"""What a Slurm job does for its cell: run scripts/train.py, and go on after a requeue."""
+"""What a Slurm job does for its cell: run scripts/train.py, and resume it after a requeue."""
 
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import submitit
+
 from segattn.base.hardware import CORES
 from segattn.base.runs import Run
-from segattn.grid.failures import describe_exit, failure, write_failure
-from segattn.grid.slurm_options import import_submitit
+from segattn.grid.failures import failure, write_failure
 
-# the signal of the time-out, which is for this process and would kill that one
-_DEAF = ("sh", "-c", 'trap "" USR2; exec "$@"', "sh")
-_STOP_SECONDS = 20  # Slurm kills a job 30 s (KillWait) after it was told to requeue it
+_STOP_SECONDS = 20  # Slurm kills a job 30 s (KillWait) after it was asked to requeue it
 
 
 @dataclass(frozen=True)
-class CellJob:
-    """One task of a job; with several devices each runs the same command as another rank.
+class CellJob(submitit.helpers.Checkpointable):
+    """One task of a job; with several devices each task runs the command as another process.
 
-    Args:
-        command: Of the process that it starts.
-        run: The cell's.
+    At the end of its time submitit requeues it, and the run resumes from its checkpoint.
     """
 
     command: list[str]
@@ -34,61 +30,47 @@ class CellJob:
         """Run the command to its end.
 
         Raises:
-            RuntimeError: It failed, so that Slurm knows and ends the other tasks. The message
-                says why, and the run's status as well.
+            RuntimeError: The command failed, so that Slurm ends the other tasks. The message is
+                also in the run's status.
         """
-        before, terms = self.run.status, list[int]()
-        signal.signal(signal.SIGTERM, lambda number, _: terms.append(number))
+        before = self.run.status
+        signal.signal(signal.SIGTERM, _wait_for_slurm)
         try:
             code = self._run()
-            if code != 0 or terms:
-                _wait_for_slurm(terms)
-        except import_submitit().core.utils.UncompletedJobError:  # by submitit's signal handler
+        except submitit.core.utils.UncompletedJobError:  # submitit's signal handler raised it
             write_failure(self.run, "out of time; raise max_num_timeout or timeout_min")
             raise
         if code != 0:
-            raise RuntimeError(failure(self.run, describe_exit(code), before=before))
-
-    def checkpoint(self) -> Any:
-        """What runs after a requeue: the same, since a run goes on from its last checkpoint.
-
-        submitit calls this in its handler of the signal that announces the end of the time.
-        """
-        return import_submitit().core.utils.DelayedSubmission(self)
+            time.sleep(1)  # a SIGTERM that ended the command may reach this process later
+            raise RuntimeError(failure(self.run, code, before=before))
 
     def _run(self) -> int:
-        cores = os.environ.get("SLURM_CPUS_PER_TASK", "1")
-        share = dict.fromkeys((CORES, "OMP_NUM_THREADS"), cores)
+        share = dict.fromkeys((CORES, "OMP_NUM_THREADS"), os.getenv("SLURM_CPUS_PER_TASK", "1"))
         with self.run.log_path.open("ab") as log:
             process = subprocess.Popen(
-                [*_DEAF, *self.command],
+                self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**share, **os.environ, "PYTHONUNBUFFERED": "1"},
+                # the signal of the end of the time is meant for submitit, and would kill the child
+                preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN),
             )
         try:
             return process.wait()
-        finally:
-            _stop(process)
+        finally:  # the handler of a signal may have raised an exception
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
-def _wait_for_slurm(terms: Sequence[int]) -> None:
-    """Do not return if Slurm is ending the job, which says then itself what becomes of it.
+def _wait_for_slurm(*_: Any) -> None:
+    """Wait for the SIGKILL that follows the SIGTERM of a pre-emption or of scancel.
 
-    It has sent SIGTERM to all processes, for a pre-emption, scancel, or another task that failed,
-    and will send SIGKILL. An error of this one could turn a pre-emption into a failure.
+    An error of this process could turn a pre-emption into a failure.
     """
-    time.sleep(1)  # it reaches one process after the other
-    while terms:
-        time.sleep(1)
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """End a process that still runs, because the handler of a signal has raised an exception."""
-    process.terminate()
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    while True:
+        signal.pause()

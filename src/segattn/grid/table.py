@@ -2,8 +2,10 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 
 from rich.console import Console
 from rich.live import Live
@@ -12,115 +14,72 @@ from rich.table import Table
 from segattn.grid.cells import Cell, State
 
 Show = Callable[[Cell | None], None]
-"""Called with the cell whose state changed, or None just to bring the table up to date."""
+"""Called with the cell whose state changed, or with None to redraw the table."""
 
-# in the order of what a user wants to see where there is no room for all
+# a terminal that is too low for the table shows the first of these states
 _STYLES: dict[State, str] = {
     **{"running": "yellow", "failed": "red", "elsewhere": "cyan", "interrupted": "magenta"},
     **{"queued": "dim", "pending": "dim", "done": "green"},
 }
-_FRAME_LINES = 7  # of the table: title, heading, borders, and the prompt below it
 
 
 @contextmanager
-def display(cells: Sequence[Cell], *, jobs: int) -> Iterator[Show]:
-    """A live table on a terminal; a log file gets a line per change instead.
-
-    Args:
-        cells: All of the grid.
-        jobs: How many run at a time, for the time left.
-    """
-    # FORCE_COLOR, which CI sets, makes no terminal
+def display(cells: Sequence[Cell]) -> Iterator[Show]:
+    """Show a live table on a terminal, and a line per change in a log file."""
+    # without force_terminal, FORCE_COLOR (which CI sets) would pass for a terminal
     console = Console(force_terminal=sys.stdout.isatty())
     live = Live(console=console) if console.is_terminal else nullcontext()
+    started, over = time.monotonic(), _count_over(cells)
     with live as shown:
 
         def show(cell: Cell | None = None) -> None:
+            left = time_left(cells, over, elapsed=time.monotonic() - started)
             if shown is not None:
-                room = max(console.height - _FRAME_LINES, 1)
-                shown.update(_table(cells, jobs, room=room))
+                shown.update(table(cells, left))
             elif cell is not None:
-                console.print(_line(cell, cells, jobs), markup=False, soft_wrap=True)
+                detail = f": {cell.error} (see {cell.run.log_path})" if cell.error else ""
+                name = f"[{time.strftime('%H:%M:%S')}] {cell.run.path.name}"
+                text = f"{name} {cell.state}{detail} ({_summary(cells)}{left})"
+                console.print(text, markup=False, soft_wrap=True)
 
         show()
         yield show
 
 
-def seconds_left(cells: Sequence[Cell], *, jobs: int) -> float | None:
-    """About how long the rest takes; None before anything is known.
+def time_left(cells: Sequence[Cell], at_start: int, *, elapsed: float) -> str:
+    """Return a text such as ", about 0:12:00 left", from the cells that were over in `elapsed` s.
 
-    A cell that waits takes as long as those that ended, or else as those that run seem to take.
+    `at_start` cells were over when the driver started; each cell counts as equally long.
     """
-    now = time.time()
-    running = [(cell, _left(cell, now)) for cell in cells if cell.state == "running"]
-    took = [cell.seconds for cell in cells if cell.seconds] or [
-        now - cell.started + left for cell, left in running if left is not None
-    ]
-    waiting = [c for c in cells if c.state in ("pending", "queued", "interrupted", "elsewhere")]
-    if not took:
-        return None if running or waiting else 0.0
-    each = sum(took) / len(took)
-    rest = [max(each - (now - cell.started), 0) if left is None else left for cell, left in running]
-    return max([(sum(rest) + each * len(waiting)) / jobs, *rest])
+    over = _count_over(cells)
+    if not at_start < over < len(cells):
+        return ""
+    seconds = elapsed * (len(cells) - over) / (over - at_start)
+    return f", about {timedelta(seconds=round(seconds))} left"
 
 
-def _left(cell: Cell, now: float) -> float | None:
-    """Seconds of a running cell, from the epochs that it has done since it was started."""
-    status = cell.run.status
-    if status.get("updated", 0) < cell.started:  # an earlier attempt wrote it
-        return None
-    done = status.get("epoch", 0) - cell.first_epoch
-    return (
-        (status["max_epochs"] - status["epoch"]) * (now - cell.started) / done if done > 0 else None
-    )
+def _count_over(cells: Sequence[Cell]) -> int:
+    return sum(cell.state in ("done", "failed") for cell in cells)
 
 
-def _line(cell: Cell, cells: Sequence[Cell], jobs: int) -> str:
-    detail = f": {cell.error} (see {cell.run.log_path})" if cell.error else ""
-    clock = time.strftime("%H:%M:%S")
-    return f"[{clock}] {cell.run.path.name} {cell.state}{detail} ({_summary(cells, jobs)})"
-
-
-def _summary(cells: Sequence[Cell], jobs: int) -> str:
-    counts = {state: sum(cell.state == state for cell in cells) for state in ("done", "failed")}
-    failed = f", {counts['failed']} failed" if counts["failed"] else ""
-    left = seconds_left(cells, jobs=jobs)
-    time_left = f", about {duration(left)} left" if left else ""
-    return f"{counts['done']} of {len(cells)} cells done{failed}{time_left}"
-
-
-def duration(seconds: float) -> str:
-    """Such as "45 s", "12 min" or "3 h 20 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
-
-
-def _table(cells: Sequence[Cell], jobs: int, *, room: int) -> Table:
-    """`room`: rows that fit; more cells than that are shown by how much they matter now."""
-    table = Table(title=_summary(cells, jobs), title_justify="left")
-    for heading in ("cell", "state", "epoch", "left", "mIoU"):
-        table.add_column(heading)
-    now, order = time.time(), list(_STYLES)
-    if len(cells) > room:
-        table.caption = f"and {len(cells) - room} more"
-        cells = sorted(cells, key=lambda cell: order.index(cell.state))[:room]
-    for cell in cells:
-        left = _left(cell, now) if cell.state == "running" else None
-        epoch, scores = _progress(cell)
-        table.add_row(
+def table(cells: Sequence[Cell], left: str = "") -> Table:
+    """Return a table of all cells, titled by their number and the time `left`."""
+    shown = Table("cell", "state", "epoch", "score", title_justify="left")
+    shown.title = _summary(cells) + left
+    order = list(_STYLES)
+    for cell in sorted(cells, key=lambda cell: order.index(cell.state)):
+        status = {} if cell.state == "failed" else cell.run.status  # which may be damaged
+        shown.add_row(
             cell.run.path.name,
             f"[{_STYLES[cell.state]}]{cell.state}",
-            epoch,
-            "" if left is None else duration(left),
-            scores,
+            f"{status['epoch']}/{status['max_epochs']}" if "epoch" in status else "",
+            "  ".join(f"{key} {value:.3f}" for key, value in status.get("score", {}).items()),
         )
-    return table
+    return shown
 
 
-def _progress(cell: Cell) -> tuple[str, str]:
-    status = {} if cell.state == "pending" else cell.run.status
-    epoch = f"{status['epoch']}/{status['max_epochs']}" if "max_epochs" in status else ""
-    scores = status.get("score", {}).items()
-    return epoch, "  ".join(f"{key.removesuffix('/miou')} {value:.3f}" for key, value in scores)
+def _summary(cells: Sequence[Cell]) -> str:
+    """Return a text such as "4 of 18 cells done, 1 failed"."""
+    counts = Counter(cell.state for cell in cells)
+    others = [f", {counts[state]} {state}" for state in ("failed", "queued") if counts[state]]
+    return f"{counts['done']} of {len(cells)} cells done{''.join(others)}"

@@ -123,6 +123,11 @@ def claim(
         UserError: It is not; the message lists the differences.
     """
     if not run.config_path.exists():
+        if run.result_path.exists():
+            raise UserError(
+                f"{run.result_path} has no config.yaml beside it, which says what was trained; "
+                f"bring it back, or delete {run.path}"
+            )
         with atomic_path(run.config_path) as temporary:
             temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         return
