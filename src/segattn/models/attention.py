@@ -14,8 +14,8 @@ back. Nothing is divided by a square root.
 
 DANet: Fu et al., CVPR 2019, arXiv 1809.02983. FLA: Song et al., AAAI 2022, arXiv 2112.04108.
 
-All forms of an equation are exact. `implementation="reference"` is the equation as one reads it, in
-the dtype of its tensors; "auto" gives the same numbers without keeping an N x N or (H + W) x C x C
+All forms compute the whole equation and differ by rounding alone. `implementation="reference"` is
+the equation as one reads it, in the dtype of its tensors; "auto" keeps no N x N or (H + W) x C x C
 map, see `choose_form`, with energies and sums in float32 at least, inside kernels too. Under
 autocast on CUDA, tensors become bf16 or fp16 first; elsewhere autocast changes nothing.
 """

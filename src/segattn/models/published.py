@@ -174,8 +174,8 @@ def convert(name: str, state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
         state_dict: Parameters and buffers by published name.
 
     Returns:
-        The same tensors (not copies) by our names; the Linear weights [C, C] of FLA's contexts as
-        Conv1d weights [C, C, 1].
+        The tensors by our names; the Linear weights [C, C] of FLA's contexts as Conv1d weights
+        [C, C, 1].
 
     Raises:
         UserError: Unknown `name` (lists the choices), or `state_dict` has other names than the

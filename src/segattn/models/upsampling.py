@@ -1,4 +1,4 @@
-"""Bilinear upsampling by a whole factor, the same on every device."""
+"""Bilinear upsampling by a whole factor."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,10 @@ from segattn.models.precision import autocast_off
 def upsample(
     logits: Tensor, *, stride: int, size: Sequence[int], align_corners: bool = False
 ) -> Tensor:
-    """Bilinear upsampling by `stride`, cut to `size`; equal to `functional.interpolate`.
+    """Upsample by `stride` and cut to `size`, as `functional.interpolate` does up to rounding.
 
-    As two matrix products: the backward pass is 2.4 times as fast on a CPU (loss included) and
-    deterministic on CUDA, where interpolate's is not.
+    Two matrix products: their backward pass is 2.4 times as fast on a CPU (loss included), and on
+    CUDA it does not add in random order, as that of interpolate does.
 
     Args:
         logits: [B, C, h, w].
