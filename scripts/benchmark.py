@@ -26,6 +26,7 @@ from rich.progress import track
 from segattn.base.commandline import as_path, plain_errors
 from segattn.base.hardware import device_name
 from segattn.benchmark import display
+from segattn.benchmark.pairs import BLOCKS
 from segattn.benchmark.suite import (
     SHAPES,
     SIDES,
@@ -35,12 +36,12 @@ from segattn.benchmark.suite import (
     memory_curves,
     training_steps,
 )
-from segattn.models.heads import HEADS
 
 ROOT = Path(__file__).resolve().parents[1]
 
 CHANNELS = 512  # of the memory curve
 PARTS = ("blocks", "memory", "steps")
+HEADS = ["fcn", *BLOCKS]  # with a published form of their block
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -63,7 +64,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--shapes", type=shape, nargs="+", default=SHAPES, metavar="B,C,H,W")
     parser.add_argument("--sides", type=int, nargs="+", default=SIDES, help="maps of part memory")
-    parser.add_argument("--heads", nargs="+", default=list(HEADS), choices=HEADS, help="of steps")
+    parser.add_argument("--heads", nargs="+", default=HEADS, choices=HEADS, help="of steps")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--precision",

@@ -40,7 +40,7 @@ def test_blocks_of_a_pair_are_equal_and_open(name):
     torch.testing.assert_close(pair.ours(x), pair.published(x))
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", ["fcn", *BLOCKS])
 def test_a_head_with_the_published_block_computes_the_same(name):
     head = build_head(name, 32, 3, channels=8).eval()
     published = with_published_blocks(head).eval()

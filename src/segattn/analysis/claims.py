@@ -32,6 +32,8 @@ READINGS: dict[Reading, str] = {
 }
 NAMES = {
     "fcn": "no attention",
+    "psp": "pyramid pooling",
+    "aspp": "atrous pyramid pooling",
     "channel_nl": "channel attention",
     "spatial_nl": "spatial attention",
     "danet": "dual attention",

@@ -12,9 +12,11 @@ from torch import nn
 
 from segattn.base.arguments import check_arguments, check_choice
 from segattn.base.errors import UserError
+from segattn.models.heads.aspp import AtrousPyramid
 from segattn.models.heads.blocks import ChannelBlock, SeriesBlock, SpatialBlock
 from segattn.models.heads.danet import danet
 from segattn.models.heads.fla import fla
+from segattn.models.heads.psp import PyramidPooling
 from segattn.models.heads.scaffold import Head, HeadOutput, scaffold
 
 HEADS: dict[str, Callable[..., Head]] = {
@@ -24,6 +26,8 @@ HEADS: dict[str, Callable[..., Head]] = {
     "danet": danet,
     "cs_nl": scaffold(SeriesBlock),
     "fla": fla,
+    "psp": scaffold(PyramidPooling),
+    "aspp": scaffold(AtrousPyramid),
 }
 
 # what a head is told of the encoder and the data; everything else is a knob
@@ -34,6 +38,8 @@ def check_head(name: str, knobs: dict[str, Any]) -> None:
     """Raise UserError for an unknown head or knob (lists the choices), a wrong type or range."""
     check_choice("head", name, HEADS)
     check_arguments(f"head {name!r}", HEADS[name], knobs, given=GIVEN)
+    if knobs.get("rate", 1) < 1:
+        raise UserError(f"head {name!r} needs rate >= 1, got {knobs['rate']}")
     channels, dropout = knobs.get("channels", 1), knobs.get("dropout", 0.0)
     if channels < 1 or not 0 <= dropout < 1:
         raise UserError(

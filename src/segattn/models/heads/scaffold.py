@@ -35,10 +35,14 @@ class Head(nn.Module):
     align_corners: bool = False
 
 
-def conv_norm_relu(in_channels: int, out_channels: int) -> nn.Sequential:
-    """3x3 convolution without bias, batch norm, ReLU; keeps H and W."""
+def conv_norm_relu(
+    in_channels: int, out_channels: int, *, kernel_size: int = 3, rate: int = 1
+) -> nn.Sequential:
+    """Convolution of dilation `rate` without bias, batch norm, ReLU; keeps H and W."""
+    padding = kernel_size // 2 * rate
+    sizes = in_channels, out_channels, kernel_size
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
+        nn.Conv2d(*sizes, padding=padding, dilation=rate, bias=False),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )
