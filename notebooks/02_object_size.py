@@ -32,15 +32,12 @@ comparison = compare(load_runs(remote.find_runs_folder()))
 print(comparison.measures)
 
 # %% [markdown]
-# Half of the edges of the test. `size_classes` says which classes a bin scores: a class without an
-# object in a bin is left out of its mean.
+# Half of the edges of the test. `size_classes` says which classes a bin scores: the picture leaves
+# out a class with fewer than 20 test objects in a bin, and the note says which.
 
 # %%
 low, high = comparison.measures.size_edges
 moved = replace(comparison.measures, size_edges=(low / 2, high / 2), elongation=4.0)
-HTML(
-    html.figure(
-        figures.gain_picture(replace(comparison, measures=moved, scores=comparison.rescore(moved))),
-        alt="gain by size or class",
-    )
-)
+again = replace(comparison, measures=moved, scores=comparison.rescore(moved)).judged
+picture = html.figure(figures.gain_picture(again), alt="gain by size or class")
+HTML(picture + html.bullets(again.notes))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from segattn.analysis import Comparison, compare, tables, text
-from segattn.analysis.claims import told
+from segattn.analysis.claims import tested, untested
 from segattn.base.runs import load_runs
 from segattn.benchmark import display
 
@@ -24,7 +24,7 @@ TABLE = re.compile(r"(<!-- table: (\S+) (\w+) -->\n).*?(<!-- end -->)", re.DOTAL
 
 @cache
 def comparison(folder: Path) -> Comparison:
-    return compare(load_runs(folder))
+    return compare(load_runs(folder)).judged
 
 
 def bullets(lines: list[str]) -> str:
@@ -32,25 +32,28 @@ def bullets(lines: list[str]) -> str:
 
 
 def findings(runs: Comparison) -> str:
-    return bullets(text.findings(runs)) + f"\n*{text.subject(runs)}.*\n"
+    notes = [text.subject(runs) + ".", *runs.notes, text.seen(runs)]
+    said = [*text.kind_of_data(runs), *text.findings(runs)]
+    return bullets(said) + f"\n*{' '.join(filter(None, notes))}*\n"
 
 
 def claims(runs: Comparison) -> str:
+    given = tables.claim_table(runs)
     parts = [
         f"Size {title}:\n\n"
         + bullets([f"**{name}. {said}.** {found}" for name, (said, found) in of_reading.items()])
-        for title, of_reading in told(runs.scores).items()
+        for title, of_reading in tested(given).items()
     ]
-    return "\n".join(parts)
+    return "\n".join(filter(None, [*parts, untested(given)])).rstrip() + "\n"
 
 
 def gains(runs: Comparison) -> str:
-    """Values of the first head, and gains of the others with their intervals."""
+    """Values of the first head, and gains of the others with their adjusted intervals."""
     frame = tables.gains(runs)
     cells = [
         f"{row.value:.1f} %"
         if row.head == runs.reference
-        else f"{row.gain:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
+        else f"{row.gain:+.1f} [{row.adjusted_low:+.1f}, {row.adjusted_high:+.1f}]"
         for row in frame.itertuples()
     ]
     wide = frame.assign(cell=cells).pivot(index="head", columns="score", values="cell")

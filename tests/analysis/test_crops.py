@@ -3,6 +3,7 @@
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from simulated_runs import edit_result
@@ -74,8 +75,26 @@ def test_fp16_is_shown_in_fp16(tmp_path):
     assert product.dtype == torch.float16
 
 
-def test_windows_hold_the_object_and_stay_inside():
+@pytest.mark.parametrize(
+    ("box", "window"),
+    [
+        ((90, 100, 100, 120), ((52, 100), (72, 120))),  # 48 px, moved inside
+        ((40, 50, 40, 45), ((21, 69), (18, 66))),  # 48 px around a small object
+        ((30, 70, 30, 60), ((10, 90), (5, 85))),  # twice the longer side
+        ((0, 100, 0, 10), ((0, 100), (0, 120))),  # as far as the image goes
+    ],
+)
+def test_a_window_holds_its_object_and_stays_inside(box, window):
     mask = np.zeros((100, 120), bool)
-    mask[90:100, 100:120] = True
+    top, bottom, left, right = box
+    mask[top:bottom, left:right] = True
     rows, columns = crops.crop_window(mask)
-    assert (rows, columns) == (slice(52, 100), slice(72, 120))
+    assert ((rows.start, rows.stop), (columns.start, columns.stop)) == window
+
+
+def test_the_largest_gains_and_losses_come_from_different_images():
+    rows = [(f"{k % 6}", (-1) ** k * k / 100, k) for k in range(40)]
+    frame = pd.DataFrame(rows, columns=["image", "difference", "area"])
+    found = crops.extremes(frame)["difference"].tolist()
+    assert found == [0.38, 0.36, 0.34, -0.39, -0.37, -0.35]
+    assert crops.extremes(frame.iloc[:0]).empty

@@ -1,201 +1,166 @@
 """The five claims of the FLA paper (arXiv 2112.04108 and its figure 2), and what the runs answer.
 
-A claim is one to four contrasts, each one number, positive as claimed. They are hypotheses, fixed
-before the runs. Two readings: `group` scores whole classes by their typical size, as the paper
-does; `object` scores single objects by their own size.
+A claim has one to four parts, fixed before the runs. A part says that a head beats other heads in
+one score, so it is tested against each of them. Two readings: `group` scores whole classes by their
+typical size, as the paper does; `object` scores single objects by their own size. The answers
+follow from the verdicts of the picture, see `segattn.analysis.stats`:
 
-    yes           Holm-adjusted p below 0.05, as claimed
-    no            the same, the other way round
-    equal         the 90% interval lies within the smallest effect of interest
-    cannot tell   none of these
-    not tested    a head, a class of that size, or a third seed is missing
-
-Holm's method runs over all contrasts of a reading and is two-sided: *no* is guarded as *yes* is.
+    yes             the head helps over each of the others
+    no              it harms against one of them
+    no difference   the adjusted interval of its gain over the best of them says so
+    not decided     none of these
+    not tested      a head, a class of that size, or a third seed is missing
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 from typing import Literal
 
-from segattn.analysis.stats import MIN_SEEDS, Estimate, HeadScores, estimate, holm
-from segattn.metrics import bin_name
+import pandas as pd
 
-ALPHA = 0.05
-SMALLEST = {"miou": 0.005}
-"""Smallest effect of interest, as a fraction; 1 point for all scores that are not named."""
+from segattn.analysis.comparison import HEADS, base_name
+from segattn.analysis.stats import Difference, Family, Pair, smallest_effect
+from segattn.metrics import bin_name
 
 Reading = Literal["group", "object"]
 READINGS: dict[Reading, str] = {
     "group": "by classes, as the paper reads size",
     "object": "by the size of the single object",
 }
-NAMES = {
-    "fcn": "no attention",
-    "psp": "pyramid pooling",
-    "aspp": "atrous pyramid pooling",
-    "channel_nl": "channel attention",
-    "spatial_nl": "spatial attention",
-    "danet": "dual attention",
-    "cs_nl": "channel-then-spatial attention",
-    "fla": "full attention",
-}
-_SUBJECTS = {
-    "miou": "Overall",
-    "small": "Small",
-    "medium": "Medium",
-    "large": "Large",
-    "thin": "Thin",
-}
+EVERY: tuple[str, ...] = ()
+"""Stands for every other head of a comparison."""
 
 
 @dataclass(frozen=True)
-class Contrast:
-    """Mean score of the heads `more` minus that of the heads `less`; positive as claimed."""
+class Part:
+    """A head that beats each of the others in one measure: miou, small, medium, large or thin."""
 
     measure: str
-    more: tuple[str, ...]
-    less: tuple[str, ...]
+    head: str
+    others: tuple[str, ...]
 
-    def terms(self, reading: Reading) -> list[tuple[float, str, str]]:
-        """As `segattn.analysis.stats.estimate` takes them."""
-        score = score_name(self.measure, reading)
-        plus = [(1 / len(self.more), head, score) for head in self.more]
-        return plus + [(-1 / len(self.less), head, score) for head in self.less]
+    def pairs(self, reading: Reading, heads: Sequence[str]) -> list[Pair]:
+        """The differences that decide it, in a comparison of `heads`."""
+        others = self.others or [head for head in heads if head != self.head]
+        return [(self.head, other, score_name(self.measure, reading)) for other in others]
+
+    def subject(self, reading: Reading) -> str:
+        """What it is about, such as "Large objects"."""
+        if self.measure == "miou":
+            return "Overall"
+        return f"{self.measure.capitalize()} {'classes' if reading == 'group' else 'objects'}"
 
 
 def score_name(measure: str, reading: Reading) -> str:
     """Which score a measure of a claim is under a reading."""
     if measure == "miou":
         return measure
-    if reading == "group":
-        return f"iou_group/{measure}"
-    return bin_name(measure)
+    return f"iou_group/{measure}" if reading == "group" else bin_name(measure)
 
 
-CLAIMS: dict[str, tuple[str, tuple[Contrast, ...]]] = {
+_SINGLE = ("channel_nl", "spatial_nl")
+CLAIMS: dict[str, tuple[str, tuple[Part, ...]]] = {
     "H1": (
         "Channel attention is better than spatial attention on large objects",
-        (Contrast("large", ("channel_nl",), ("spatial_nl",)),),
+        (Part("large", "channel_nl", ("spatial_nl",)),),
     ),
     "H2": (
         "Spatial attention is better than channel attention on small and on thin objects",
-        (
-            Contrast("small", ("spatial_nl",), ("channel_nl",)),
-            Contrast("thin", ("spatial_nl",), ("channel_nl",)),
-        ),
+        tuple(Part(size, "spatial_nl", ("channel_nl",)) for size in ("small", "thin")),
     ),
     "H3": (
         "Dual attention gains overall and loses on large objects",
-        (
-            Contrast("miou", ("danet",), ("channel_nl", "spatial_nl")),
-            Contrast("large", ("channel_nl",), ("danet",)),
-        ),
+        (Part("miou", "danet", _SINGLE), Part("large", "channel_nl", ("danet",))),
     ),
     "H4": (
         "Channel-then-spatial attention gains overall and is poor on thin objects",
-        (
-            Contrast("miou", ("cs_nl",), ("channel_nl", "spatial_nl")),
-            Contrast("thin", ("spatial_nl",), ("cs_nl",)),
-        ),
+        (Part("miou", "cs_nl", _SINGLE), Part("thin", "spatial_nl", ("cs_nl",))),
     ),
     "H5": (
         "Full attention is good at every size and best overall",
         (
-            Contrast("miou", ("fla",), ("channel_nl", "spatial_nl", "danet", "cs_nl")),
-            Contrast("small", ("fla",), ("fcn",)),
-            Contrast("large", ("fla",), ("fcn",)),
-            Contrast("thin", ("fla",), ("fcn",)),
+            Part("miou", "fla", EVERY),
+            *(Part(size, "fla", ("fcn",)) for size in ("small", "large", "thin")),
         ),
     ),
 }
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the runs say to one contrast.
-
-    Attributes:
-        claim: Key of `CLAIMS`.
-        reading: Key of `READINGS`.
-        contrast: What was claimed.
-        found: The contrast, measured.
-        p: Holm's adjusted p-value; NaN where not tested.
-    """
-
-    claim: str
-    reading: Reading
-    contrast: Contrast
-    found: Estimate
-    p: float
-
-    @property
-    def word(self) -> str:
-        """yes, no, equal, cannot tell or not tested."""
-        if not self.found.known:
-            return "not tested"
-        if self.p < ALPHA:
-            return "yes" if self.found.value > 0 else "no"
-        low, high = self.found.interval(0.9)
-        smallest = SMALLEST.get(self.contrast.measure, 0.01)
-        return "equal" if -smallest < low and high < smallest else "cannot tell"
-
-    @property
-    def sentence(self) -> str:
-        """Effect, interval and answer in one sentence, effects in points."""
-        subject = _SUBJECTS[self.contrast.measure]
-        if self.contrast.measure != "miou":
-            subject += " classes" if self.reading == "group" else " objects"
-        one, other = (_heads(names) for names in (self.contrast.more, self.contrast.less))
-        if math.isnan(self.found.value):
-            return f"{subject}: not tested, this data set or these runs do not have it."
-        value, (low, high) = 100 * self.found.value, self.found.interval()
-        size = f"{abs(value):.1f} points {'better' if value > 0 else 'worse'} than {other}"
-        if not self.found.known:
-            return f"{subject}: {one} is {size}; {MIN_SEEDS} seeds are needed for an answer."
-        ends = sorted((100 * low, 100 * high), reverse=value < 0)
-        sign = -1 if value < 0 else 1
-        return (
-            f"{subject}: {one} is {size} ({sign * ends[0]:.1f} to {sign * ends[1]:.1f}). "
-            f"{self.word.capitalize()}."
-        )
+def claimed_pairs(heads: Sequence[str]) -> list[Pair]:
+    """Every difference that a claim is about, in both readings."""
+    parts = [part for _, parts in CLAIMS.values() for part in parts]
+    return [pair for reading in READINGS for part in parts for pair in part.pairs(reading, heads)]
 
 
-def answers(heads: Mapping[str, HeadScores], reading: Reading) -> list[Answer]:
-    """Every contrast of every claim under one reading, adjusted over all of them.
+def answers(family: Family, heads: Sequence[str]) -> pd.DataFrame:
+    """A row for every part of every claim, under both readings.
+
+    Columns: claim, reading, measure, sentence, answer, points over the best of the other heads, low
+    and high (their interval, adjusted over the family), p (adjusted).
 
     Args:
-        heads: Scores by head, see `segattn.analysis.Comparison`.
-        reading: Key of `READINGS`.
+        family: Differences that include `claimed_pairs`.
+        heads: The heads of the comparison.
     """
-    asked = [(claim, contrast) for claim, (_, all_) in CLAIMS.items() for contrast in all_]
-    found = [estimate(heads, contrast.terms(reading)) for _, contrast in asked]
-    adjusted = holm([one.p for one in found])
-    return [
-        Answer(claim, reading, contrast, one, p)
-        for (claim, contrast), one, p in zip(asked, found, adjusted, strict=True)
-    ]
+    return pd.DataFrame(
+        {"claim": claim, "reading": reading, "measure": part.measure}
+        | _answer(part, reading, {p: family.differences[p] for p in part.pairs(reading, heads)})
+        for reading in READINGS
+        for claim, (_, parts) in CLAIMS.items()
+        for part in parts
+    )
 
 
-def _heads(names: tuple[str, ...]) -> str:
-    if len(names) > 2:
-        return "the mean of the other heads with attention"
-    named = [NAMES.get(name, name) for name in names]
-    return named[0] if len(named) == 1 else f"the mean of {' and '.join(named)}"
-
-
-def told(heads: Mapping[str, HeadScores]) -> dict[str, dict[str, tuple[str, str]]]:
-    """By title of a reading that answers anything, and by claim: its statement, and what was found.
-
-    Args:
-        heads: As for `answers`.
-    """
-    readings = {title: answers(heads, reading) for reading, title in READINGS.items()}
+def _answer(part: Part, reading: Reading, found: dict[Pair, Difference]) -> dict[str, object]:
+    words = {difference.word for difference in found.values()}
+    if not words or "not tested" in words:
+        sentence = f"{part.subject(reading)}: not tested."
+        numbers = dict.fromkeys(("points", "low", "high", "p"), nan)
+        return {"sentence": sentence, "answer": "not tested", **numbers}
+    best = min(found, key=lambda pair: found[pair].value)
+    # the interval of the smallest of several differences
+    low = min(one.value - one.adjusted for one in found.values())
+    high = min(one.value + one.adjusted for one in found.values())
+    within = max(-low, high) < smallest_effect(best[2])
+    if "harms" in words or words == {"helps"}:
+        word = "no" if "harms" in words else "yes"
+    else:
+        split = any(one.split for one in found.values())
+        word = "no difference" if within and not split else "not decided"
+    points, sign = 100 * found[best].value, -1 if found[best].value < 0 else 1
+    name, other = (HEADS.get(base_name(head), head) for head in best[:2])
+    several = "" if len(found) == 1 else f", the best of the other {len(found)}"
+    ends = sorted((100 * sign * low, 100 * sign * high))
     return {
-        title: {
-            claim: (statement, " ".join(one.sentence for one in found if one.claim == claim))
-            for claim, (statement, _) in CLAIMS.items()
-        }
-        for title, found in readings.items()
-        if any(one.word != "not tested" for one in found)
+        "sentence": f"{part.subject(reading)}: {name} is {abs(points):.1f} points "
+        f"{'worse' if sign < 0 else 'better'} than {other}{several} ({ends[0]:.1f} to "
+        f"{ends[1]:.1f}). {word.capitalize()}.",
+        "answer": word,
+        "points": points,
+        "low": 100 * low,
+        "high": 100 * high,
+        "p": found[best].p,
     }
+
+
+def tested(given: pd.DataFrame) -> dict[str, dict[str, tuple[str, str]]]:
+    """Statement and sentences of the claims that have an answer, by reading and claim.
+
+    Args:
+        given: Rows of `answers`.
+    """
+    found: dict[str, dict[str, tuple[str, str]]] = {}
+    for row in given[given["answer"] != "not tested"].to_dict("records"):
+        claims = found.setdefault(READINGS[row["reading"]], {})
+        statement, before = claims.get(row["claim"], (CLAIMS[row["claim"]][0], ""))
+        claims[row["claim"]] = statement, f"{before} {row['sentence']}".strip()
+    return found
+
+
+def untested(given: pd.DataFrame) -> str:
+    """A sentence on the parts of claims that these runs cannot test; "" if there are none."""
+    rows = given[given["answer"] == "not tested"].to_dict("records")
+    missing = {f"{row['claim']} ({row['sentence'].split(':')[0].lower()})": None for row in rows}
+    reason = "these runs lack a head, a class of that size or a third seed"
+    return f"Not tested: {', '.join(missing)}; {reason}." if missing else ""

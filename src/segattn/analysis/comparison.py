@@ -4,8 +4,9 @@ A head may come in variants: runs of it that differ in knobs, such as "fla" and
 "fla published_batch_mixing=true". Each variant is compared like a head of its own.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -16,16 +17,29 @@ from numpy.typing import NDArray
 from segattn.analysis.stats import HeadScores, resample
 from segattn.base.errors import UserError
 from segattn.base.runs import Run
-from segattn.metrics import Measures, image_counts
+from segattn.metrics import BINS, Measures, image_counts
 
-HEAD_ORDER = ("fcn", "channel_nl", "spatial_nl", "danet", "cs_nl", "fla")
-"""The order of tables and figures; other heads follow by name. The first one is the reference."""
+HEADS = {
+    "fcn": "no attention",
+    "psp": "pyramid pooling",
+    "aspp": "atrous pyramid pooling",
+    "ccnet": "criss-cross attention",
+    "channel_nl": "channel attention",
+    "spatial_nl": "spatial attention",
+    "danet": "dual attention",
+    "cs_nl": "channel-then-spatial attention",
+    "fla": "full attention",
+}
+"""Names of heads in sentences, in the order of tables and figures; other heads follow by name."""
 
 SHARED = ("data", "split", "images", "blocks", "protocol", "metric")
 """Entries of result.json in which all runs of a comparison agree."""
 
 CHOSEN = "Best epoch chosen on the test images"
-"""How the note on heads begins whose scores are too good for that reason."""
+"""Start of the note that names heads whose scores are too good for that reason."""
+
+MIN_OBJECTS = 20
+"""A class with fewer test objects in a bin of size is left out of the bin in every verdict."""
 
 Cell = tuple[Run, dict[str, Any]]
 
@@ -35,9 +49,9 @@ class Comparison:
     """Finished runs on one data set.
 
     Attributes:
-        scores: By head, in display order.
-        results: By head, result.json of each run in the order of the seeds.
-        runs: By head, the runs in the order of the seeds.
+        scores: Scores of each head, in display order; those of result.json.
+        results: Entries of result.json of each head's runs, in the order of the seeds.
+        runs: Runs of each head, in the order of the seeds.
         facts: What all runs share, the entries of result.json named by `SHARED`.
         measures: What was scored.
         unfinished: Runs without a result.
@@ -59,33 +73,60 @@ class Comparison:
 
     @property
     def reference(self) -> str:
-        """What the other heads are compared with: fcn where there is one, else the first head."""
+        """The head that others are compared with: fcn where there is one, else the first head."""
         return self.heads[0]
-
-    def rescore(
-        self, measures: Measures, tables: Mapping[str, Sequence[pd.DataFrame]] | None = None
-    ) -> dict[str, HeadScores]:
-        """Scores by head under other rules, such as other edges of size, from the object tables.
-
-        Args:
-            measures: What to score, with the classes and the radius of the runs.
-            tables: By head, where they are read already.
-        """
-        tables = {head: self.objects(head) for head in self.heads} if tables is None else tables
-        return {
-            head: resample(
-                _counts(of_head, measures, self.facts),
-                measures,
-                seeds=self.scores[head].seeds,
-                blocks=self.facts["blocks"],
-            )
-            for head, of_head in tables.items()
-        }
 
     @property
     def seeds(self) -> int:
         """Seeds of the head that has fewest."""
         return min(len(scores.seeds) for scores in self.scores.values())
+
+    @property
+    def steps(self) -> str:
+        """The length of the trainings, such as "at 875 steps"; "" where none is known."""
+        training = [r.get("training") or {} for rs in self.results.values() for r in rs]
+        steps = [facts["steps"] for facts in training if "steps" in facts]
+        ends = " to ".join(f"{n:,}" for n in sorted({min(steps), max(steps)})) if steps else ""
+        return f"at {ends} steps" if ends else ""
+
+    @cached_property
+    def judged(self) -> "Comparison":
+        """The same runs with size bins that leave out classes with too few test objects."""
+        table = self.objects(self.reference)[0]
+        table = table[~table["alarm"] & ~table["crowd"]]
+        sizes = self.measures.size(table["area"])
+        thin = self.measures.thin(table["area"], table["width"])
+        kept, left_out = {}, []
+        for bin_, names in self.measures.size_classes.items():
+            inside = table["cls"][thin if bin_ == "thin" else sizes == BINS.index(bin_)]
+            number = [int((inside == label).sum()) for label in self.measures.labels(names)]
+            of_name = dict(zip(names, number, strict=True))
+            kept[bin_] = [name for name in names if of_name[name] >= MIN_OBJECTS]
+            few = [f"{name} ({n})" for name, n in of_name.items() if n < MIN_OBJECTS]
+            left_out += [f"{bin_} {', '.join(few)}"] if few else []
+        if not left_out:
+            return self
+        measures = replace(self.measures, size_classes={b: n for b, n in kept.items() if n})
+        note = f"Left out, with fewer than {MIN_OBJECTS} test objects: {'; '.join(left_out)}."
+        return replace(
+            self, measures=measures, scores=self.rescore(measures), notes=[*self.notes, note]
+        )
+
+    def rescore(self, measures: Measures) -> dict[str, HeadScores]:
+        """Scores by head under other rules, such as other edges of size, from the object tables.
+
+        Args:
+            measures: What to score, with the classes and the radius of the runs.
+        """
+        return {
+            head: resample(
+                _counts(self.objects(head), measures, self.facts),
+                measures,
+                seeds=self.scores[head].seeds,
+                blocks=self.facts["blocks"],
+            )
+            for head in self.heads
+        }
 
     def paired_runs(self, head: str) -> list[tuple[Run, Run]]:
         """The runs of a head and of the reference with the same seed, lowest seed first."""
@@ -169,7 +210,7 @@ def _label(head: dict[str, Any], cells: list[Cell]) -> str:
 def display_order(head: str) -> tuple[int, str]:
     """Sort key of heads in tables and figures."""
     name = base_name(head)
-    return (HEAD_ORDER.index(name) if name in HEAD_ORDER else len(HEAD_ORDER)), head
+    return (list(HEADS).index(name) if name in HEADS else len(HEADS)), head
 
 
 def base_name(head: str) -> str:
@@ -198,7 +239,7 @@ def _scores(
 def _counts(
     tables: Sequence[pd.DataFrame], measures: Measures, facts: dict[str, Any]
 ) -> NDArray[np.int64]:
-    """Counts [S, N, C, 5, 3] of the object tables of S runs."""
+    """Counts [S, images, C, 5, 3] of the object tables of S runs."""
     return np.stack([image_counts(table, measures, images=facts["images"]) for table in tables])
 
 
@@ -209,8 +250,8 @@ def _notes(by_head: dict[str, list[Cell]]) -> list[str]:
         listed = "; ".join(f"{head}: {', '.join(map(str, s))}" for head, s in seeds.items())
         notes.append(f"Heads have different seeds ({listed}). Differences use the common seeds.")
     first = next(iter(by_head))
-    if base_name(first) != HEAD_ORDER[0]:
-        notes.append(f"There is no {HEAD_ORDER[0]} here: heads are compared with {first}.")
+    if base_name(first) != "fcn":
+        notes.append(f"There is no fcn here: heads are compared with {first}.")
     chosen = [
         head
         for head, cells in by_head.items()

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from rich.progress import track
 
 from segattn.analysis.comparison import Comparison, compare
-from segattn.analysis.tables import object_differences
+from segattn.analysis.details import object_differences
 from segattn.base.errors import UserError
 from segattn.base.files import atomic_path
 from segattn.base.runs import CROPS_FILE, Run, load_runs

@@ -1,6 +1,7 @@
 """Figures of a comparison; every function returns a Figure and touches no global state."""
 
-import textwrap
+from collections.abc import Iterable
+from textwrap import fill, wrap
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from segattn.analysis.claims import NAMES
-from segattn.analysis.comparison import CHOSEN, Comparison, base_name
+from segattn.analysis.comparison import CHOSEN, HEADS, Comparison, base_name
 from segattn.analysis.stats import MIN_SEEDS
 from segattn.analysis.tables import OFF, block_shares, class_names, costs, gains, score_names
+from segattn.analysis.text import seen
 
 _GREY, _INK = "#e6e6e6", "#222222"
-_COLOURS = "BrBG"  # brown to green: told apart by the colour-blind too
+_COLOURS = "BrBG"  # brown to green, which the colour-blind distinguish too
 _MAX_COLUMNS = 40  # classes side by side
 _WON, _LOST = "#01665e", "#8c510a"
 
@@ -26,33 +27,40 @@ _WON, _LOST = "#01665e", "#8c510a"
 def gain_picture(comparison: Comparison) -> Figure:
     """Heads x (overall, classes by size, objects by size): the gain over the reference, in points.
 
-    The reference's row holds its IoU. Grey cells have a 95% interval that holds 0. Two more
-    columns say how much attention adds to its block, and what the whole network costs.
+    The reference's row holds its IoU. Colours follow the verdicts. Two more columns say how much
+    attention adds to its block, and what the whole network costs; the lines below, what could be
+    seen.
     """
-    names = score_names(comparison.measures)
-    frame = gains(comparison)
-    figure = Figure(figsize=(3.6 + 0.72 * (len(names) + 2), 2.0 + 0.4 * len(comparison.heads)))
-    axes = figure.add_axes(
-        (2.35 / figure.get_figwidth(), 0.02, 1 - 2.4 / figure.get_figwidth(), 0.72)
-    )
-    _gain_cells(axes, comparison, frame, names)
+    comparison = comparison.judged
+    names, heads = score_names(comparison.measures), comparison.heads
+    warnings = [note for note in comparison.notes if note.startswith(CHOSEN)]
+    width = 3.6 + 0.72 * (len(names) + 2)
+    below = [line for text in (seen(comparison), *warnings) for line in wrap(text, int(15 * width))]
+    top, rows, bottom = 1.2, 0.4 * len(heads), 0.15 + 0.14 * len(below)
+    height = top + rows + bottom
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((2.35 / width, bottom / height, 1 - 2.4 / width, rows / height))
+    _gain_cells(axes, comparison, gains(comparison), names)
     _share_and_cost(axes, comparison, start=len(names))
     labels = [*(name.split("/")[-1] if name != "miou" else "overall" for name in names)]
     axes.set_xticks(range(len(names) + 2), [*labels, "share of\nattention", "FLOPs"], fontsize=9)
     _group_titles(axes, names)
     title = f"Which attention helps objects of which size?  {comparison.facts['data']['title']}"
-    figure.text(0.01, 0.97, title, fontsize=11, weight="bold", va="top")
-    figure.text(0.01, 0.895, _legend(comparison), fontsize=8, color="#555555", va="top")
+    figure.text(0.01, 1 - 0.08 / height, title, fontsize=11, weight="bold", va="top")
+    for place, lines in ((height - 0.32, _legend(comparison)), (bottom - 0.05, "\n".join(below))):
+        figure.text(0.01, place / height, lines, fontsize=8, color="#555555", va="top")
     return figure
 
 
 def _legend(comparison: Comparison) -> str:
     row = f"Row {comparison.reference}: IoU in percent. Other rows: gain over it in points"
+    row = " ".join([row, comparison.steps]).strip()
     if comparison.seeds < MIN_SEEDS:
-        legend = f"{row}; {comparison.seeds} seeds, too few to tell heads apart."
-    else:
-        legend = f"{row}, {comparison.seeds} seeds; grey: the 95 % interval holds 0."
-    return "\n".join([legend, *(note for note in comparison.notes if note.startswith(CHOSEN))])
+        return f"{row}; {comparison.seeds} seeds, too few to decide."
+    return (
+        f"{row}, {comparison.seeds} seeds.\n"
+        "Colour: helps or harms. = no difference. Grey: not decided. k/S: learned in k of S runs."
+    )
 
 
 def class_picture(comparison: Comparison) -> Figure:
@@ -74,23 +82,24 @@ def class_picture(comparison: Comparison) -> Figure:
 
 def _gain_cells(axes: Axes, comparison: Comparison, frame: pd.DataFrame, names: list[str]) -> None:
     heads = comparison.heads
+    frame = frame.assign(text=[cell_text(row) for row in frame.to_dict("records")])
     wide = {
-        key: frame.pivot(index="head", columns="score", values=key).loc[heads, names]
-        for key in ("value", "gain", "told_apart")
+        key: frame.pivot(index="head", columns="score", values=key).loc[heads, names].to_numpy()
+        for key in ("gain", "verdict", "text")
     }
-    gain, told = (wide[key].to_numpy() for key in ("gain", "told_apart"))
-    gain = gain.astype(float)
-    reach = max(2.0, float(np.nanmax(np.abs(np.where(told, gain, np.nan)), initial=0)))
-    colours = colormaps[_COLOURS](Normalize(-reach, reach)(np.nan_to_num(gain)))
-    colours[~told.astype(bool)] = to_rgba(_GREY)
+    gain = wide["gain"].astype(float)
+    decided = np.isin(wide["verdict"], ["helps", "harms"])
+    reach = max(2.0, float(np.max(np.abs(gain[decided]), initial=0)))
+    depth = np.sign(gain) * np.sqrt(np.abs(gain) / reach)  # small effects have a colour too
+    colours = colormaps[_COLOURS](Normalize(-1, 1)(np.nan_to_num(depth)))
+    colours[~decided] = to_rgba(_GREY)
+    colours[wide["verdict"] == "no difference"] = to_rgba("#f7f7f7")
     colours[heads.index(comparison.reference)] = 1
     axes.imshow(colours, aspect="auto")
-    for (row, column), value in np.ndenumerate(gain):
-        reference = heads[row] == comparison.reference
-        shown = wide["value"].to_numpy()[row, column] if reference else value
-        text = "n/a" if np.isnan(shown) else f"{shown:.1f}" if reference else f"{shown:+.1f}"
-        dark = told[row, column] and abs(value) > 0.6 * reach
-        colour = "white" if dark else _INK if reference or told[row, column] else "#777777"
+    for (row, column), text in np.ndenumerate(wide["text"]):
+        dark = decided[row, column] and abs(depth[row, column]) > 0.7
+        plain = wide["verdict"][row, column] in ("not decided", "not tested")
+        colour = "white" if dark else "#777777" if plain else _INK
         axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
     axes.set_yticks(range(len(heads)), [_row_name(head) for head in heads], fontsize=9)
     axes.xaxis.tick_top()
@@ -102,8 +111,19 @@ def _gain_cells(axes: Axes, comparison: Comparison, frame: pd.DataFrame, names: 
     axes.tick_params(which="minor", length=0)
 
 
+def cell_text(row: dict[Any, Any]) -> str:
+    """A cell of the picture: a gain, the IoU of the reference, or the runs that learned it."""
+    if np.isnan(row["value"]):
+        return "n/a"
+    if not row["verdict"]:
+        return f"{row['value']:.1f}"
+    if row["runs"]:
+        return str(row["runs"]).replace(" of ", "/")
+    return f"{'= ' if row['verdict'] == 'no difference' else ''}{row['gain']:+.1f}"
+
+
 def _row_name(head: str) -> str:
-    name = NAMES.get(base_name(head))
+    name = HEADS.get(base_name(head))
     if name is None or head == "fcn":
         return f"{name} ({head})" if name else head
     return f"{name.removesuffix(' attention')} ({head})"
@@ -124,7 +144,7 @@ def _share_and_cost(axes: Axes, comparison: Comparison, *, start: int) -> None:
 
 def _group_titles(axes: Axes, names: list[str]) -> None:
     """A bracket above the columns of classes and those of objects."""
-    for start, text in (("iou_group", "classes by size"), ("iou_s", "objects by size")):
+    for start, text in (("iou_group", "groups of classes"), ("iou_s", "objects by size")):
         columns = [k for k, name in enumerate(names) if name.startswith(start)]
         if columns:
             left, right = columns[0] - 0.4, columns[-1] + 0.4
@@ -141,61 +161,59 @@ def _group_titles(axes: Axes, names: list[str]) -> None:
             axes.text(middle, 1.12, text, transform=across, ha="center", va="bottom", fontsize=8)
 
 
-def curve_picture(curve: pd.DataFrame, comparison: Comparison) -> Figure:
-    """Gain along the size of objects, one head a panel, with 95% intervals."""
-    heads = comparison.heads[1:]
-    columns = min(len(heads), 5)
-    rows = -(-len(heads) // columns)
-    figure = Figure(figsize=(2.2 * columns + 0.6, 2.1 * rows + 0.5), layout="constrained")
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for axes, head in zip(panels, heads, strict=False):
-        part = curve[curve["head"] == head]
-        centre = np.sqrt(part["low"] * part["high"])
-        axes.axhline(0, color="#888888", linewidth=0.8)
-        if comparison.seeds >= MIN_SEEDS:
-            axes.fill_between(centre, part["low95"], part["high95"], color=_WON, alpha=0.2)
-        axes.plot(centre, part["gain"], color=_WON, marker="o", markersize=3)
-        axes.set_title(_row_name(head), fontsize=9)
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        for edge in comparison.measures.size_edges:
-            axes.axvline(edge, color="#bbbbbb", linewidth=0.8, linestyle=":")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
-    for axes in panels[len(heads) :]:
-        axes.set_axis_off()
-    figure.supylabel(f"gain over {comparison.reference} [points]", fontsize=9)
-    figure.supxlabel("size of the object, root of its area [px]", fontsize=9)
+def seeds_picture(comparison: Comparison) -> Figure:
+    """Every run as a dot, one score a panel: heads by IoU, with the mean as a line."""
+    comparison = comparison.judged
+    names, heads = score_names(comparison.measures), comparison.heads
+    figure = Figure(figsize=(1.6 + 1.3 * len(names), 0.8 + 0.32 * len(heads)), layout="constrained")
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, names, strict=True):
+        for row, head in enumerate(heads):
+            values = 100 * comparison.scores[head].values[name]
+            axes.plot(values, np.full(len(values), row), "o", color=_WON, alpha=0.6, markersize=4)
+            axes.plot([values.mean()] * 2, [row - 0.3, row + 0.3], color=_INK, linewidth=1)
+        axes.set_title(_short(name), fontsize=8)
+    panels[0].set_yticks(range(len(heads)), heads, fontsize=8)
+    panels[0].invert_yaxis()
+    _plain(panels)
+    figure.supxlabel("IoU of every run [%]", fontsize=8)
     return figure
 
 
-def won_lost_picture(frame: pd.DataFrame, comparison: Comparison) -> Figure:
-    """Shares of objects won to the right and lost to the left, one head a panel."""
+def learning_picture(frame: pd.DataFrame, comparison: Comparison) -> Figure:
+    """Gain on the validation images along the training, one head a panel, a line per score."""
     heads = list(dict.fromkeys(frame["head"]))
-    figure = Figure(figsize=(2.2 * len(heads) + 0.6, 2.1), layout="constrained")
+    figure = Figure(figsize=(2.2 * len(heads) + 1.6, 2.3), layout="constrained")
     panels = figure.subplots(1, len(heads), sharex=True, sharey=True, squeeze=False)[0]
     for axes, head in zip(panels, heads, strict=True):
-        part = frame[frame["head"] == head]
-        names = [f"{b} ({n})" for b, n in zip(part["objects of"], part["number"], strict=True)]
-        axes.barh(names, part["won"], color=_WON)
-        axes.barh(names, -part["lost"], color=_LOST)
-        axes.axvline(0, color=_INK, linewidth=0.8)
+        for score, part in frame[frame["head"] == head].groupby("score", sort=False):
+            axes.plot(part["step"] + 1, part["gain"], marker="o", markersize=3, label=_short(score))
+        axes.axhline(0, color=_INK, linewidth=0.8)
         axes.set_title(_row_name(head), fontsize=9)
-        axes.tick_params(labelsize=8)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
-        axes.spines[["top", "right", "left"]].set_visible(False)
-    panels[0].invert_yaxis()
-    figure.supxlabel(
-        f"lost / won against {comparison.reference}: % of the objects, by over 0.1 IoU", fontsize=8
-    )
+    _plain(panels)
+    figure.legend(handles=panels[0].lines[:-1], loc="outside right upper", fontsize=8)
+    figure.supylabel(f"gain over {comparison.reference} [points]", fontsize=8)
+    figure.supxlabel("training steps", fontsize=8)
     return figure
+
+
+def _short(name: str) -> str:
+    """A column title: "large classes", "large objects", "overall"."""
+    kind, _, label = name.partition("/")
+    return f"{label}\n{'classes' if kind == 'iou_group' else 'objects'}" if label else "overall"
+
+
+def _plain(panels: Iterable[Axes]) -> None:
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
 
 
 def crops_picture(crops: dict[str, NDArray[Any]], comparison: Comparison, head: str) -> Figure:
     """The objects with the largest gains, then losses: image, and both predictions.
 
     Args:
-        crops: Of `segattn.analysis.crops`.
+        crops: Arrays of crops.npz, see `segattn.analysis.crops`.
         comparison: Names and colours.
         head: The one that is compared with the reference.
     """
@@ -217,5 +235,5 @@ def crops_picture(crops: dict[str, NDArray[Any]], comparison: Comparison, head: 
             line = axes.contour(crops["mask"][k], levels=[0.5], colors="white", linewidths=0.8)
             line.set_path_effects([withStroke(linewidth=2, foreground="black")])
     for axes, label in zip(grid[:, 0], ("image", comparison.reference, head), strict=True):
-        axes.set_ylabel(textwrap.fill(label, 14), fontsize=8)
+        axes.set_ylabel(fill(label, 14), fontsize=8)
     return figure

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
-from segattn.analysis import figures, html, tables, text
-from segattn.analysis.claims import told
+from segattn.analysis import details, figures, html, tables, text
+from segattn.analysis.claims import tested, untested
 from segattn.analysis.comparison import Comparison, compare
 from segattn.base.errors import UserError
 from segattn.base.runs import load_runs, read_crops
@@ -55,23 +54,23 @@ def experiment_folders(runs_folder: Path) -> list[Path]:
 
 
 def _write(folder: Path, out: Path) -> Path:
-    comparison = compare(load_runs(folder))
+    comparison = compare(load_runs(folder)).judged
     out.mkdir(parents=True, exist_ok=True)
-    curve = tables.size_curve(comparison)
-    won_lost = tables.won_lost_of_heads(comparison)
     for name, frame in (
         ("gains", tables.gains(comparison)),
         ("class_gains", tables.gains(comparison, tables.class_names(comparison))),
         ("claims", tables.claim_table(comparison)),
+        ("power", tables.power(comparison)),
         ("runs", tables.run_scores(comparison)),
-        ("size_curve", curve),
-        ("won_lost", won_lost),
+        ("same_classes", details.same_classes(comparison)[1]),
+        ("learning", details.learning(comparison)),
+        ("neighbours", details.neighbours(comparison).reset_index()),
         ("cost", tables.costs(comparison).reset_index()),
     ):
         frame.to_csv(out / f"{name}.csv", index=False, float_format="%.6g")
     figures.gain_picture(comparison).savefig(out / "picture.png", dpi=140)
-    body = page_body(comparison, curve=curve, won_lost=won_lost, crops=read_crops(folder))
     path = out / "report.html"
+    body = page_body(comparison, crops=read_crops(folder))
     path.write_text(html.page(body, title=_title(comparison)), encoding="utf-8")
     print_summary(comparison)
     return path
@@ -81,86 +80,96 @@ def _title(comparison: Comparison) -> str:
     return f"Which attention helps objects of which size? {comparison.facts['data']['title']}"
 
 
-def page_body(
-    comparison: Comparison,
-    *,
-    curve: pd.DataFrame,
-    won_lost: pd.DataFrame,
-    crops: dict[str, NDArray[np.generic]],
-) -> str:
-    """The answer on the first screen, then four sections, and all else folded."""
-    picture = html.figure(figures.gain_picture(comparison), alt="Gain of each head by object size")
-    first = [f"<h1>{escape(_title(comparison))}</h1>", picture]
-    first += [html.bullets([*text.findings(comparison), *comparison.notes])]
-    first += [html.paragraph(text.subject(comparison))]
+def page_body(comparison: Comparison, *, crops: dict[str, NDArray[np.generic]]) -> str:
+    """The answer on the first screen, then five sections, and all else folded."""
+    said = text.findings(comparison)
+    first = [f"<h1>{escape(_title(comparison))}</h1>"]
+    first += [html.paragraph(line) for line in text.kind_of_data(comparison)]
+    first += [html.figure(figures.gain_picture(comparison), alt="Gain of each head by object size")]
+    first += [html.bullets([*said, *comparison.notes]), html.paragraph(text.subject(comparison))]
+    classes = html.figure(figures.class_picture(comparison), alt="Gain by class")
     sections = [
         ("The claims of the FLA paper", claims_body(comparison)),
-        ("Class by class", html.figure(figures.class_picture(comparison), alt="Gain by class")),
-        ("Along the size of objects", curve_body(comparison, curve)),
-        ("Objects won and lost", won_lost_body(comparison, won_lost, crops)),
+        ("Every seed", html.figure(figures.seeds_picture(comparison), alt="Every run as a dot")),
+        ("Class by class", classes + html.paragraph("Colours: verdicts on this picture alone.")),
+        ("Sizes over the same classes", sizes_body(comparison)),
+        ("Along the training", learning_body(comparison)),
         ("Cost", html.table(tables.costs(comparison))),
     ]
     body = "".join(first) + "".join(f"<h2>{title}</h2>{content}" for title, content in sections)
-    numbers = tables.gains(comparison).drop(columns="p").set_index(["head", "score"])
+    body += crops_body(comparison, crops)
+    numbers = tables.gains(comparison).set_index(["head", "score"])
     body += html.folded("How it was made", html.bullets(text.setting(comparison)))
-    return body + html.folded("All gains with 95% intervals", html.table(numbers))
+    body += html.folded("All gains with their intervals", html.table(numbers))
+    other = html.table(details.neighbours(comparison))
+    return body + html.folded("Other readings: per image, worst case, iIoU", other)
 
 
 def claims_body(comparison: Comparison) -> str:
-    """HTML: the claims in every reading that has an answer, one sentence for each contrast."""
-    parts = []
-    for title, claims in told(comparison.scores).items():
+    """HTML: the claims that have an answer, one sentence for each part; then the others' names."""
+    found, parts = tables.claim_table(comparison), []
+    for title, claims in tested(found).items():
         items = [
-            f"<li><b>{claim}. {escape(statement)}.</b> {_bold_answers(escape(found))}</li>"
-            for claim, (statement, found) in claims.items()
+            f"<li><b>{claim}. {escape(statement)}.</b> {_bold_answers(escape(sentences))}</li>"
+            for claim, (statement, sentences) in claims.items()
         ]
         parts.append(f"<p>Size {title}:</p><ul>{''.join(items)}</ul>")
-    return "".join(parts) or html.paragraph(
-        "Not tested: these need the six heads and three seeds of each."
-    )
+    return "".join(parts) + html.paragraph(untested(found))
 
 
 def _bold_answers(found: str) -> str:
-    return re.sub(r"(?<=\)\. )(Yes|No|Equal|Cannot tell)\.", r"<b>\g<0></b>", found)
+    return re.sub(r"(?<=\)\. )(Yes|No|No difference|Not decided)\.", r"<b>\g<0></b>", found)
 
 
-def curve_body(comparison: Comparison, curve: pd.DataFrame) -> str:
-    """HTML: the gain along object size; a sentence where no class has enough objects."""
-    if curve.empty or len(comparison.heads) < 2:
-        return html.paragraph("No class has enough objects of any size.")
-    drawn = figures.curve_picture(curve, comparison)
-    note = "A point has the classes with 30 objects or more of its size: compare heads, not sizes."
-    return html.figure(drawn, alt="Gain along object size") + html.paragraph(note)
+def sizes_body(comparison: Comparison) -> str:
+    """HTML: gains by size over the same classes, in points and in what the reference lacks."""
+    names, frame = details.same_classes(comparison)
+    if frame.empty or len(comparison.heads) < 2:
+        return html.paragraph("There is one head, or no class has enough objects of all sizes.")
+    wide = frame[frame["head"] != comparison.reference].pivot(index="head", columns="size")
+    titles = {"gain": "points", "share": f"% of what {comparison.reference} lacks"}
+    wide = wide[list(titles)].reindex(comparison.heads[1:])
+    wide = wide.reindex(columns=list(dict.fromkeys(frame["size"])), level="size")
+    wide = wide.rename(columns=titles)
+    return html.paragraph(f"Classes: {', '.join(names)}.") + html.table(wide)
 
 
-def won_lost_body(
-    comparison: Comparison, won_lost: pd.DataFrame, crops: dict[str, NDArray[np.generic]]
-) -> str:
-    """HTML: shares of objects won and lost, and crops of them where there are some."""
-    if won_lost.empty:
-        return html.paragraph("There is one head, or no class with enough objects.")
-    drawn = html.figure(
-        figures.won_lost_picture(won_lost, comparison), alt="Shares of objects won and lost"
+def learning_body(comparison: Comparison) -> str:
+    """HTML: curves of the gains on the validation images, where there were two validations."""
+    frame = details.learning(comparison)
+    if frame["step"].nunique() < 2:
+        return html.paragraph("One validation at the end: no curve. trainer.val_every adds more.")
+    return html.figure(figures.learning_picture(frame, comparison), alt="Gain along the training")
+
+
+def crops_body(comparison: Comparison, crops: dict[str, NDArray[np.generic]]) -> str:
+    """HTML: the objects with the largest gains and losses, for heads that have crops."""
+    heads = [
+        h for h in dict.fromkeys(crops["head"].tolist() if crops else []) if h in comparison.heads
+    ]
+    return "".join(
+        html.folded(
+            f"{head}: objects with the largest gains and losses",
+            html.figure(
+                figures.crops_picture(crops, comparison, head), alt=f"Objects of {head}", photo=True
+            ),
+        )
+        for head in heads
     )
-    for head in dict.fromkeys(crops["head"].tolist() if crops else []):
-        if head in comparison.heads:
-            objects = figures.crops_picture(crops, comparison, head)
-            shown = html.figure(objects, alt=f"Objects of {head}", photo=True)
-            drawn += html.folded(f"{head}: the largest gains and losses", shown)
-    return drawn
 
 
 def print_summary(comparison: Comparison) -> None:
     """The picture as a coloured table, and the sentences, in the terminal."""
     console = Console()
     console.print(summary_table(comparison))
-    for line in [*text.findings(comparison), *comparison.notes]:
+    said = [*text.kind_of_data(comparison), *text.findings(comparison), text.seen(comparison)]
+    for line in filter(None, [*said, *comparison.notes]):
         console.print(f"- {line}", highlight=False, markup=False)
 
 
 def summary_table(comparison: Comparison) -> Table:
-    """Heads x scores: gains in points, green and red where they are told apart from 0."""
-    frame, names = tables.gains(comparison), tables.score_names(comparison.measures)
+    """Heads x scores: gains in points, green where a head helps and red where it harms."""
+    frame, names = tables.gains(comparison), tables.score_names(comparison.judged.measures)
     title = text.subject(comparison)
     table = Table(
         title=title, title_justify="left", box=box.SIMPLE, collapse_padding=True, pad_edge=False
@@ -173,16 +182,13 @@ def summary_table(comparison: Comparison) -> Table:
             (label or "overall") + groups.get(kind, "\n"), justify="right", no_wrap=True
         )
     for head, rows in frame.groupby("head", sort=False):
-        cells = [_cell(row, own=head == comparison.reference) for row in rows.to_dict("records")]
-        table.add_row(escape_markup(str(head)), *cells)
+        table.add_row(escape_markup(str(head)), *map(_cell, rows.to_dict("records")))
     return table
 
 
-def _cell(row: dict[Any, Any], *, own: bool) -> str:
-    value = row["value"] if own else row["gain"]
-    if np.isnan(value):
-        return "n/a"
-    if own:
-        return f"{value:.1f} %"
-    colour = ("green" if value > 0 else "red") if row["told_apart"] else "bright_black"
-    return f"[{colour}]{value:+.1f}[/]"
+def _cell(row: dict[Any, Any]) -> str:
+    shown = figures.cell_text(row)
+    if not row["verdict"] or row["verdict"] in ("no difference", "two states"):
+        return f"{shown} %" if not row["verdict"] else shown
+    colour = {"helps": "green", "harms": "red"}.get(row["verdict"], "bright_black")
+    return f"[{colour}]{shown}[/]"

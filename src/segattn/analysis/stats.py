@@ -1,28 +1,35 @@
-"""Differences between heads, with the uncertainty of seeds and of test images.
+"""Differences between heads, judged together.
 
-S seeds, R bootstrap replicates. Scores are ratios of sums over the test set, so images are
-resampled, never averaged; images that depend on each other, such as the frames of one video, are
-resampled as one block.
+H heads, S seeds, M scores, P pairs of heads, R bootstrap replicates. Scores are ratios of sums over
+the test set, so images are resampled, never averaged. Images that depend on each other, such as the
+frames of one video, are resampled as one block.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
 
+from segattn.analysis.noise import DRAWS, Noise
 from segattn.base.errors import UserError
 from segattn.metrics import Measures, iou_scores
 
 REPLICATES = 1000
+ALPHA = 0.05
 MIN_SEEDS = 3
-"""With fewer, the noise of training cannot be told: values and ranges, no verdicts."""
+"""Fewer common seeds say nothing about the noise of training: values, no verdicts."""
 
-_LEAST_P = 1e-12
+_GAP = 5  # least gap between two states of a head, in smallest effects
 
 Array = NDArray[np.float64]
+Pair = tuple[str, str, str]
+"""A head, the head that it is compared with, and a score."""
+
+
+def smallest_effect(score: str) -> float:
+    """The smallest effect of interest, as a fraction: 0.5 points of mIoU, 1 point of others."""
+    return 0.005 if score == "miou" else 0.01
 
 
 @dataclass(frozen=True)
@@ -31,8 +38,8 @@ class HeadScores:
 
     Attributes:
         seeds: The S training seeds.
-        values: By score, [S].
-        replicates: By score, [S, R], over resampled test sets that all heads and seeds share.
+        values: Arrays [S] by score.
+        replicates: Arrays [S, R] by score, over resampled test sets that all heads and seeds share.
         blocks: Number of independent blocks of test images.
     """
 
@@ -50,13 +57,13 @@ def resample(
     blocks: Sequence[int],
     replicates: int = REPLICATES,
 ) -> HeadScores:
-    """Scores over the test set and over its bootstrap replicates.
+    """Return the scores over the test set and over its bootstrap replicates.
 
     Args:
-        counts: [S, N, C, 5, 3], see `segattn.metrics.image_counts`.
+        counts: [S, images, C, 5, 3], see `segattn.metrics.image_counts`.
         measures: What to score.
         seeds: The S training seeds.
-        blocks: The block of each of the N images; whole blocks are drawn.
+        blocks: The block of each image; whole blocks are drawn.
         replicates: R.
 
     Raises:
@@ -82,106 +89,175 @@ def resample(
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A weighted sum of scores with its uncertainty, as fractions.
-
-    The variance is that of the mean over seeds, known with S - 1 degrees of freedom, plus that over
-    resampled test sets. The critical value is the mean of those of both t distributions, weighted
-    by their variances (Cochran and Cox, Experimental Designs, 1957, section 4.14). One t
-    distribution with Welch's degrees of freedom gives too many false answers where few seeds happen
-    to agree: in simulations up to 23% of reports instead of 5.
+class Difference:
+    """The score of one head minus that of another head, as fractions.
 
     Attributes:
-        value: Mean over the S common seeds; NaN where a score or a common seed is missing.
-        of_seeds: Variance of the mean over seeds.
-        of_images: Variance over test sets.
-        seeds: S.
-        blocks: Independent blocks of test images.
+        score: Its name.
+        value: Mean over the common seeds; NaN where a score or a common seed is missing.
+        seeds: Number of common seeds.
+        of_seeds: Variance of `value` over seeds.
+        of_images: Variance of `value` over resampled test sets.
+        alone: Half of the 95 % interval of this difference by itself.
+        adjusted: Half of its interval in a family whose intervals all hold with 95 %.
+        p: Two-sided p-value against 0, adjusted over the family; NaN where it is not tested.
+        split: Whether the seeds of one of the two heads fall into two states.
     """
 
-    value: float
-    of_seeds: float = math.nan
-    of_images: float = math.nan
+    score: str
+    value: float = np.nan
     seeds: int = 0
-    blocks: int = 0
+    of_seeds: float = np.nan
+    of_images: float = np.nan
+    alone: float = np.nan
+    adjusted: float = np.nan
+    p: float = np.nan
+    split: bool = False
 
     @property
-    def known(self) -> bool:
-        """Whether there are the scores, and seeds enough for a verdict."""
-        return not math.isnan(self.value) and self.seeds >= MIN_SEEDS
-
-    @property
-    def se(self) -> float:
-        """Standard error."""
-        return math.sqrt(self.of_seeds + self.of_images)
-
-    @property
-    def p(self) -> float:
-        """Two-sided p-value against 0; NaN where unknown."""
-        if not self.known:
-            return math.nan
-        if self.se == 0:
-            return 1.0 if self.value == 0 else 0.0
-        ratio = abs(self.value) / self.se
-        if self._critical(_LEAST_P) <= ratio:
-            return _LEAST_P
-        # on a logarithmic scale, since small values matter
-        root = optimize.brentq(
-            lambda x: self._critical(math.exp(x)) - ratio, math.log(_LEAST_P), 0, xtol=1e-9
-        )
-        return math.exp(float(root))
-
-    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Lower and upper end; (NaN, NaN) where unknown."""
-        if not self.known:
-            return math.nan, math.nan
-        half = self._critical(1 - confidence) * self.se if self.se else 0.0
-        return self.value - half, self.value + half
-
-    def _critical(self, p: float) -> float:
-        """How many standard errors from 0 have the two-sided p-value `p`."""
-        of_seeds, of_images = stats.t.isf(p / 2, [self.seeds - 1, self.blocks - 1])
-        both = self.of_seeds * of_seeds + self.of_images * of_images
-        return float(both / (self.of_seeds + self.of_images))
+    def word(self) -> str:
+        """The verdict: helps, harms, no difference, not decided or not tested."""
+        if np.isnan(self.p):
+            return "not tested"
+        smallest, size = smallest_effect(self.score), abs(self.value)
+        if not self.split and self.p < ALPHA and size - self.alone > smallest:
+            return "helps" if self.value > 0 else "harms"
+        within = not self.split and size + self.adjusted < smallest
+        return "no difference" if within else "not decided"
 
 
-def estimate(heads: Mapping[str, HeadScores], terms: Sequence[tuple[float, str, str]]) -> Estimate:
-    """A contrast on the seeds and test images that its heads share.
+@dataclass(frozen=True)
+class Family:
+    """Differences that are judged together.
 
-    The standard error is the root of (variance over seeds / S + variance over resampled test sets).
+    Attributes:
+        differences: By pair.
+        states: By head and score, where the seeds fall into two states: how many of how many are
+            in the upper one.
+        own_noise: Scores in which heads differ in the noise of their seeds.
+    """
+
+    differences: dict[Pair, Difference]
+    states: dict[tuple[str, str], tuple[int, int]]
+    own_noise: list[str]
+
+
+def judge(
+    heads: Mapping[str, HeadScores], shares: Sequence[tuple[float, Sequence[Pair]]]
+) -> Family:
+    """Compare pairs of heads on their common seeds and on the same test images.
+
+    The variance of a difference is that over seeds plus that over resampled test sets. The variance
+    over seeds is the residual of a two-way layout, heads x seeds, so that all heads contribute;
+    where Levene's test finds that heads differ in it, a pair has that of its own differences.
+    Tables of equal heads are simulated with these variances and the correlation of the scores, and
+    judged in the same way: an adjusted p-value is the share of tables in which any difference of
+    the family is more standard errors from 0 (Westfall and Young, Resampling-Based Multiple
+    Testing, 1993).
 
     Args:
         heads: Scores by head.
-        terms: (weight, head, score), such as (1, "fla", "miou"), (-1, "fcn", "miou").
+        shares: Parts of the family, each with the part of `ALPHA` that is spent on it; these sum to
+            1. A pair counts in the first part that holds it.
     """
-    nothing = Estimate(math.nan)
-    if any(head not in heads or score not in heads[head].values for _, head, score in terms):
-        return nothing
-    common = sorted(set.intersection(*(set(heads[head].seeds) for _, head, _ in terms)))
-    if not common:
-        return nothing
-    rows = {head: [heads[head].seeds.index(seed) for seed in common] for _, head, _ in terms}
-    values = sum(w * heads[h].values[s][rows[h]] for w, h, s in terms)
-    drawn = sum(w * heads[h].replicates[s][rows[h]] for w, h, s in terms)
-    if np.isnan(values).any():
-        return nothing
-    # a rare class can miss from a replicate; the spread is that of those which have it
-    of_images = float(np.nanvar(np.mean(drawn, axis=0), ddof=1))
-    of_seeds = float(np.var(values, ddof=1)) / len(common) if len(common) > 1 else 0.0
-    blocks = heads[terms[0][1]].blocks
-    # the plain bootstrap of K blocks is too narrow by (K - 1) / K
-    of_images *= blocks / (blocks - 1)
-    return Estimate(float(np.mean(values)), of_seeds, of_images, len(common), blocks)
+    wanted = dict.fromkeys(pair for _, pairs in shares for pair in pairs)
+    found = {pair: _value(heads, pair) for pair in wanted}
+    known = [pair for pair in wanted if found[pair].seeds >= MIN_SEEDS]
+    scores = [s for s in dict.fromkeys(pair[2] for pair in known) if _complete(heads, s)]
+    versus = list(dict.fromkeys(pair[:2] for pair in known if pair[2] in scores))
+    if not versus:
+        return Family(found, {}, [])
+    table, names = _Table(heads, versus, scores), list(heads)
+    states = {
+        (names[head], scores[score]): (upper, len(heads[names[head]].seeds))
+        for (head, score), upper in table.states.items()
+    }
+    place = {p: (versus.index(p[:2]), scores.index(p[2])) for p in known if p[2] in scores}
+    for share, pairs in shares:
+        members = {pair: place.pop(pair) for pair in dict.fromkeys(pairs) if pair in place}
+        largest = np.zeros(DRAWS)
+        for row, column in members.values():
+            largest = np.maximum(largest, table.null[:, row, column])
+        critical = np.quantile(largest, 1 - ALPHA * share)
+        for pair, at in members.items():
+            beyond = int((largest >= table.ratio[at]).sum())
+            found[pair] = replace(
+                found[pair],
+                of_seeds=float(table.of_seeds[at]),
+                of_images=float(table.of_images[at]),
+                alone=float(table.alone[at] * table.error[at]),
+                adjusted=float(critical * table.error[at]),
+                p=min(1.0, (1 + beyond) / (1 + DRAWS) / share),
+                split=any((head, pair[2]) in states for head in pair[:2]),
+            )
+    own = [score for score, pooled in zip(scores, table.pooled, strict=True) if not pooled]
+    return Family(found, states, own)
 
 
-def holm(p: Sequence[float]) -> list[float]:
-    """p-values adjusted by Holm's method; NaN entries are not tested and stay NaN.
+class _Table:
+    """Differences of pairs of heads, [P, M], and of simulated equal heads, [DRAWS, P, M].
 
-    Holm, A simple sequentially rejective multiple test procedure, 1979.
+    `error` is the standard error, `ratio` the difference over it, `null` the ratios of equal heads,
+    and `alone` the ratio that 5 % of these exceed in one difference.
     """
-    values = np.asarray(p, np.float64)
-    order = np.argsort(values)[: int((~np.isnan(values)).sum())]
-    scaled = values[order] * np.arange(len(order), 0, -1)
-    adjusted = np.full(len(values), np.nan)
-    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1) if len(order) else scaled
-    return adjusted.tolist()
+
+    def __init__(
+        self,
+        heads: Mapping[str, HeadScores],
+        versus: Sequence[tuple[str, str]],
+        scores: Sequence[str],
+    ) -> None:
+        rows, start = {}, 0
+        for name, of_head in heads.items():
+            rows[name] = np.arange(start, start := start + len(of_head.seeds))
+        seeds = np.concatenate([of_head.seeds for of_head in heads.values()])
+        values = _stack([of_head.values for of_head in heads.values()], scores)
+        replicates = _stack([of_head.replicates for of_head in heads.values()], scores)
+        pairs = []
+        for one, other in versus:
+            same = np.intersect1d(heads[one].seeds, heads[other].seeds, return_indices=True)
+            pairs.append((rows[one][same[1]], rows[other][same[2]]))
+        noise, rng = Noise(values, list(rows.values()), seeds), np.random.default_rng(0)
+        value, self.of_seeds = noise.differences(values, pairs)
+        images = np.stack([(replicates[a] - replicates[b]).mean(0) for a, b in pairs])
+        # the plain bootstrap of K blocks is too narrow by (K - 1) / K
+        freedom = next(iter(heads.values())).blocks - 1
+        images = (images - np.nanmean(images, -1, keepdims=True)) * np.sqrt(1 + 1 / freedom)
+        # a rare class can miss from a replicate; the spread is that of the replicates which have it
+        self.of_images = np.nanvar(images, -1, ddof=1)
+        self.error = np.sqrt(self.of_seeds + self.of_images)
+        self.ratio = _ratio(value, self.error)
+
+        equal = noise.draw(rng)
+        value, of_seeds = noise.differences(equal * noise.scale, pairs)
+        drawn = rng.integers(images.shape[-1], size=DRAWS)
+        value += np.nan_to_num(images)[..., drawn].transpose(2, 0, 1)
+        doubt = rng.chisquare(freedom, (DRAWS, 1, 1)) / freedom
+        self.null = _ratio(value, np.sqrt(of_seeds + self.of_images * doubt))
+        self.alone = np.quantile(self.null, 1 - ALPHA, axis=0)
+        least = _GAP * np.array([smallest_effect(score) for score in scores])
+        self.states, self.pooled = noise.states(values, equal, least), noise.pooled
+
+
+def _value(heads: Mapping[str, HeadScores], pair: Pair) -> Difference:
+    """The mean difference of a pair over its common seeds."""
+    one, other, score = pair
+    if any(score not in heads[head].values if head in heads else True for head in pair[:2]):
+        return Difference(score)
+    _, a, b = np.intersect1d(heads[one].seeds, heads[other].seeds, return_indices=True)
+    both = heads[one].values[score][a] - heads[other].values[score][b]
+    return Difference(score, float(both.mean()), len(both)) if len(both) else Difference(score)
+
+
+def _stack(parts: Sequence[dict[str, Array]], scores: Sequence[str]) -> Array:
+    """All runs by score, [N, M] or [N, M, R]."""
+    return np.concatenate([np.stack([part[s] for s in scores], 1) for part in parts])
+
+
+def _complete(heads: Mapping[str, HeadScores], score: str) -> bool:
+    return all(np.isfinite(of_head.values.get(score, np.nan)).all() for of_head in heads.values())
+
+
+def _ratio(difference: Array, error: Array) -> Array:
+    """Standard errors from 0; an error below 1e-9 is one of rounding."""
+    return np.abs(difference) / np.maximum(error, 1e-9)

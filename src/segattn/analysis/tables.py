@@ -1,22 +1,26 @@
-"""Tables of a comparison: gains, scores of single runs, cost, and the curve along object size.
+"""Tables of a comparison: gains, power, claims, scores of single runs, and cost.
 
 Values are percent and points. A gain is the difference to the reference, paired on seeds and test
-images. `told_apart` says whether its 95% interval leaves out 0; `holm_p` is adjusted over a table.
+images; its verdict follows from `segattn.analysis.stats.judge`, over the whole picture at once.
 """
 
-from itertools import pairwise
+import math
+from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
-from segattn.analysis.claims import ALPHA, answers
+from segattn.analysis.claims import answers, claimed_pairs
 from segattn.analysis.comparison import Comparison
-from segattn.analysis.stats import HeadScores, estimate, holm
+from segattn.analysis.stats import MIN_SEEDS, Difference, Family, judge, smallest_effect
 from segattn.metrics import BINS, Measures, bin_name
 
 OFF = 0.01
 """Share of a block's output below which training has switched its attention off."""
-_MIN_OBJECTS = 30  # of a class in a bin of the curve; fewer are too few to say anything
+
+TARGET = 2.0
+"""Points of the effect for which `power` counts the seeds."""
 
 
 def score_names(measures: Measures) -> list[str]:
@@ -27,36 +31,100 @@ def score_names(measures: Measures) -> list[str]:
     return ["miou", *groups, *(f"iou_group/{g}" for g in others), *sized]
 
 
-def gains(comparison: Comparison, names: list[str] | None = None) -> pd.DataFrame:
-    """One row per head and score: head, score, value, gain, low, high, told_apart, seeds.
+@lru_cache(maxsize=4)
+def family(comparison: Comparison) -> Family:
+    """Verdicts on the first picture and on the claims, judged together.
 
-    Value and gain are means over the seeds that a head shares with the reference.
+    Half of the 5 % is spent on the gains of mIoU, half on everything else.
+    """
+    comparison = comparison.judged
+    names, heads = score_names(comparison.measures), comparison.heads
+    cells = [(head, comparison.reference, name) for name in names for head in heads[1:]]
+    overall = [cell for cell in cells if cell[2] == "miou"]
+    return judge(comparison.scores, [(0.5, overall), (0.5, [*cells, *claimed_pairs(heads)])])
+
+
+def gains(comparison: Comparison, names: Sequence[str] = ()) -> pd.DataFrame:
+    """One row per head and score.
+
+    Columns: head, score, value and gain (means over the seeds that a head shares with the
+    reference), low and high (the 95 % interval of this gain alone), adjusted_low and adjusted_high
+    (intervals that all hold with 95 %), p (adjusted in the same way), verdict, runs (such as "3 of
+    8", where seeds fall into two states), share (the gain in percent of what the reference lacks)
+    and seeds.
 
     Args:
         comparison: Runs of one data set.
-        names: Scores; None takes those of the first picture.
+        names: Scores that are judged among themselves, such as `class_names`; by default those of
+            the first picture.
     """
-    names = score_names(comparison.measures) if names is None else names
-    return _gains(comparison.scores, names, reference=comparison.reference)
+    comparison = comparison.judged
+    if not names:
+        names, found = score_names(comparison.measures), family(comparison)
+    else:
+        found = alone(comparison, names)
+    heads = comparison.heads
+    return pd.DataFrame([gain(comparison, found, head, name) for head in heads for name in names])
 
 
-def _gains(heads: dict[str, HeadScores], names: list[str], *, reference: str) -> pd.DataFrame:
+def alone(comparison: Comparison, names: Sequence[str]) -> Family:
+    """Gains of some scores, judged among themselves."""
+    heads = comparison.heads
+    pairs = [(head, comparison.reference, name) for head in heads[1:] for name in names]
+    return judge(comparison.scores, [(1.0, pairs)])
+
+
+def gain(comparison: Comparison, found: Family, head: str, name: str) -> dict[str, object]:
+    """One row of `gains`."""
+    scores, others = comparison.scores[head], comparison.scores[comparison.reference]
+    common = [k for k, seed in enumerate(scores.seeds) if seed in others.seeds]
+    value = 100 * scores.values[name][common].mean() if common else np.nan
+    one = found.differences.get((head, comparison.reference, name), Difference(name))
+    points = 100 * one.value
+    states = found.states.get((head, name))
+    own = head == comparison.reference
+    return {
+        "head": head,
+        "score": name,
+        "value": value,
+        "gain": points,
+        "low": points - 100 * one.alone,
+        "high": points + 100 * one.alone,
+        "adjusted_low": points - 100 * one.adjusted,
+        "adjusted_high": points + 100 * one.adjusted,
+        "p": one.p,
+        "verdict": "" if own else "two states" if states else one.word,
+        "runs": f"{states[0]} of {states[1]}" if states else "",
+        "share": 100 * points / (100 - value + points) if value - points < 100 else np.nan,
+        "seeds": len(common),
+    }
+
+
+def power(comparison: Comparison) -> pd.DataFrame:
+    """What could be seen, by score: score, points, seeds.
+
+    `points` is the gain that is called a help in 80 % of repetitions, and `seeds` the number that
+    does this for a gain of 2 points; NaN where no number does, for want of test images. Both hold
+    for a head with the median standard error, at today's critical values.
+    """
     rows = []
-    for head in heads:
-        for name in names:
-            found = estimate(heads, [(1, head, name), (-1, reference, name)])
-            low, high = found.interval()
-            common = [k for k, s in enumerate(heads[head].seeds) if s in heads[reference].seeds]
-            value = heads[head].values[name][common].mean() if common else np.nan
-            points = {"gain": found.value, "low": low, "high": high, "value": value}
-            row = {"head": head, "score": name, **{k: 100 * v for k, v in points.items()}}
-            rows.append({**row, "p": found.p, "seeds": found.seeds})
-    frame = pd.DataFrame(rows)
-    own = frame["head"] == reference
-    frame.loc[own, ["gain", "low", "high", "p"]] = np.nan
-    frame["told_apart"] = frame["p"] < ALPHA
-    frame["holm_p"] = holm(frame["p"].tolist())
-    return frame
+    for name in score_names(comparison.judged.measures):
+        found = [d for p, d in family(comparison).differences.items() if p[2] == name]
+        found = [d for d in found if d.of_seeds + d.of_images > 0]
+        if not found:
+            continue
+        one = sorted(found, key=lambda d: d.of_seeds + d.of_images)[len(found) // 2]
+        error = math.sqrt(one.of_seeds + one.of_images)
+        alone, adjusted, smallest = one.alone / error, one.adjusted / error, smallest_effect(name)
+        seen = 0.84  # standard errors: 80 % of a normal distribution lie above -0.84
+        points = max(smallest + alone * error, adjusted * error) + seen * error
+        goal = TARGET / 100
+        small = min((goal - smallest) / (alone + seen), goal / (adjusted + seen))
+        left = small**2 - one.of_images
+        needed = math.ceil(one.of_seeds * one.seeds / left) if left > 0 else 0
+        seeds = max(MIN_SEEDS, needed) if left > 0 else math.nan
+        rows.append({"score": name, "points": 100 * points, "seeds": seeds})
+    return pd.DataFrame(rows, columns=["score", "points", "seeds"])
 
 
 def class_names(comparison: Comparison) -> list[str]:
@@ -115,120 +183,5 @@ def costs(comparison: Comparison) -> pd.DataFrame:
 
 
 def claim_table(comparison: Comparison) -> pd.DataFrame:
-    """Every contrast of every claim in every reading: claim, reading, sentence, answer, numbers."""
-    rows = []
-    for reading in ("group", "object"):
-        for one in answers(comparison.scores, reading):
-            low, high = one.found.interval()
-            rows.append(
-                {
-                    "claim": one.claim,
-                    "reading": reading,
-                    "measure": one.contrast.measure,
-                    "sentence": one.sentence,
-                    "answer": one.word,
-                    "points": 100 * one.found.value,
-                    "low": 100 * low,
-                    "high": 100 * high,
-                    "holm_p": one.p,
-                    "seeds": one.found.seeds,
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def size_curve(comparison: Comparison) -> pd.DataFrame:
-    """Gain along object size, in half octaves: head, low, high (px), classes, gain, low95, high95.
-
-    Each bin scores the things of which the test has 30 objects or more in it: compare heads at one
-    size, not sizes along one head.
-    """
-    tables = {head: comparison.objects(head) for head in comparison.heads}
-    things = _sized_classes(comparison.measures)
-    first = tables[comparison.heads[0]][0]
-    single = first[~first["alarm"] & ~first["crowd"] & first["cls"].isin(things)]
-    if single.empty:
-        return pd.DataFrame()
-    steps = np.floor(2 * np.log2(np.sqrt(single["area"].clip(lower=16))))
-    edges = 2 ** (np.arange(steps.min(), steps.max() + 2) / 2)
-    rows = []
-    for low, high in pairwise(edges.tolist()):
-        inside = single[np.sqrt(single["area"]).between(low, high, inclusive="left")]
-        number = inside["cls"].value_counts()
-        names = [
-            comparison.measures.classes[k] for k in sorted(number[number >= _MIN_OBJECTS].index)
-        ]
-        if names:
-            rows.append(_curve_bin(comparison, tables, low, high, names))
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
-
-
-def _sized_classes(measures: Measures) -> set[int]:
-    names = {name for members in measures.size_classes.values() for name in members}
-    return set(measures.labels(sorted(names)))
-
-
-def _curve_bin(
-    comparison: Comparison,
-    tables: dict[str, list[pd.DataFrame]],
-    low: float,
-    high: float,
-    names: list[str],
-) -> pd.DataFrame:
-    """The same definitions with other edges: `medium` is this bin."""
-    measures = Measures(
-        comparison.measures.classes,
-        size_classes={"medium": names},
-        size_edges=(low, high),
-        radius=comparison.measures.radius,
-    )
-    scores = comparison.rescore(measures, tables)
-    frame = _gains(scores, ["iou_size/medium"], reference=comparison.reference)
-    columns = {"low": "low95", "high": "high95"}
-    kept = frame.rename(columns=columns)[["head", "value", "gain", "low95", "high95", "told_apart"]]
-    return kept.assign(low=low, high=high, classes=", ".join(names))
-
-
-def won_lost(comparison: Comparison, head: str, *, threshold: float = 0.1) -> pd.DataFrame:
-    """Single things that a head wins and loses against the reference, by bin of size.
-
-    The IoU of an object is tp / (area + fp), mean over the common seeds; won and lost are shares
-    (percent) of the objects whose IoU differs by more than `threshold`.
-    """
-    frame = object_differences(comparison, head)
-    measures = comparison.measures
-    size, thin = measures.size(frame["area"]), measures.thin(frame["area"], frame["width"])
-    rows = []
-    for bin_, members in measures.size_classes.items():
-        chosen = thin if bin_ == "thin" else size == BINS.index(bin_)
-        chosen = chosen & frame["cls"].isin(measures.labels(members)).to_numpy()
-        difference = frame.loc[chosen, "difference"]
-        shares = {"won": (difference > threshold).mean(), "lost": (difference < -threshold).mean()}
-        row = {"head": head, "objects of": bin_, "number": len(difference)}
-        rows.append({**row, **{key: 100 * share for key, share in shares.items()}})
-    return pd.DataFrame(rows)
-
-
-def won_lost_of_heads(comparison: Comparison) -> pd.DataFrame:
-    """`won_lost` of every head that shares a seed with the reference."""
-    heads = [head for head in comparison.heads[1:] if comparison.paired_runs(head)]
-    frames = [won_lost(comparison, head) for head in heads]
-    return pd.concat([pd.DataFrame(), *frames], ignore_index=True)
-
-
-def object_differences(comparison: Comparison, head: str) -> pd.DataFrame:
-    """The IoU of every true object under a head minus that under the reference.
-
-    Returns:
-        Rows of the object table that are objects: image, cls, area, width, object (its number in
-        `find_objects` of the image's label), iou, reference_iou, difference.
-    """
-    ious = []
-    for runs in zip(*comparison.paired_runs(head), strict=True):
-        tables = [run.objects() for run in runs]
-        objects = [table[~table["alarm"]] for table in tables]
-        ious.append(np.mean([t["tp"] / (t["area"] + t["fp"]) for t in objects], axis=0))
-    truth = objects[0][["image", "cls", "area", "width", "crowd"]].reset_index(drop=True)
-    truth["object"] = truth.groupby("image", sort=False).cumcount()
-    frame = truth.assign(iou=ious[0], reference_iou=ious[1], difference=ious[0] - ious[1])
-    return frame[~frame["crowd"]].reset_index(drop=True)
+    """Every part of every claim, see `segattn.analysis.claims.answers`."""
+    return answers(family(comparison), comparison.heads)

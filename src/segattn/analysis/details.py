@@ -1,0 +1,124 @@
+"""Second looks at a comparison: sizes over the same classes, the training, and single objects.
+
+Values are percent and points, as in `segattn.analysis.tables`.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from segattn.analysis.comparison import Comparison
+from segattn.analysis.tables import alone, gain, score_names
+from segattn.metrics import SIZES, bin_name, image_counts
+
+
+def same_classes(comparison: Comparison) -> tuple[list[str], pd.DataFrame]:
+    """Gains by size over the classes that every size has, so that sizes can be compared.
+
+    Returns:
+        The classes, and rows of head, size, value, gain and share as in `gains`; empty where fewer
+        than two sizes have a class in common.
+    """
+    comparison = comparison.judged
+    sizes = {b: names for b, names in comparison.measures.size_classes.items() if b in SIZES}
+    shared = [n for n in comparison.measures.classes if all(n in names for names in sizes.values())]
+    if len(sizes) < 2 or not shared:
+        return [], pd.DataFrame()
+    measures = replace(comparison.measures, size_classes=dict.fromkeys(sizes, shared))
+    again = replace(comparison, measures=measures, scores=comparison.rescore(measures))
+    found = alone(again, [bin_name(size) for size in sizes])
+    rows = [
+        {"size": size, **gain(again, found, head, bin_name(size))}
+        for head in again.heads
+        for size in sizes
+    ]
+    return shared, pd.DataFrame(rows)[["head", "size", "value", "gain", "share"]]
+
+
+def learning(comparison: Comparison) -> pd.DataFrame:
+    """Gains on the validation images along the training: head, score, step, gain.
+
+    Means over the seeds that a head shares with the reference, at steps that all of them have.
+    """
+    names, rows = [f"val/{name}" for name in score_names(comparison.judged.measures)], []
+    for head in comparison.heads[1:]:
+        differences = []
+        for pair in comparison.paired_runs(head):
+            one, other = (run.metrics().set_index("step").reindex(columns=names) for run in pair)
+            differences.append(100 * (one - other).dropna(how="all"))
+        if differences:
+            every = pd.concat(differences).groupby(level=0)
+            mean = every.mean()[every.size() == len(differences)].melt(
+                var_name="score", value_name="gain", ignore_index=False
+            )
+            rows.append(mean.dropna().rename_axis("step").reset_index().assign(head=head))
+    frame = pd.concat([pd.DataFrame(columns=["head", "score", "step", "gain"]), *rows])
+    return frame.assign(score=frame["score"].str.removeprefix("val/")).reset_index(drop=True)
+
+
+def neighbours(comparison: Comparison) -> pd.DataFrame:
+    """Other readings of the same predictions, means over the seeds in percent, by head.
+
+    miou_image and miou_class are mIoU^I and mIoU^C of Wang et al. (NeurIPS 2023): IoUs of single
+    images, over the classes that are in their labels, averaged by image or by class first. The
+    `_worst` ones average the lowest 10, 20, ..., 100 % of these. iiou is Cityscapes' iIoU over the
+    classes of the size bins: each object weighs its true and missed pixels by the mean area of its
+    class over its own.
+    """
+    rows = {}
+    things = sorted({n for names in comparison.measures.size_classes.values() for n in names})
+    for head in comparison.heads:
+        found = []
+        for table in comparison.objects(head):
+            counts = image_counts(table, comparison.measures, images=comparison.facts["images"])
+            tp, area, fp = np.moveaxis(counts[:, :, 0].astype(float), -1, 0)
+            iou = np.where(area > 0, tp / np.maximum(area + fp, 1), np.nan)
+            by_image = np.nanmean(iou[(area > 0).any(1)], axis=1)
+            by_class = [column[~np.isnan(column)] for column in iou.T]
+            by_class = [column for column in by_class if len(column)]
+            found.append(
+                {
+                    "miou_image": by_image.mean(),
+                    "miou_image_worst": _worst(by_image),
+                    "miou_class": np.mean([column.mean() for column in by_class]),
+                    "miou_class_worst": np.mean([_worst(column) for column in by_class]),
+                    "iiou": _iiou(table, comparison.measures.labels(things)),
+                }
+            )
+        rows[head] = 100 * pd.DataFrame(found).mean()
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("head")
+
+
+def _worst(values: NDArray[np.float64]) -> float:
+    """Mean of the means of the lowest 10, 20, ..., 100 % of values."""
+    ordered = np.sort(values)
+    return float(np.mean([ordered[: max(1, len(ordered) * q // 10)].mean() for q in range(1, 11)]))
+
+
+def _iiou(table: pd.DataFrame, labels: list[int]) -> float:
+    table = table[table["cls"].isin(labels) & ~table["crowd"]].astype({"area": float})
+    true = table[~table["alarm"]]
+    weight = true.groupby("cls")["area"].transform("mean") / true["area"]
+    hit = (true["tp"] * weight).groupby(true["cls"]).sum()
+    missed = ((true["area"] - true["tp"]) * weight).groupby(true["cls"]).sum()
+    return float((hit / (hit + missed + table.groupby("cls")["fp"].sum())).mean())
+
+
+def object_differences(comparison: Comparison, head: str) -> pd.DataFrame:
+    """The IoU of every true object under a head minus that under the reference.
+
+    Returns:
+        Rows of the object table that are objects: image, cls, area, width, object (its number in
+        `find_objects` of the image's label), iou, reference_iou, difference.
+    """
+    ious = []
+    for runs in zip(*comparison.paired_runs(head), strict=True):
+        tables = [run.objects() for run in runs]
+        objects = [table[~table["alarm"]] for table in tables]
+        ious.append(np.mean([t["tp"] / (t["area"] + t["fp"]) for t in objects], axis=0))
+    truth = objects[0][["image", "cls", "area", "width", "crowd"]].reset_index(drop=True)
+    truth["object"] = truth.groupby("image", sort=False).cumcount()
+    frame = truth.assign(iou=ious[0], reference_iou=ious[1], difference=ious[0] - ious[1])
+    return frame[~frame["crowd"]].reset_index(drop=True)
