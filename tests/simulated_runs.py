@@ -102,13 +102,14 @@ def _objects(
                 tp = int(area * np.clip(recall, 0, 1))
                 rows.append(_row(image, label, area, width, tp=tp, fp=area // 10))
         rows.append(_row(image, 1, 500, 20.0, alarm=True, fp=80))
-    integers = dict.fromkeys(("fp", "tp", "area"), "int32")
+    integers = dict.fromkeys(("fp", "tp", "area", "edge_fp", "edge_tp", "edge_area"), "int32")
     return pd.DataFrame(rows).astype({"cls": "int16", "width": "float32"} | integers)
 
 
 def _row(image: int, cls: int, area: int, width: float, **others: Any) -> dict[str, Any]:
     where = {"image": f"image_{image:04d}", "cls": cls, "area": area, "width": width}
-    return where | {"crowd": False, "alarm": False, "tp": 0} | others
+    zeros = dict.fromkeys(("tp", "edge_area", "edge_tp", "edge_fp"), 0)
+    return where | {"crowd": False, "alarm": False} | zeros | others
 
 
 def _result(head: str, seed: int, frame: pd.DataFrame, data: dict[str, Any]) -> dict[str, Any]:

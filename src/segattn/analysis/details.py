@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from segattn.analysis.comparison import Comparison
 from segattn.analysis.tables import alone, gain, score_names
-from segattn.metrics import SIZES, bin_name, image_counts
+from segattn.metrics import SIZES, bin_name, neighbour_scores
 
 
 def same_classes(comparison: Comparison) -> tuple[list[str], pd.DataFrame]:
@@ -59,51 +58,16 @@ def learning(comparison: Comparison) -> pd.DataFrame:
 
 
 def neighbours(comparison: Comparison) -> pd.DataFrame:
-    """Other readings of the same predictions, means over the seeds in percent, by head.
-
-    miou_image and miou_class are mIoU^I and mIoU^C of Wang et al. (NeurIPS 2023): IoUs of single
-    images, over the classes that are in their labels, averaged by image or by class first. The
-    `_worst` ones average the lowest 10, 20, ..., 100 % of these. iiou is Cityscapes' iIoU over the
-    classes of the size bins: each object weighs its true and missed pixels by the mean area of its
-    class over its own.
-    """
-    rows = {}
-    things = sorted({n for names in comparison.measures.size_classes.values() for n in names})
-    for head in comparison.heads:
-        found = []
-        for table in comparison.objects(head):
-            counts = image_counts(table, comparison.measures, images=comparison.facts["images"])
-            tp, area, fp = np.moveaxis(counts[:, :, 0].astype(float), -1, 0)
-            iou = np.where(area > 0, tp / np.maximum(area + fp, 1), np.nan)
-            by_image = np.nanmean(iou[(area > 0).any(1)], axis=1)
-            by_class = [column[~np.isnan(column)] for column in iou.T]
-            by_class = [column for column in by_class if len(column)]
-            found.append(
-                {
-                    "miou_image": by_image.mean(),
-                    "miou_image_worst": _worst(by_image),
-                    "miou_class": np.mean([column.mean() for column in by_class]),
-                    "miou_class_worst": np.mean([_worst(column) for column in by_class]),
-                    "iiou": _iiou(table, comparison.measures.labels(things)),
-                }
-            )
-        rows[head] = 100 * pd.DataFrame(found).mean()
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("head")
-
-
-def _worst(values: NDArray[np.float64]) -> float:
-    """Mean of the means of the lowest 10, 20, ..., 100 % of values."""
-    ordered = np.sort(values)
-    return float(np.mean([ordered[: max(1, len(ordered) * q // 10)].mean() for q in range(1, 11)]))
-
-
-def _iiou(table: pd.DataFrame, labels: list[int]) -> float:
-    table = table[table["cls"].isin(labels) & ~table["crowd"]].astype({"area": float})
-    true = table[~table["alarm"]]
-    weight = true.groupby("cls")["area"].transform("mean") / true["area"]
-    hit = (true["tp"] * weight).groupby(true["cls"]).sum()
-    missed = ((true["area"] - true["tp"]) * weight).groupby(true["cls"]).sum()
-    return float((hit / (hit + missed + table.groupby("cls")["fp"].sum())).mean())
+    """Means of `segattn.metrics.neighbour_scores` over the seeds, in percent, by head."""
+    facts, measures = comparison.facts, comparison.measures
+    rows = {
+        head: pd.DataFrame(
+            neighbour_scores(table, measures, images=facts["images"])
+            for table in comparison.objects(head)
+        ).mean()
+        for head in comparison.heads
+    }
+    return 100 * pd.DataFrame.from_dict(rows, orient="index").rename_axis("head")
 
 
 def object_differences(comparison: Comparison, head: str) -> pd.DataFrame:

@@ -88,8 +88,9 @@ class Noise:
         """Heads whose seeds fall into two states: the number of runs in the upper one.
 
         The largest gap between the ordered seeds of a head is divided by the spread on both sides
-        of such gaps, pooled over heads. It counts where the ratio is larger than any in 99 % of
-        comparisons of heads with one state, and the gap larger than `least`.
+        of it: that of the head or that of all heads, whichever is larger. It counts where the ratio
+        is larger than any in 99 % of comparisons of heads with one state, and the gap is larger
+        than `least`.
 
         Args:
             values: [N, M], the scores of all runs.
@@ -109,7 +110,7 @@ class Noise:
 
     def _gaps(self, values: Array) -> tuple[Array, Array, Array]:
         """Largest gap of each head, runs above it, and gap over spread, [..., H, M]."""
-        gaps, above, squares, freedom = [], [], [], 0
+        gaps, above, squares, numbers = [], [], [], [len(rows) for rows in self._heads]
         for rows in self._heads:
             ordered, number = np.sort(values[..., rows, :], axis=-2), len(rows)
             steps = np.diff(ordered, axis=-2, append=ordered[..., -1:, :])
@@ -121,7 +122,8 @@ class Noise:
             squares.append(((ordered - inner) ** 2).sum(-2))
             gaps.append(steps.max(-2) if number > 2 else 0 * steps.max(-2))
             above.append(number - below)
-            freedom += max(number - 2, 0)
+        own = np.stack(squares, -2) / np.maximum(np.array(numbers) - 2, 1)[:, None]
+        pooled = np.sum(squares, 0)[..., None, :] / np.maximum(np.array(numbers) - 2, 0).sum()
         with np.errstate(all="ignore"):
-            ratios = np.stack(gaps, -2) / np.sqrt(np.sum(squares, 0) / freedom)[..., None, :]
+            ratios = np.stack(gaps, -2) / np.sqrt(np.maximum(own, pooled))
         return np.stack(gaps, -2), np.stack(above, -2), ratios

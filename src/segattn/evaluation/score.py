@@ -22,7 +22,7 @@ from segattn.data.files import check_size, class_table, is_turned, read_indices,
 from segattn.data.palette import voc_palette
 from segattn.data.size_classes import measures_of
 from segattn.data.source import IGNORE_INDEX, Source
-from segattn.metrics import SizeStratifiedIoU, find_objects
+from segattn.metrics import SizeStratifiedIoU, find_objects, neighbour_scores
 from segattn.metrics.table import table_of, write_table
 from segattn.training.build import build_data
 from segattn.training.result import data_facts
@@ -116,8 +116,10 @@ def score_predictions(
     with atomic_path(run.config_path) as draft:
         draft.write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
     with atomic_path(run.objects_path) as draft:
-        write_table(table_of(rows), draft)
-    _write_result(run, record, metric, confusion.compute().tolist(), source=test)
+        write_table(frame := table_of(rows), draft)
+    scores = {key: float(value) for key, value in metric.compute().items()}
+    scores |= neighbour_scores(frame, metric.measures, images=test.names)
+    _write_result(run, record, metric, scores, confusion.compute().tolist(), source=test)
     return run
 
 
@@ -125,6 +127,7 @@ def _write_result(
     run: Run,
     record: dict[str, Any],
     metric: SizeStratifiedIoU,
+    scores: dict[str, float],
     confusion: list[list[int]],
     *,
     source: Source,
@@ -140,7 +143,7 @@ def _write_result(
         "blocks": source.blocks(),
         "data": data_facts(record["data"]["name"], source),
         "metric": metric.measures.plain(),
-        "scores": {key: float(value) for key, value in metric.compute().items()},
+        "scores": scores,
         "confusion": confusion,
         "environment": {"segattn": segattn.__version__},
     }

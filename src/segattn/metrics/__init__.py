@@ -2,6 +2,7 @@
 
 from segattn.metrics.counts import bin_name, iou_scores
 from segattn.metrics.measures import BINS, SIZES, Measures
+from segattn.metrics.neighbours import neighbour_scores
 from segattn.metrics.objects import Objects, find_objects
 from segattn.metrics.size_iou import SizeStratifiedIoU
 from segattn.metrics.table import image_counts, read_table, write_table
@@ -16,6 +17,7 @@ __all__ = [
     "find_objects",
     "image_counts",
     "iou_scores",
+    "neighbour_scores",
     "read_table",
     "write_table",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter, minimum_filter
 from scipy.spatial import cKDTree
 
 from segattn.metrics.measures import BINS, SIZES, Measures
@@ -46,18 +47,32 @@ def object_rows(
 
     Returns:
         Columns of equal length: cls, area (px, of the object or the predicted component), width
-        (px), crowd (bool), alarm (bool), tp and fp (px; tp of an alarm is 0).
+        (px), crowd (bool), alarm (bool), tp and fp (px; tp of an alarm is 0), and edge_area,
+        edge_tp and edge_fp, the same counts of the pixels near an outline, see `near_outline`.
     """
     num_objects = len(truth.cls)
     hit = prediction == label
     tp = np.bincount(truth.ids[hit & (truth.ids >= 0)], minlength=num_objects)
     wrong = ~hit & (label != ignore_index)
     owner = _nearest_objects(prediction, label, truth.ids, wrong, radius=radius)
-    fp = np.bincount(owner[owner >= 0], minlength=num_objects)
     found = find_objects(prediction, ignore_index=None)
-    far = np.bincount(found.ids[wrong][owner < 0], minlength=len(found.cls))
+    true_edge, edge = near_outline(label), near_outline(prediction)
+    extra = hit & edge & ~true_edge & (truth.ids >= 0)  # in the predicted edge alone
+
+    def false(chosen: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+        """False positives among the wrong pixels `chosen`, by object and by component."""
+        near, far = owner[(owner >= 0) & chosen], found.ids[wrong][(owner < 0) & chosen]
+        by_object = np.bincount(near, minlength=num_objects)
+        return [by_object, np.bincount(far, minlength=len(found.cls))]
+
+    (fp, far), (edge_fp, edge_far) = false(np.ones_like(owner, bool)), false(edge[wrong])
+    edge_fp += np.bincount(truth.ids[extra], minlength=num_objects)
     alarms = (far > 0) & (found.cls != ignore_index)
     none = np.zeros(alarms.sum(), np.int64)
+    edges = {
+        "edge_area": true_edge & (truth.ids >= 0),
+        "edge_tp": hit & edge & true_edge & (truth.ids >= 0),
+    }
     return {
         "cls": np.concatenate([truth.cls, found.cls[alarms]]),
         "area": np.concatenate([truth.area, found.area[alarms]]),
@@ -66,7 +81,24 @@ def object_rows(
         "alarm": np.concatenate([np.zeros(num_objects, bool), none == 0]),
         "tp": np.concatenate([tp, none]),
         "fp": np.concatenate([fp, far[alarms]]),
+        **{
+            name: np.concatenate([np.bincount(truth.ids[chosen], minlength=num_objects), none])
+            for name, chosen in edges.items()
+        },
+        "edge_fp": np.concatenate([edge_fp, edge_far[alarms]]),
     }
+
+
+def near_outline(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Pixels of a label map within 2 % of its diagonal of another class or of the frame.
+
+    The bands of Boundary IoU (Cheng et al., CVPR 2021), in the distance of their code: a square of
+    2 d + 1 px around the pixel, d being at least 1 px.
+    """
+    side = 2 * max(1, round(0.02 * float(np.hypot(*labels.shape)))) + 1
+    given = labels.astype(np.int32)
+    low = minimum_filter(given, side, mode="constant", cval=-1)
+    return np.asarray(low != maximum_filter(given, side, mode="constant", cval=-1))
 
 
 def _nearest_objects(

@@ -27,8 +27,13 @@ _SCHEMA = pa.schema(
         ("alarm", pa.bool_()),
         ("tp", pa.int32()),
         ("fp", pa.int32()),
+        ("edge_area", pa.int32()),
+        ("edge_tp", pa.int32()),
+        ("edge_fp", pa.int32()),
     ]
 )
+EDGES = ("edge_area", "edge_tp", "edge_fp")
+"""Columns that tables of the first version 3 do not have."""
 
 
 def table_of(rows: Mapping[str, Rows]) -> pd.DataFrame:
@@ -67,10 +72,12 @@ def read_table(path: Path) -> pd.DataFrame:
         raise ValueError(
             f"{path} must be an object table of version {SCHEMA_VERSION}, got {version}; {fix}"
         )
-    wrong = [field.name for field in _SCHEMA if field not in table.schema]
+    known = [field for field in _SCHEMA if field.name in table.schema.names]
+    wrong = [field.name for field in known if field not in table.schema]
+    wrong += sorted(set(_SCHEMA.names) - set(table.schema.names) - set(EDGES))
     if wrong:
         raise ValueError(f"{path} lacks the columns {wrong} or their types differ; {fix}")
-    return table.select(_SCHEMA.names).to_pandas()
+    return table.select([field.name for field in known]).to_pandas()
 
 
 def image_counts(

@@ -111,7 +111,7 @@ def _log_tensorboard(run: Run, logger: TensorBoardLogger) -> None:
     pictures |= {f"test/attention/{name}": one for name, one in attention_pictures(run).items()}
     pictures["test/confusion"] = figure_pixels(confusion_figure(result))
     _add_images(logger, pictures, step)
-    for key, value in result["cost"].items():  # the test has logged the scores
+    for key, value in final_numbers(result).items():  # the test has logged some of them
         logger.experiment.add_scalar(key, value, step)
 
 

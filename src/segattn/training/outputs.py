@@ -36,6 +36,7 @@ class Evidence(Callback):
     def __init__(self, run: Run, *, num_examples: int) -> None:
         self._run, self._num_examples = run, num_examples
         self.names: list[str] = []
+        self.table = pd.DataFrame()
         self._frames: list[pd.DataFrame] = []
         self._examples: list[dict[str, Any]] = []
 
@@ -74,9 +75,9 @@ class Evidence(Callback):
         # of all of them, but for trainer.limit_test_batches
         tested = data.source("test").names[: len(self.names)]
         assert self.names == tested, "each image is tested once"
-        table = _sorted(pd.concat(frames, ignore_index=True), self.names)
+        self.table = _sorted(pd.concat(frames, ignore_index=True), self.names)
         with atomic_path(self._run.objects_path) as draft:
-            write_table(table, draft)
+            write_table(self.table, draft)
         if all_examples := interleave(found):
             examples = _stack_examples(all_examples)
             _write_arrays(self._run.examples_path, examples)

@@ -16,6 +16,7 @@ from segattn.base.hardware import device_name
 from segattn.base.runs import RESULT_SCHEMA
 from segattn.data.datamodule import SegmentationData, image_tensor
 from segattn.data.source import IGNORE_INDEX, Source
+from segattn.metrics import Measures, neighbour_scores
 from segattn.training.callbacks import CostMeter
 from segattn.training.identity import chosen_on_test
 from segattn.training.outputs import Evidence
@@ -43,7 +44,8 @@ def build_result(
         meter: Its clock.
         evidence: Of the test.
     """
-    source = data.source("test")
+    source, measures = data.source("test"), Measures(**task.hparams["metric"])
+    others = neighbour_scores(evidence.table, measures, images=evidence.names)
     return {
         "schema": RESULT_SCHEMA,
         "name": config["name"],
@@ -59,7 +61,7 @@ def build_result(
         "encoder": config["encoder"],
         "data": data_facts(config["data"]["name"], source),
         "metric": dict(task.hparams["metric"]),
-        "scores": task.tested["scores"],
+        "scores": {**task.tested["scores"], **others},
         "confusion": task.tested["confusion"],
         "cost": {**_model_cost(task, data), **meter.summary()},
         "checkpoint": digest(checkpoint),

@@ -271,7 +271,7 @@ class SegmentationTask(pl.LightningModule):
             warnings.warn(
                 "no test image has a labelled pixel, so there are no scores", stacklevel=2
             )
-        self.tested = {
+        self.tested: dict[str, Any] = {
             "num_images": num_images,
             "scores": self._log_scores("test", self.test_metric, **named),
             "confusion": confusion,
