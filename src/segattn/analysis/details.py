@@ -10,7 +10,7 @@ import pandas as pd
 
 from segattn.analysis.comparison import Comparison
 from segattn.analysis.tables import alone, gain, score_names
-from segattn.metrics import SIZES, bin_name, neighbour_scores
+from segattn.metrics import SIZES, Measures, bin_name, neighbour_scores
 
 
 def same_classes(comparison: Comparison) -> tuple[list[str], pd.DataFrame]:
@@ -59,7 +59,7 @@ def learning(comparison: Comparison) -> pd.DataFrame:
 
 def neighbours(comparison: Comparison) -> pd.DataFrame:
     """Means of `segattn.metrics.neighbour_scores` over the seeds, in percent, by head."""
-    facts, measures = comparison.facts, comparison.measures
+    facts, measures = comparison.facts, Measures(**comparison.facts["metric"])
     rows = {
         head: pd.DataFrame(
             neighbour_scores(table, measures, images=facts["images"])
