@@ -1,7 +1,7 @@
 """Fill the results in README.md and docs/ from results/, so that no number is typed.
 
 They stand between `<!-- table: FOLDER NAME -->` and `<!-- end -->`. FOLDER holds the runs of one
-experiment, and NAME is setting, findings, claims or gains; or FOLDER holds NAME.csv of
+experiment, and NAME is setting, findings, claims, gains or budget; or FOLDER holds NAME.csv of
 scripts/benchmark.py. `scripts/report.py results` does this too; a test checks that it changes
 nothing.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from segattn.analysis import Comparison, compare, tables, text
+from segattn.analysis import Comparison, compare, details, tables, text
 from segattn.analysis.claims import tested, untested
 from segattn.base.runs import load_runs
 from segattn.benchmark import display
@@ -61,11 +61,33 @@ def gains(runs: Comparison) -> str:
     return display.to_markdown(wide.reset_index())
 
 
+def budget(runs: Comparison) -> str:
+    """Gains after the shorter training, whose folder is named without `-long`, and after this."""
+    folder = runs.runs[runs.reference][0].path.parent
+    short = comparison(folder.with_name(folder.name.removesuffix("-long")))
+    frame = details.budgets(short, runs)
+    cell = [f"{row.short:+.1f} → {row.long:+.1f}" for row in frame.itertuples()]
+    wide = frame.assign(cell=cell).pivot(index="head", columns="score", values="cell")
+    wide = wide.loc[runs.heads[1:], tables.score_names(runs.measures)].reset_index()
+    most = frame.loc[frame["moved"].abs().idxmax()]
+    return (
+        display.to_markdown(wide)
+        + f"\nGains {short.steps} → {runs.steps}, over the seeds that both have. The largest move "
+        f"is {most['moved']:+.1f} points ({most['head']}, {most['score']}).\n"
+    )
+
+
 def setting(runs: Comparison) -> str:
     return f"{text.subject(runs)}. {text.made_with(runs)}\n"
 
 
-RESULTS = {"setting": setting, "findings": findings, "claims": claims, "gains": gains}
+RESULTS = {
+    "setting": setting,
+    "findings": findings,
+    "claims": claims,
+    "gains": gains,
+    "budget": budget,
+}
 
 
 def measured(folder: Path, name: str) -> str:

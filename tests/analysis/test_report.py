@@ -111,10 +111,12 @@ def test_the_page_escapes_what_it_prints(tmp_path):
 
 
 def test_the_terminal_shows_the_picture_as_a_table(comparison):
-    console = Console(width=100, force_terminal=True, color_system="standard")
+    console = Console(width=80, force_terminal=True, color_system="standard")
     with console.capture() as seen:
-        console.print(report.summary_table(comparison))
+        for table in report.summary_tables(comparison):
+            console.print(table)
     shown = seen.get()
+    assert all(name in shown for name in ("small", "medium", "large", "thin", "overall"))
     assert "\x1b[32m+9." in shown  # green: helps
     assert "= -0." in shown  # no difference
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from segattn.analysis.comparison import Comparison
-from segattn.analysis.tables import alone, gain, score_names
+from segattn.analysis.tables import alone, gain, gains, score_names
 from segattn.metrics import SIZES, Measures, bin_name, neighbour_scores
 
 
@@ -55,6 +55,37 @@ def learning(comparison: Comparison) -> pd.DataFrame:
             rows.append(mean.dropna().rename_axis("step").reset_index().assign(head=head))
     frame = pd.concat([pd.DataFrame(columns=["head", "score", "step", "gain"]), *rows])
     return frame.assign(score=frame["score"].str.removeprefix("val/")).reset_index(drop=True)
+
+
+def budgets(short: Comparison, long: Comparison) -> pd.DataFrame:
+    """Gains after a training and after a longer one: head, score, short, long and moved (points).
+
+    Both are means over the seeds that both comparisons have, for the heads of the longer one.
+    short_word and long_word are the verdicts, each over all seeds of its comparison.
+    """
+    names = score_names(long.judged.measures)
+    rows = []
+    for head in long.heads[1:]:
+        common = set.intersection(
+            *(set(c.scores[h].seeds) for c in (short, long) for h in (head, c.reference))
+        )
+        for name in names:
+            one, other = (
+                _of_seeds(c, head, name, common) - _of_seeds(c, c.reference, name, common)
+                for c in (short, long)
+            )
+            rows.append({"head": head, "score": name, "short": one, "long": other})
+    frame = pd.DataFrame(rows)
+    words = [c.set_index(["head", "score"])["verdict"] for c in (gains(short), gains(long))]
+    cells = pd.MultiIndex.from_frame(frame[["head", "score"]])
+    for name, of_one in zip(("short_word", "long_word"), words, strict=True):
+        frame[name] = of_one.reindex(cells).to_numpy()
+    return frame.assign(moved=frame["long"] - frame["short"])
+
+
+def _of_seeds(comparison: Comparison, head: str, name: str, seeds: set[int]) -> float:
+    scores = comparison.judged.scores[head]
+    return 100 * float(scores.values[name][np.isin(scores.seeds, list(seeds))].mean())
 
 
 def neighbours(comparison: Comparison) -> pd.DataFrame:

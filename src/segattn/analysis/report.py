@@ -69,6 +69,9 @@ def _write(folder: Path, out: Path) -> Path:
     ):
         frame.to_csv(out / f"{name}.csv", index=False, float_format="%.6g")
     figures.gain_picture(comparison).savefig(out / "picture.png", dpi=140)
+    learned = details.learning(comparison)
+    if learned["step"].nunique() > 1:
+        figures.learning_picture(learned, comparison).savefig(out / "learning.png", dpi=110)
     path = out / "report.html"
     body = page_body(comparison, crops=read_crops(folder))
     path.write_text(html.page(body, title=_title(comparison)), encoding="utf-8")
@@ -161,29 +164,39 @@ def crops_body(comparison: Comparison, crops: dict[str, NDArray[np.generic]]) ->
 def print_summary(comparison: Comparison) -> None:
     """The picture as a coloured table, and the sentences, in the terminal."""
     console = Console()
-    console.print(summary_table(comparison))
+    for table in summary_tables(comparison):
+        console.print(table)
     said = [*text.kind_of_data(comparison), *text.findings(comparison), text.seen(comparison)]
     for line in filter(None, [*said, *comparison.notes]):
         console.print(f"- {line}", highlight=False, markup=False)
 
 
-def summary_table(comparison: Comparison) -> Table:
-    """Heads x scores: gains in points, green where a head helps and red where it harms."""
+def summary_tables(comparison: Comparison) -> list[Table]:
+    """Heads x scores, for objects by size and for groups of classes.
+
+    Gains are in points, green where a head helps and red where it harms.
+    """
     frame, names = tables.gains(comparison), tables.score_names(comparison.judged.measures)
-    title = text.subject(comparison)
-    table = Table(
-        title=title, title_justify="left", box=box.SIMPLE, collapse_padding=True, pad_edge=False
-    )
-    table.add_column("points", no_wrap=True)
-    groups = {"iou_group": "\nclasses", "iou_size": "\nobjects", "iou_shape": "\nobjects"}
-    for name in names:
-        kind, _, label = name.partition("/")
-        table.add_column(
-            (label or "overall") + groups.get(kind, "\n"), justify="right", no_wrap=True
+    found: list[Table] = []
+    for what, kinds in (("objects", ("miou", "iou_s")), ("classes", ("iou_group",))):
+        columns = [name for name in names if name.startswith(kinds)]
+        if not columns:
+            continue
+        title = f"{text.subject(comparison)}\n" if not found else ""
+        table = Table(
+            title=f"{title}Gain in points, {what}",
+            title_justify="left",
+            box=box.SIMPLE,
+            pad_edge=False,
         )
-    for head, rows in frame.groupby("head", sort=False):
-        table.add_row(escape_markup(str(head)), *map(_cell, rows.to_dict("records")))
-    return table
+        table.add_column("", no_wrap=True)
+        for name in columns:
+            title = name.partition("/")[2] or "overall"
+            table.add_column(title, justify="right", no_wrap=True)
+        for head, rows in frame[frame["score"].isin(columns)].groupby("head", sort=False):
+            table.add_row(escape_markup(str(head)), *map(_cell, rows.to_dict("records")))
+        found.append(table)
+    return found
 
 
 def _cell(row: dict[Any, Any]) -> str:
