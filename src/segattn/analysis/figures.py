@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from segattn.analysis.comparison import CHOSEN, HEADS, Comparison, base_name
 from segattn.analysis.stats import MIN_SEEDS
 from segattn.analysis.tables import OFF, block_shares, class_names, costs, gains, score_names
-from segattn.analysis.text import seen
+from segattn.analysis.text import gamma, seen
 
 _GREY, _INK = "#e6e6e6", "#222222"
 _COLOURS = "BrBG"  # brown to green, which the colour-blind distinguish too
@@ -54,7 +54,7 @@ def gain_picture(comparison: Comparison) -> Figure:
 
 def _legend(comparison: Comparison) -> str:
     row = f"Row {comparison.reference}: IoU in percent. Other rows: gain over it in points"
-    row = " ".join([row, comparison.steps]).strip()
+    row = " ".join([row, comparison.steps]).strip() + gamma(comparison)
     if comparison.seeds < MIN_SEEDS:
         return f"{row}; {comparison.seeds} seeds, too few to decide."
     return (

@@ -107,19 +107,21 @@ def subject(comparison: Comparison) -> str:
     encoder, training = first.get("encoder"), first.get("training") or {}
     size = f" of {training['batch_size']}" if "batch_size" in training else ""
     seeds = {len(scores.seeds) for scores in comparison.scores.values()}
-    starts = {
-        head["gamma_start"]
-        for results in comparison.results.values()
-        if (head := results[0]["head"]).get("gamma_start") is not None
-    }
     number = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     return (
         f"{facts['data']['title']}: {len(comparison.heads)} heads, {number} seeds, "
         f"{len(facts['images'])} {facts['split']} images"
         + (f", {encoder['name']} to stage {encoder['depth']}" if encoder else "")
         + (f", {comparison.steps.removeprefix('at ')}{size}" if comparison.steps else "")
-        + (f", gamma from {starts.pop():g}" if len(starts) == 1 else "")
+        + gamma(comparison)
     )
+
+
+def gamma(comparison: Comparison) -> str:
+    """Where gamma starts, such as ", gamma from 1"; "" where heads differ, since labels say it."""
+    heads = [results[0]["head"] for results in comparison.results.values()]
+    starts = {head["gamma_start"] for head in heads if head.get("gamma_start") is not None}
+    return f", gamma from {starts.pop():g}" if len(starts) == 1 else ""
 
 
 def made_with(comparison: Comparison) -> str:
