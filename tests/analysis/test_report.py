@@ -1,5 +1,6 @@
 import html
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
