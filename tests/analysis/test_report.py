@@ -156,7 +156,7 @@ def test_every_text_names_the_reference(tmp_path, capsys, heads, reference):
     assert ("no attention" in shown) == ("fcn" in heads)
     found = compare(load_runs(folder))
     name = found.reference
-    said = f"There is no fcn here: heads are compared with {name}."
+    said = f"Without fcn, heads are compared with {name}."
     assert (said in page) == (said in found.notes) == ("fcn" not in heads)
     legend = " ".join(t.get_text() for t in figures.gain_picture(found).texts)
     assert f"Row {name}:" in legend

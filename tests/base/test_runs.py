@@ -10,7 +10,7 @@ from segattn.evaluation.predict import predict_folder
 
 def test_a_damaged_object_table_is_a_users_error(tmp_path):
     Run(tmp_path).objects_path.write_bytes(b"PAR1xx")
-    with pytest.raises(UserError, match="is no whole object table"):
+    with pytest.raises(UserError, match="is not a whole object table"):
         Run(tmp_path).objects()
 
 

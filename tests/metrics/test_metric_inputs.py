@@ -42,19 +42,19 @@ CASES = {
     "a negative class": ((P - 1, T), {}, r"preds must hold classes 0\.\.4, got -1"),
     "void in preds": ((T, T), {}, r"preds must hold classes 0\.\.4, got 0\.\.255"),
     "another void": ((P, torch.where(T == 255, -1, T)), {}, r"target must hold .* got -1\.\.4"),
-    "objects and instances": ((P, T, I), {"objects": OBJECTS}, "objects must be those of each"),
-    "objects of another image": ((P, T), {"objects": OTHERS}, "objects must be those of each"),
-    "objects of no image": ((P, T), {"objects": []}, "objects must be those of each"),
-    "objects of two images": ((P, T), {"objects": OBJECTS * 2}, "objects must be those of each"),
+    "objects and instances": ((P, T, I), {"objects": OBJECTS}, "objects must come from each"),
+    "objects of another image": ((P, T), {"objects": OTHERS}, "objects must come from each"),
+    "objects of no image": ((P, T), {"objects": []}, "objects must come from each"),
+    "objects of two images": ((P, T), {"objects": OBJECTS * 2}, "objects must come from each"),
     "objects of another void": (
         (P, T),
         {"objects": [find_objects(T[0].numpy(), ignore_index=0)]},
-        "objects must be those of each",
+        "objects must come from each",
     ),
     "objects of a crop": (
         (P, T),
         {"objects": [find_objects(T[0, 1:].numpy())]},
-        "objects must be those of each",
+        "objects must come from each",
     ),
 }  # fmt: skip
 

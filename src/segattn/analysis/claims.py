@@ -159,7 +159,7 @@ def tested(given: pd.DataFrame) -> dict[str, dict[str, tuple[str, str]]]:
 
 
 def untested(given: pd.DataFrame) -> str:
-    """A sentence on the parts of claims that these runs cannot test; "" if there are none."""
+    """Return a sentence that names the parts of claims these runs cannot test, or ""."""
     rows = given[given["answer"] == "not tested"].to_dict("records")
     missing = {f"{row['claim']} ({row['sentence'].split(':')[0].lower()})": None for row in rows}
     reason = "these runs lack a head, a class of that size or a third seed"

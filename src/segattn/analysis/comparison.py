@@ -48,7 +48,7 @@ class Comparison:
     """Finished runs on one data set.
 
     Attributes:
-        scores: Scores of each head, in display order; those of result.json.
+        scores: Scores of each head, in display order, as in result.json.
         results: Entries of result.json of each head's runs, in the order of the seeds.
         runs: Runs of each head, in the order of the seeds.
         facts: What all runs share, the entries of result.json named by `SHARED`.
@@ -250,7 +250,7 @@ def _notes(by_head: dict[str, list[Cell]]) -> list[str]:
         notes.append(f"Heads have different seeds ({listed}). Differences use the common seeds.")
     first = next(iter(by_head))
     if base_name(first) != "fcn":
-        notes.append(f"There is no fcn here: heads are compared with {first}.")
+        notes.append(f"Without fcn, heads are compared with {first}.")
     chosen = [
         head
         for head, cells in by_head.items()

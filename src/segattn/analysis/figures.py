@@ -143,7 +143,7 @@ def _share_and_cost(axes: Axes, comparison: Comparison, *, start: int) -> None:
 
 
 def _group_titles(axes: Axes, names: list[str]) -> None:
-    """A bracket above the columns of classes and those of objects."""
+    """Draw brackets above the columns of classes and above the columns of objects."""
     for start, text in (("iou_group", "groups of classes"), ("iou_s", "objects by size")):
         columns = [k for k, name in enumerate(names) if name.startswith(start)]
         if columns:

@@ -45,7 +45,7 @@ def publish(
         project: Project in W&B; None for the one in the config of each run.
         entity: User or team; None for the one in the config of each run, or of the login.
         mode: One of `MODES`. "offline" leaves files for `wandb sync` in the run folders; "auto"
-            does so where no server answers or there is no key.
+            does so where no server answers or no key is set.
         media: Whether to send pictures too. Examples hold images of the data set, whose licence
             has to allow that.
 
@@ -200,7 +200,7 @@ def _publish(
 
 
 def _find(facts: dict[str, Any]) -> Any:
-    """Return the run that W&B has under an id, None if it has none."""
+    """Return W&B's run under an id, or None."""
     import wandb
 
     try:

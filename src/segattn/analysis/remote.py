@@ -68,7 +68,7 @@ def find_runs_folder(
         return max(finished, key=_trained_and_new).path.parent
     if given.startswith(PREFIX):
         return _one_experiment(fetch_runs(given), given=given)
-    # a notebook runs in its own folder, not in that of the shell
+    # a notebook runs in its own folder, not in the folder of the shell
     folder = as_path(given) if as_path(given).is_dir() else CHECKOUT / given
     return _one_experiment(folder, given=given)
 

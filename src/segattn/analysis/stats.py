@@ -131,9 +131,9 @@ class Family:
     """Differences that are judged together.
 
     Attributes:
-        differences: By pair.
-        states: By head and score, where the seeds fall into two states: how many of how many are
-            in the upper one.
+        differences: The differences by pair.
+        states: Heads and scores whose seeds fall into two states, with the number of seeds in the
+            upper one and the number of all.
         own_noise: Scores in which heads differ in the noise of their seeds.
     """
 
@@ -149,7 +149,8 @@ def judge(
 
     The variance of a difference is that over seeds plus that over resampled test sets. The variance
     over seeds is the residual of a two-way layout, heads x seeds, so that all heads contribute;
-    where Levene's test finds that heads differ in it, a pair has that of its own differences.
+    where Levene's test finds that heads differ in it, a pair has the variance of its own
+    differences.
     Tables of equal heads are simulated with these variances and the correlation of the scores, and
     judged in the same way: an adjusted p-value is the share of tables in which any difference of
     the family is more standard errors from 0 (Westfall and Young, Resampling-Based Multiple
@@ -223,7 +224,7 @@ class _Table:
         # the plain bootstrap of K blocks is too narrow by (K - 1) / K
         freedom = next(iter(heads.values())).blocks - 1
         images = (images - np.nanmean(images, -1, keepdims=True)) * np.sqrt(1 + 1 / freedom)
-        # a rare class can miss from a replicate; the spread is that of the replicates which have it
+        # a rare class can be missing from a replicate; such replicates do not count
         self.of_images = np.nanvar(images, -1, ddof=1)
         self.error = np.sqrt(self.of_seeds + self.of_images)
         self.ratio = _ratio(value, self.error)

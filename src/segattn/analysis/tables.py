@@ -55,8 +55,8 @@ def gains(comparison: Comparison, names: Sequence[str] = ()) -> pd.DataFrame:
 
     Args:
         comparison: Runs of one data set.
-        names: Scores that are judged among themselves, such as `class_names`; by default those of
-            the first picture.
+        names: Scores that are judged among themselves, such as `class_names`; by default the scores
+            of the first picture.
     """
     comparison = comparison.judged
     if not names:
@@ -162,7 +162,7 @@ def block_shares(comparison: Comparison) -> dict[str, float]:
 
 
 def costs(comparison: Comparison) -> pd.DataFrame:
-    """By head: parameters of the head, GFLOP of one test image, images/s, minutes, memory in MB.
+    """Return parameters, GFLOP of one test image, images/s, minutes and memory in MB, by head.
 
     Speed, time and memory are means over the seeds; heads that were not run here have none.
     """

@@ -141,9 +141,9 @@ def count(
     """Sum rows by class and column.
 
     Args:
-        rows: As `object_rows` gives them.
+        rows: What `object_rows` returns.
         measures: Sorts them.
-        group: Of each row, 0..G-1, for example its image.
+        group: The group of each row, 0..G-1, for example its image.
         num_groups: G.
 
     Returns:

@@ -24,7 +24,7 @@ def neighbour_scores(
 
     Args:
         table: Object table.
-        measures: Names the classes, and those of the size bins.
+        measures: Names the classes, and the classes of the size bins.
         images: Name of every test image.
     """
     counts = image_counts(table, measures, images=images)

@@ -45,7 +45,7 @@ def find_objects(
 
     Args:
         labels: [H, W], class of each pixel, any integer dtype.
-        instances: [H, W], 0 = no id, any integer dtype; None if there are no ids.
+        instances: [H, W], 0 = no id, any integer dtype; None without ids.
         ignore_index: Label of void pixels; None if every pixel is valid, as in a prediction.
 
     Raises:

@@ -45,8 +45,8 @@ class SizeStratifiedIoU(Metric):
         size_edges: px, see `Measures`.
         elongation: See `Measures`.
         radius: px, see `Measures`.
-        ignore_index: Label of void pixels, which count nowhere; None if there are none. Where it is
-            a class, that class has no score and is in no mean.
+        ignore_index: Label of void pixels, which count nowhere; None without void pixels. Where it
+            is a class, that class has no score and is in no mean.
         kwargs: Arguments of `torchmetrics.Metric`.
 
     Raises:
@@ -116,8 +116,8 @@ class SizeStratifiedIoU(Metric):
             preds: [N, H, W], predicted class, any integer dtype, or float [N, C, H, W], logits of
                 all classes, also where there are two.
             target: [N, H, W], class or `ignore_index`, any integer dtype.
-            instances: [N, H, W], ids of single objects, 0 where there is none. Pixels of a class
-                without an id form its 8-connected components.
+            instances: [N, H, W], ids of single objects, 0 for pixels without an id. These form
+                the 8-connected components of their class.
             objects: The objects of each image, where they are found already, instead of instances.
 
         Raises:
@@ -138,8 +138,8 @@ class SizeStratifiedIoU(Metric):
             ]
         elif instances is not None or not _are_of(objects, labels, void=self.ignore_index):
             raise ValueError(
-                "objects must be those of each target, found with the same ignore_index, and stand "
-                "instead of instances"
+                "objects must come from each target with the same ignore_index, and replace "
+                "instances"
             )
         self.rows = [
             object_rows(
@@ -162,7 +162,7 @@ class SizeStratifiedIoU(Metric):
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in scores.items()}
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """Plot the scores of `compute`, or a list of them over time, without those of one class."""
+        """Plot the scores of `compute`, or a list of them over time; no IoU of single classes."""
         listed = val if isinstance(val, Sequence) else [self.compute() if val is None else val]
         shown = [{k: v for k, v in s.items() if not k.startswith("iou/")} for s in listed]
         return self._plot(shown if len(shown) > 1 else shown[0], ax)

@@ -57,7 +57,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """Read an object table.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If the file does not exist.
         ValueError: If the file is damaged, of another version, or lacks a column.
     """
     fix = "test the checkpoint again to write it anew"
@@ -66,7 +66,7 @@ def read_table(path: Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is no whole object table ({error}); {fix}") from error
+        raise ValueError(f"{path} is not a whole object table ({error}); {fix}") from error
     version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
     if version != str(SCHEMA_VERSION):
         raise ValueError(
