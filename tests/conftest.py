@@ -1,8 +1,13 @@
 """Every test draws the same numbers, in any order and on any number of processes."""
 
+import os
+import tempfile
+
 import numpy as np
 import pytest
 import torch
+
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="segattn-cache-")  # also of subprocesses
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from segattn.data import build_source
 from segattn.data.scenes import Scenes
-from segattn.data.size_classes import measures_of
+from segattn.data.size_facts import measures_of
 from segattn.data.street import (
     CLASSES,
     PALETTE,

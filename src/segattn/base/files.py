@@ -79,6 +79,11 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"cannot read {path}: {one_line(error)}") from error
 
 
+def cache_folder() -> Path:
+    """Where this user keeps what can be computed again: $XDG_CACHE_HOME/segattn."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segattn"
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file's content: tells weights apart that came under one name."""
     with path.open("rb") as file:

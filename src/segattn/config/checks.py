@@ -20,6 +20,7 @@ SCHEDULES = ("poly", "cosine")
 CLASS_WEIGHTS = ("none", "inverse_sqrt")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 ACCELERATORS = ("auto", "cpu", "gpu", "mps")
+FREEZES = ("none", "bn", "all")
 LOGGERS = ("wandb", "tensorboard", "csv", "none")
 LOGGER_MODES = ("auto", "online", "offline", "disabled")
 
@@ -78,6 +79,7 @@ def check_config(config: dict[str, Any]) -> None:
         raise UserError(f"trainer.strategy={given['strategy']} keeps no test; use auto or ddp")
     for path, (low, high) in _RANGES.items():
         _check_range(config, path, low=low, high=high)
+    _check_freeze(config["encoder"])
     _check_augment(**config["augment"])
     _check_mixing(config)
     _check_choosing(config)
@@ -106,6 +108,16 @@ def _check_known(section: dict[str, Any], schema: type, prefix: str = "") -> Non
             raise UserError(f"unknown key {prefix}{key}; there are {', '.join(known)}")
         if isinstance(value, dict) and is_dataclass(known[key]):
             _check_known(value, cast(type, known[key]), f"{prefix}{key}.")
+
+
+def _check_freeze(encoder: dict[str, Any]) -> None:
+    """Random weights and fresh statistics are not worth keeping."""
+    check_choice("encoder.freeze", encoder["freeze"], FREEZES)
+    if encoder["freeze"] != "none" and encoder["weights"] is None:
+        raise UserError(
+            f"encoder.freeze={encoder['freeze']} would freeze an encoder at random; set "
+            "encoder.weights, such as imagenet, or encoder.freeze=none"
+        )
 
 
 def _check_augment(*, crop: list[int] | None, scale: list[float], **_: float) -> None:

@@ -11,7 +11,7 @@ from omegaconf import MISSING
 
 @dataclass
 class EncoderConfig:
-    """See `segattn.models.encoders.build_encoder`."""
+    """See `segattn.models.encoders.build_encoder`; `freeze` is none, bn or all."""
 
     name: str = MISSING
     depth: int = MISSING
@@ -19,6 +19,7 @@ class EncoderConfig:
     multi_grid: list[int] | None = None
     weights: str | None = None
     weights_sha256: str | None = None  # of the file, if `weights` is one
+    freeze: str = "none"
 
 
 @dataclass

@@ -8,6 +8,7 @@ from segattn.base.errors import UserError
 from segattn.data.ade20k import ADE20K
 from segattn.data.camvid import CamVid
 from segattn.data.cityscapes import Cityscapes
+from segattn.data.coco import COCO
 from segattn.data.cocostuff import COCOStuff
 from segattn.data.context import PascalContext
 from segattn.data.scenes import Scenes
@@ -22,6 +23,7 @@ DATASETS: dict[str, Callable[..., Source]] = {
     "ade20k": ADE20K,
     "context": PascalContext,
     "cocostuff": COCOStuff,
+    "coco": COCO,
 }
 
 

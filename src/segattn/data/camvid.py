@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from segattn.base.errors import UserError
 from segattn.data.files import (
@@ -19,6 +18,7 @@ from segattn.data.files import (
     strays,
     to_classes,
 )
+from segattn.data.images import resize
 from segattn.data.source import Sample, Split, runs
 
 _VOID = 11
@@ -105,17 +105,9 @@ class CamVid(FileSource):
         sample = super().load(index)
         if self._scale == 1:
             return sample
-        image = _resize(sample.image, self._scale, Image.Resampling.BILINEAR)
-        label = _resize(sample.label, self._scale, Image.Resampling.NEAREST)
-        return Sample(sample.name, image, label)
-
-
-def _resize(
-    array: NDArray[np.uint8], scale: float, resample: Image.Resampling
-) -> NDArray[np.uint8]:
-    image = Image.fromarray(array)
-    size = (round(image.width * scale), round(image.height * scale))
-    return np.asarray(image.resize(size, resample))
+        size = [round(side * self._scale) for side in sample.label.shape]
+        label = resize(sample.label, size, nearest=True)
+        return Sample(sample.name, resize(sample.image, size), label)
 
 
 def _unlisted(names: list[str], listing: Path) -> list[str]:

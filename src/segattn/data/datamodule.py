@@ -15,7 +15,7 @@ from segattn.base.errors import UserError
 from segattn.data import build_source
 from segattn.data.samplers import EpochSampler, EvalSampler
 from segattn.data.source import Sample, Source, Split
-from segattn.data.transforms import augment
+from segattn.data.transforms import augment, mirror_order
 from segattn.metrics import find_objects
 
 
@@ -46,7 +46,10 @@ class TrainSamples(_Samples):
 
     def __init__(self, source: Source, *, cache: bool, augmentation: dict[str, Any]) -> None:
         super().__init__(source, cache=cache)
-        self.augmentation = augmentation
+        order = mirror_order(source.classes, source.flip_pairs)
+        labels = None if order is None else [*order, *range(len(order), 256)]
+        mirrored = None if labels is None else torch.tensor(labels, dtype=torch.uint8)
+        self.augmentation = {**augmentation, "mirrored": mirrored}
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         index, seed = key

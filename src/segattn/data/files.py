@@ -1,6 +1,7 @@
 """Data sets of image and label files: reading them, and naming what is wrong with them."""
 
 import codecs
+import hashlib
 import os
 import re
 from abc import abstractmethod
@@ -83,6 +84,13 @@ class FileSource(Source):
     def places(self) -> list[str]:
         """See the base class; the resolved paths of the images."""
         return [str(pair.image.resolve()) for pair in self.pairs]
+
+    def stamp(self) -> str:
+        """See the base class; sizes and dates of the label files."""
+        labels = {path for pair in self.pairs for path in pair.paths() if path != pair.image}
+        stats = [(str(path), path.stat()) for path in sorted(labels)]
+        told = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+        return hashlib.sha256(repr((self.names, told)).encode()).hexdigest()
 
     def content(self, index: int) -> Iterator[bytes]:
         """See the base class; its files as they are."""

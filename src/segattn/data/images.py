@@ -5,7 +5,9 @@ of data sets lie on the stored pixels. A viewer may turn it by its EXIF orientat
 """
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +73,12 @@ def orientation(path: Path) -> int:
     except (*_DAMAGED, struct.error, Image.DecompressionBombError):  # also of an intact image
         return 1
     return found if found in _BACK else 1
+
+
+def resize(array: NDArray[Any], size: Sequence[int], *, nearest: bool = False) -> NDArray[Any]:
+    """An image or a label map at another (height, width), bilinear or by the nearest pixel."""
+    method = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(array).resize((size[1], size[0]), method))
 
 
 def _reason(path: Path, error: BaseException) -> str:

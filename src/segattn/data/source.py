@@ -62,16 +62,20 @@ class Source(ABC):
         classes: Class names; the index is the label value.
         palette: RGB per class, 0 to 255.
         class_groups: Classes whose mean IoU is reported, by group name: large, small or thin. Empty
-            where the data set has no such classes.
+            where the data set has no such classes; None where they are found by the median size of
+            their training objects.
         things: Classes whose single objects are scored by size; the others are stuff.
         with_ids: Things whose single objects have instance ids in this data set.
-        size_edges: px, where an object of this data set begins to be medium and large.
+        flip_pairs: Classes that change places in a mirror, such as left and right door.
+        size_edges: px, where an object of this data set begins to be medium and large; None for the
+            terciles of the training objects.
         size_classes: Things with 50 objects or more in a bin of the training labels, by bin; None
-            where they are found when a run starts, see `segattn.data.size_classes`.
+            where they are found once, see `segattn.data.size_facts`.
         values: What stands for each class in the data set's label files; None: 0, 1, 2, ...
         official: By split, the name and the number of images of the data set's own split that it
             reads; empty for a data set that has no official splits.
         names: Sample names in order.
+        drawn: Whether the splits were drawn here, by a seed, rather than given.
         problems: What is wrong with the listing, such as a missing file; those samples are not in
             `names`.
         title: The data set and the knobs that change what is compared, for people.
@@ -79,13 +83,15 @@ class Source(ABC):
 
     classes: ClassVar[tuple[str, ...]]
     palette: ClassVar[tuple[tuple[int, int, int], ...]]
-    class_groups: ClassVar[dict[str, tuple[str, ...]]] = {}
+    class_groups: ClassVar[dict[str, tuple[str, ...]] | None] = {}
     things: ClassVar[tuple[str, ...]]
     with_ids: ClassVar[tuple[str, ...]] = ()
-    size_edges: tuple[float, float] = (32.0, 96.0)  # COCO's
+    flip_pairs: ClassVar[tuple[tuple[str, str], ...]] = ()
+    size_edges: tuple[float, float] | None = (32.0, 96.0)  # COCO's
     size_classes: ClassVar[dict[str, tuple[str, ...]] | None] = None
     values: ClassVar[tuple[int, ...] | None] = None
     official: ClassVar[dict[Split, tuple[str, int]]] = {}
+    drawn: bool = False
     names: list[str]
     problems: Sequence[str] = ()
     title: str
@@ -106,6 +112,10 @@ class Source(ABC):
         """The bytes of sample `index` that tell it from another one."""
         sample = self.load(index)
         yield from (sample.image.tobytes(), sample.label.tobytes())
+
+    def stamp(self) -> str:
+        """What changes when a label of the split may have changed, without reading the labels."""
+        return self.fingerprint()
 
     def fingerprint(self) -> str:
         """SHA-256 over all names in order and the content of up to 8 samples, evenly spaced."""

@@ -25,6 +25,7 @@ def augment(
     scale: Sequence[float],
     flip: float,
     jitter: float,
+    mirrored: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Random scale and crop, horizontal flip, colour jitter.
 
@@ -38,6 +39,7 @@ def augment(
         scale: Lowest and highest factor by which the image is enlarged.
         flip: Probability of a horizontal flip.
         jitter: Strength of brightness, contrast and saturation jitter, in [0, 1).
+        mirrored: uint8 [256], label of each label in the mirror; None if no classes change places.
 
     Returns:
         uint8 [3, *crop] and uint8 [*crop]; outside the image the label is 255.
@@ -56,11 +58,19 @@ def augment(
         )[0]
     if uniform(0, 1) < flip:
         image, label = functional.horizontal_flip(image), functional.horizontal_flip(label)
+        label = label if mirrored is None else mirrored[label.long()]
     if jitter > 0:
         image = functional.adjust_brightness(image, uniform(1 - jitter, 1 + jitter))
         image = functional.adjust_contrast(image, uniform(1 - jitter, 1 + jitter))
         image = functional.adjust_saturation(image, uniform(1 - jitter, 1 + jitter))
     return image, label
+
+
+def mirror_order(classes: Sequence[str], flip_pairs: Sequence[tuple[str, str]]) -> list[int] | None:
+    """Return the class that each class is in a mirror; None if all stay what they are."""
+    swapped = dict(flip_pairs) | {second: first for first, second in flip_pairs}
+    names = list(classes)
+    return [names.index(swapped.get(name, name)) for name in names] if swapped else None
 
 
 def _cut(

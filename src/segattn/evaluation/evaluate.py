@@ -18,7 +18,7 @@ from segattn.base.runs import Run, write_json
 from segattn.config.compose import compose_part, resolve_config
 from segattn.config.schema import Config
 from segattn.data.datamodule import SegmentationData
-from segattn.data.size_classes import measures_of
+from segattn.data.size_facts import measures_of
 from segattn.evaluation.published_run import read_record
 from segattn.metrics import Measures
 from segattn.training.advice import explained

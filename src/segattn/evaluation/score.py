@@ -20,7 +20,7 @@ from segattn.base.runs import LEGEND, RESULT_SCHEMA, Run, read_json, write_json
 from segattn.config.compose import compose_config
 from segattn.data.files import check_size, class_table, is_turned, read_indices, to_classes
 from segattn.data.palette import voc_palette
-from segattn.data.size_classes import measures_of
+from segattn.data.size_facts import measures_of
 from segattn.data.source import IGNORE_INDEX, Source
 from segattn.metrics import SizeStratifiedIoU, find_objects, neighbour_scores
 from segattn.metrics.table import table_of, write_table

@@ -35,8 +35,15 @@ _Found = tuple[list[str], int]
 
 
 def architecture(options: dict[str, Any]) -> dict[str, Any]:
-    """What of a config's section is the network, and not where its first weights come from."""
-    return {key: value for key, value in options.items() if not key.startswith("weights")}
+    """Return what is the network: not where its weights come from, nor which of them learn."""
+    return {k: v for k, v in options.items() if k != "freeze" and not k.startswith("weights")}
+
+
+def frozen_parts(encoder: nn.Module, freeze: str) -> list[nn.Module]:
+    """Return the parts of an encoder that keep weights and statistics: none, bn or all."""
+    if freeze == "bn":
+        return [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    return [encoder] if freeze == "all" else []
 
 
 def check_encoder(

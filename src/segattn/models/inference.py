@@ -17,7 +17,7 @@ it is not offered. Aligned corners would shift every object by up to half a pixe
 https://github.com/junfu1115/DANet, https://github.com/speedinghzl/CCNet
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -155,7 +155,9 @@ def check_images(images: Tensor) -> None:
         )
 
 
-def predict(model: Model, images: Tensor, *, protocol: Protocol) -> Tensor:
+def predict(
+    model: Model, images: Tensor, *, protocol: Protocol, mirrored: Sequence[int] | None = None
+) -> Tensor:
     """Logits of every pixel by a protocol. One pass over whole images is exactly `model(images)`.
 
     The memory is that of one result, of one forward pass, and, at several scales, of the largest
@@ -166,6 +168,7 @@ def predict(model: Model, images: Tensor, *, protocol: Protocol) -> Tensor:
             may be changed in place.
         images: uint8 [B, 3, H, W].
         protocol: What is passed through the model, and how it is averaged.
+        mirrored: Class that each class is in a mirror; None if all stay what they are.
 
     Returns:
         float32 [B, C, H, W]: mean logits, or mean probabilities by `protocol.average`.
@@ -179,7 +182,8 @@ def predict(model: Model, images: Tensor, *, protocol: Protocol) -> Tensor:
     for scale in protocol.scales:
         # as DANet rounds; a line of pixels is the least
         size = max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
-        scores = _resize(_one_scale(model, _resize(images, size), protocol), (height, width))
+        scores = _one_scale(model, _resize(images, size), protocol, mirrored)
+        scores = _resize(scores, (height, width))
         total = scores if total is None else total.add_(scores)
         del scores  # not beside the next scale's
     assert total is not None  # a protocol has a scale
@@ -194,16 +198,19 @@ def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(x, size, mode="bilinear", align_corners=False)
 
 
-def _one_scale(model: Model, images: Tensor, protocol: Protocol) -> Tensor:
+def _one_scale(
+    model: Model, images: Tensor, protocol: Protocol, mirrored: Sequence[int] | None
+) -> Tensor:
     if protocol.crop is None or protocol.stride is None:
-        return _one_pass(model, images, protocol)
-    return _sliding(model, images, protocol, crop=protocol.crop, stride=protocol.stride)
+        return _one_pass(model, images, protocol, mirrored)
+    return _sliding(model, images, protocol, mirrored, crop=protocol.crop, stride=protocol.stride)
 
 
 def _sliding(
     model: Model,
     images: Tensor,
     protocol: Protocol,
+    mirrored: Sequence[int] | None,
     *,
     crop: tuple[int, int],
     stride: tuple[int, int],
@@ -221,7 +228,7 @@ def _sliding(
         for left in lefts:
             # inside the padded image; a slice of the unpadded total ends with it by itself
             window = (..., slice(top, top + crop[0]), slice(left, left + crop[1]))
-            scores = _one_pass(model, padded[window], protocol)
+            scores = _one_pass(model, padded[window], protocol, mirrored)
             if total is None:
                 total = scores.new_zeros(*scores.shape[:2], height, width)
             part = total[window]
@@ -251,11 +258,14 @@ def _pad_to(images: Tensor, crop: tuple[int, int]) -> Tensor:
     return padded
 
 
-def _one_pass(model: Model, images: Tensor, protocol: Protocol) -> Tensor:
+def _one_pass(
+    model: Model, images: Tensor, protocol: Protocol, mirrored: Sequence[int] | None
+) -> Tensor:
     scores = _scores(model, images, protocol)
     if not protocol.flip:
         return scores
-    return scores.add_(_scores(model, images.flip(3), protocol).flip(3)).div_(2)
+    flipped = _scores(model, images.flip(3), protocol).flip(3)
+    return scores.add_(flipped if mirrored is None else flipped[:, list(mirrored)]).div_(2)
 
 
 def _scores(model: Model, images: Tensor, protocol: Protocol) -> Tensor:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from segattn.base.hardware import resolve_workers
 from segattn.data.datamodule import SegmentationData
-from segattn.data.size_classes import measures_of
+from segattn.data.size_facts import measures_of
+from segattn.data.transforms import mirror_order
 from segattn.metrics import Measures
 from segattn.models.encoder_weights import load_encoder, normalisation, weights_file
 from segattn.models.encoders import architecture, build_encoder
@@ -39,11 +40,13 @@ def build_task(
     # first, since it may want a network, and nothing is read yet
     weights = _pretrained(config["encoder"]) if pretrained else None
     balanced = config["loss"]["class_weights"] == "inverse_sqrt"
+    source = data.source("train")
     task = new_task(
         config,
-        classes=data.source("train").classes,
+        classes=source.classes,
         class_weights=inverse_sqrt_weights(data.class_frequencies()) if balanced else None,
         measures=measures_of(data.source, radius=config["metric"]["radius"]),
+        mirrored=mirror_order(source.classes, source.flip_pairs),
     )
     task.model.normalise(normalisation(config["encoder"]["name"], config["encoder"]["weights"]))
     if weights is not None:
@@ -71,6 +74,7 @@ def new_task(
     classes: Sequence[str],
     class_weights: list[float] | None,
     measures: Measures,
+    mirrored: list[int] | None = None,
 ) -> SegmentationTask:
     """A task without pretrained weights, which are none of its properties.
 
@@ -84,4 +88,6 @@ def new_task(
         loss=config["loss"] | {"class_weights": class_weights},
         metric=measures.plain(),
         protocol=config["protocol"],
+        mirrored=mirrored,
+        freeze=config["encoder"]["freeze"],
     )

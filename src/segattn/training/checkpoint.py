@@ -95,7 +95,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
         arguments, weights = dict(content["hyper_parameters"]), content["state_dict"]
-        if unknown := sorted(arguments.keys() ^ known.keys()):
+        needed = {name for name, p in known.items() if p.default is p.empty}
+        if unknown := sorted((arguments.keys() - known.keys()) | (needed - arguments.keys())):
             raise LookupError(f"it differs in {', '.join(unknown)}")
     except _BROKEN as error:
         raise _another(path, error) from error

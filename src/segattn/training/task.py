@@ -21,6 +21,7 @@ from segattn.base.errors import UserError
 from segattn.data.datamodule import SegmentationData, image_tensor
 from segattn.data.source import IGNORE_INDEX
 from segattn.metrics import SizeStratifiedIoU
+from segattn.models.encoders import frozen_parts
 from segattn.models.heads import HeadOutput
 from segattn.models.heads.blocks import Learned, learned_blocks
 from segattn.models.inference import Protocol, build_protocol, predict
@@ -44,6 +45,8 @@ class SegmentationTask(pl.LightningModule):
         metric: Values of `segattn.metrics.Measures`.
         protocol: Of the test, values of `inference.Protocol`; None gives the image as a whole.
             Validation always does: it is for watching.
+        mirrored: Class that each class is in a mirror; None if all stay what they are.
+        freeze: What of the encoder keeps its weights and statistics: none, bn or all.
     """
 
     blocks: dict[str, Learned]
@@ -62,6 +65,8 @@ class SegmentationTask(pl.LightningModule):
         loss: dict[str, Any],
         metric: dict[str, Any],
         protocol: dict[str, Any] | None = None,
+        mirrored: Sequence[int] | None = None,
+        freeze: str = "none",
     ) -> None:
         super().__init__()
         # the logger gets the resolved config instead: nested hparams would overwrite it
@@ -89,6 +94,15 @@ class SegmentationTask(pl.LightningModule):
             head=self.hparams["head"],
             encoder=self.hparams["encoder"],
         ).to(memory_format=torch.channels_last)
+        for part in frozen_parts(self.model.encoder, self.hparams["freeze"]):
+            part.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "SegmentationTask":
+        """Train, but for what is frozen."""
+        super().train(mode)
+        for part in frozen_parts(self.model.encoder, self.hparams["freeze"]):
+            part.eval()
+        return self
 
     def compile_models(self) -> None:
         """Compile encoder and head in place: the names of weights and checkpoints stay."""
@@ -153,7 +167,8 @@ class SegmentationTask(pl.LightningModule):
 
         Logits, or mean probabilities, as the protocol says; by default the task's own.
         """
-        return predict(lambda x: self(x).logits, images, protocol=protocol or self.protocol)
+        chosen, mirrored = protocol or self.protocol, self.hparams["mirrored"]
+        return predict(lambda x: self(x).logits, images, protocol=chosen, mirrored=mirrored)
 
     def label_map(self, image: NDArray[np.uint8], *, protocol: Protocol) -> NDArray[np.uint8]:
         """Class indices uint8 [H, W] of an image uint8 [H, W, 3]."""

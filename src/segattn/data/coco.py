@@ -1,0 +1,337 @@
+"""COCO instance annotations (Lin et al. 2014): the JSON that annotation tools export."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from segattn.base.errors import UserError
+from segattn.base.files import walk
+from segattn.data.files import Pair
+from segattn.data.legend import Legend, read_legend
+from segattn.data.own import Edges, OwnData, share_of
+from segattn.data.source import IGNORE_INDEX, Split
+
+Entry = dict[str, Any]
+_NUM_TRIED = 20
+
+
+class COCO(OwnData):
+    """Images with annotated instances in COCO's JSON: polygons, and RLE by pycocotools.
+
+    Larger annotations lie under smaller ones, so that parts show on the whole; crowds lie under
+    all. Each annotation of a thing is an object with an id; a crowd has none.
+
+    Args:
+        split: "train", "val" or "test".
+        root: The folder that holds the JSON files and the images.
+        train: JSON below `root`.
+        val: Another JSON, the share of train that becomes val, or "test" for the test split.
+        test: Another JSON, or the share of train that becomes test.
+        images: Folder of each split's images below `root`; None finds the folder in which every
+            `file_name` is.
+        classes: classes.yaml or what it would hold. None, and where it names no class: all
+            categories by their ids.
+        background: Class of pixels without an annotation; None makes them void.
+        size: (height, width) to which images and labels are resized.
+        size_edges: coco (32 and 96 px), terciles (of the training objects), or two numbers of px.
+        split_seed: Other seeds draw other images for shares.
+        title: The data set, for people.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        root: str,
+        train: str,
+        val: str | float = 0.1,
+        test: str | float,
+        images: dict[str, str] | None = None,
+        classes: str | list[Any] | dict[str, Any] | None = None,
+        background: str | None = "background",
+        size: list[int] | None = None,
+        size_edges: Edges = "coco",
+        split_seed: int = 0,
+        title: str | None = None,
+    ) -> None:
+        given: dict[Split, str | float] = {"train": train, "val": val, "test": test}
+        shares = _shares(given)
+        read: Split = "test" if split == "val" and val == "test" else split
+        file = given[read] if isinstance(given[read], str) else train
+        folder = Path(root)
+        legend = read_legend(classes, root=folder)
+        self._json = _read(folder / train)
+        names = _class_names(self._json, legend, background)
+        if file != train:
+            self._json = _read(folder / str(file))
+            _check_categories(self._json, folder / train, names, legend)
+        self._background, self._ignored = background, set(legend.ignore)
+        entries = {_name(entry): entry for entry in self._json.images}
+        if len(shares) > 1 and file == train:
+            drawn = {name: share_of(name, shares, seed=split_seed) for name in entries}
+            entries = {name: e for name, e in entries.items() if drawn[name] == read}
+        self._entries = entries
+        named = [entry["file_name"] for entry in entries.values()]
+        where = _image_folder(self._json.path, folder, named, (images or {}).get(read))
+        pairs = [Pair(n, where / e["file_name"], self._json.path) for n, e in entries.items()]
+        super().__init__(
+            pairs,
+            problems=self._json.problems_of(entries.values()),
+            legend=legend,
+            classes=names,
+            things=[name for name in names if name != background],
+            with_ids=True,
+            size=size,
+            size_edges=size_edges,
+            title=title or f"coco {folder.resolve().name}",
+            drawn=len(shares) > 1,
+        )
+
+    def content(self, index: int) -> Iterator[bytes]:
+        """See the base class; the image and its annotations."""
+        pair = self.pairs[index]
+        yield pair.image.read_bytes()
+        yield json.dumps(self._json.of_image[self._entries[pair.name]["id"]]).encode()
+
+    def stamp(self) -> str:
+        """See the base class."""
+        return f"{super().stamp()} {self.classes} {self.things} {self._background} {self._ignored}"
+
+    def read_label(self, pair: Pair) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        """Draw the annotations of an image."""
+        entry = self._entries[pair.name]
+        shape = (entry["height"], entry["width"])
+        empty = IGNORE_INDEX if self._background is None else self.classes.index(self._background)
+        label = np.full(shape, empty, np.uint8)
+        instances = np.zeros(shape, np.int32)
+        masks = [
+            (a, draw(a["segmentation"], *shape, where=f"{pair.image} in {pair.label}"))
+            for a in self._json.of_image[entry["id"]]
+        ]
+        masks.sort(key=lambda item: (not item[0].get("iscrowd"), -int(item[1].sum())))
+        for number, (annotation, mask) in enumerate(masks, start=1):
+            name = self._json.categories[annotation["category_id"]]
+            single = name in self.things and not annotation.get("iscrowd")
+            ignored = name in self._ignored
+            label[mask] = IGNORE_INDEX if ignored else self.classes.index(name)
+            instances[mask] = number if single else 0
+        return label, instances
+
+
+def draw(segmentation: Any, height: int, width: int, *, where: str) -> NDArray[np.bool_]:
+    """Pixels [H, W] of polygons or of an RLE, as pycocotools draws them."""
+    try:
+        drawn: Any = segmentation
+        if isinstance(segmentation, list) or isinstance(segmentation["counts"], list):
+            drawn = coco_mask.frPyObjects(segmentation, height, width)
+        merged = coco_mask.merge(drawn) if isinstance(drawn, list) else drawn
+        mask: NDArray[np.bool_] = coco_mask.decode(merged).astype(bool)
+    except Exception as error:  # what pycocotools raises depends on what is wrong
+        raise UserError(
+            f"an annotation of {where} is damaged ({error}); export it again"
+        ) from error
+    if mask.shape != (height, width):
+        raise UserError(
+            f"a mask of {where} is {mask.shape[1]} x {mask.shape[0]}, the image {width} x {height}"
+        )
+    return mask
+
+
+class Annotations:
+    """One JSON.
+
+    Attributes:
+        path: The file.
+        images: Its images.
+        categories: Name of each category, by id.
+        of_image: The annotations of each image, by the id of the image.
+    """
+
+    def __init__(self, path: Path, content: Any) -> None:
+        keys = ("images", "annotations", "categories")
+        content = content if isinstance(content, dict) else {}
+        for key in keys:
+            listed = content.get(key)
+            if not isinstance(listed, list) or not all(isinstance(e, dict) for e in listed):
+                raise UserError(
+                    f"{path} has no list {key!r}; export the annotations as COCO instances, whose "
+                    f"JSON has {', '.join(keys)}"
+                )
+        self.path, self.images = path, content["images"]
+        self._problems: dict[Any, list[str]] = defaultdict(list)  # None: of the file
+        self.categories: dict[Any, str] = {}
+        for category in content["categories"]:
+            number, name = category.get("id"), category.get("name")
+            if number in self.categories or name in self.categories.values() or not name:
+                raise UserError(f"{path}: category {number} ({name!r}) has no name or stands twice")
+            self.categories[number] = str(name)
+        self._check_images()
+        self.of_image: dict[Any, list[Entry]] = defaultdict(list)
+        counts = Counter(str(a.get("id")) for a in content["annotations"] if "id" in a)
+        sizes = {image["id"]: (image["width"], image["height"]) for image in self.images}
+        for annotation in content["annotations"]:
+            image = annotation.get("image_id")
+            wrong = self._wrong(annotation, sizes.get(image))
+            if not wrong and counts[str(annotation.get("id"))] > 1:
+                wrong = "has an id that stands twice"
+            if wrong:
+                told = f"{path}: annotation {annotation.get('id')} {wrong}"
+                self._problems[image if image in sizes else None].append(told)
+            self.of_image[image].append(annotation)
+
+    def problems_of(self, images: Any) -> list[str]:
+        """What is wrong with the file and with these images, a line each."""
+        found = [line for image in images for line in self._problems[image["id"]]]
+        return [*self._problems[None], *found]
+
+    def _check_images(self) -> None:
+        kept, ids, names = list[Entry](), set[Any](), set[str]()
+        for image in self.images:
+            number, file = image.get("id"), image.get("file_name")
+            sides = [image.get(side) for side in ("width", "height")]
+            where = f"{self.path}: image {number} ({file})"
+            if number is None or not isinstance(file, str) or not file:
+                self._problems[None].append(f"{where} must have an id and a file_name")
+            elif not all(isinstance(side, int) and side > 0 for side in sides):
+                self._problems[None].append(f"{where} must have a width and a height, got {sides}")
+            elif number in ids or _name(image) in names:
+                self._problems[None].append(f"{where}: its id or its name stands twice")
+            else:
+                kept.append(image)
+                ids.add(number)
+                names.add(_name(image))
+        if not self.images:
+            raise UserError(f"{self.path} lists no image; export the annotations again")
+        self.images = kept
+
+    def _wrong(self, annotation: Entry, size: tuple[int, int] | None) -> str:
+        """What is wrong with an annotation on an image of (width, height); "" if nothing is."""
+        if size is None:
+            return f"belongs to image {annotation.get('image_id')}, which is not listed"
+        if annotation.get("category_id") not in self.categories:
+            return f"has category {annotation.get('category_id')}, which is not listed"
+        shapes = annotation.get("segmentation")
+        if isinstance(shapes, dict) and "counts" in shapes:
+            if list(shapes.get("size", [])) != [size[1], size[0]]:
+                return f"has a mask of {shapes.get('size')}, its image is {[size[1], size[0]]}"
+            counts = shapes["counts"]
+            if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
+                return f"has a mask of {sum(counts)} px, its image has {size[0] * size[1]}"
+            return ""
+        if not isinstance(shapes, list) or not shapes:
+            return "has no polygon and no mask, perhaps a box alone; outline it, or delete it"
+        return next(filter(None, (_wrong_polygon(shape, size) for shape in shapes)), "")
+
+
+def _wrong_polygon(shape: Any, size: tuple[int, int]) -> str:
+    try:
+        points = np.asarray(shape, np.float64)
+    except (ValueError, TypeError):
+        points = np.array([np.nan])
+    if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
+        return "has a polygon that is not x, y of three points or more"
+    x, y = points[::2], points[1::2]
+    if x.min() >= size[0] or y.min() >= size[1] or x.max() <= 0 or y.max() <= 0:
+        return f"has a polygon outside its image of {size[0]} x {size[1]}"
+    return ""
+
+
+def _read(path: Path) -> Annotations:
+    if not path.is_file():
+        raise UserError(
+            f"no file {path}; set data.root to the folder of the data, and data.train, data.val "
+            "and data.test to the JSON files below it"
+        )
+    return _read_once(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=3)  # splits may share a file, which may be large
+def _read_once(path: Path, _: int) -> Annotations:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"cannot read {path}: it is not JSON ({error})") from error
+    return Annotations(path, content)
+
+
+def _name(image: Entry) -> str:
+    return str(PurePosixPath(image["file_name"].replace("\\", "/")).with_suffix(""))
+
+
+def _shares(given: dict[Split, str | float]) -> dict[Split, float]:
+    """Return the share of the training JSON that each split gets."""
+    shares: dict[Split, float] = {}
+    for split, value in given.items():
+        if isinstance(value, str):
+            continue
+        if not 0 < value < 1:
+            raise UserError(f"data.{split} must be a JSON or a share between 0 and 1, got {value}")
+        shares[split] = value
+    left = 1 - sum(shares.values())
+    if left <= 0:
+        raise UserError(f"data.val and data.test take {1 - left:g} of data.train; leave some of it")
+    return {"train": left, **shares}
+
+
+def _class_names(found: Annotations, legend: Legend, background: str | None) -> list[str]:
+    """Return the classes: those that classes.yaml names, else all categories by their ids."""
+    by_id = sorted(found.categories, key=lambda key: (not isinstance(key, int), key))
+    listed = [found.categories[key] for key in by_id]
+    _check_ignored(legend, found)
+    names = list(legend.stored) or [name for name in listed if name not in legend.ignore]
+    if background is not None and background not in names:
+        names = [background, *names]
+    if unknown := [name for name in names if name not in (*listed, background)]:
+        raise UserError(f"{legend.place}: {unknown[0]!r} is not a category of {found.path}")
+    if left := [name for name in listed if name not in (*names, *legend.ignore)]:
+        raise UserError(
+            f"{legend.place} does not name {left[0]!r} of {found.path}; add it to classes, or to "
+            "ignore, which makes it void"
+        )
+    return names
+
+
+def _check_ignored(legend: Legend, found: Annotations) -> None:
+    for name in legend.ignore:
+        if name not in found.categories.values():
+            raise UserError(f"{legend.place}: ignore: {name!r} is not a category of {found.path}")
+
+
+def _check_categories(
+    found: Annotations, training: Path, names: Sequence[str], legend: Legend
+) -> None:
+    known = {*names, *legend.ignore}
+    if unknown := sorted(set(found.categories.values()) - known):
+        raise UserError(f"{found.path} has the category {unknown[0]!r}, {training} has not")
+
+
+def _image_folder(path: Path, root: Path, names: Sequence[str], given: str | None) -> Path:
+    """Return the folder from which `file_name` leads to the images: as near to the JSON as can be.
+
+    Raises:
+        UserError: No folder holds one of the first images, or two do.
+    """
+    if given is not None:
+        return root / given
+    near: list[list[Path]] = [[path.parent], _below(path.parent), [root], _below(root)]
+    for folders in near:
+        for name in names[:_NUM_TRIED]:  # one that is missing becomes a problem of the listing
+            holds = [folder for folder in folders if (folder / name).is_file()]
+            if len(holds) > 1:
+                told = f"{holds[0]} and {holds[1]} both hold {name}"
+                raise UserError(f"{told}; say which is meant, as in data.images={{train: FOLDER}}")
+            if holds:
+                return holds[0]
+    first = names[0] if names else "no image"
+    raise UserError(f"{path} names {first}, which is in no folder below {root}; copy the images")
+
+
+def _below(folder: Path) -> list[Path]:
+    return [found for found, _, _ in walk(folder) if found != folder]
