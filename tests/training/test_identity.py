@@ -13,8 +13,8 @@ from tiny import EXPERIMENTS, tiny_config
 
 from segattn.base.errors import UserError
 from segattn.config.compose import compose_config
-from segattn.data import build_source
 from segattn.training import train as training
+from segattn.training.build import build_data
 from segattn.training.task import SegmentationTask
 from segattn.training.train import run_folder, train
 
@@ -74,8 +74,7 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path, monkeypatch, change):
         train(config)
     moved = config_of(tmp_path / "kept", tmp_path)  # the same files in another place
     assert (
-        train(moved).result["training"]["data"]
-        == build_source(**moved["data"], split="train").fingerprint()
+        train(moved).result["training"]["data"] == build_data(moved).source("train").fingerprint()
     )
 
 

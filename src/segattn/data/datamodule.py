@@ -141,7 +141,8 @@ class SegmentationData(pl.LightningDataModule):
     def source(self, split: Split) -> Source:
         """The split's source; found and checked on first use."""
         if split not in self.sources:
-            self.sources[split] = build_source(split=split, **self.data)
+            knobs = {key: value for key, value in self.data.items() if key != "name"}
+            self.sources[split] = build_source(self.data["name"], split, **knobs)
         return self.sources[split]
 
     def prepare_data(self) -> None:
@@ -152,6 +153,8 @@ class SegmentationData(pl.LightningDataModule):
     def warn_unless_official(self) -> None:
         """Warn of each split in use that is incomplete: no published scores compare with its."""
         for split, source in self.sources.items():
+            for note in source.notes:
+                warnings.warn(f"{source.title}: {note}", stacklevel=2)
             name, count = source.official.get(split, (split, len(source.names)))
             if len(source.names) != count:
                 warnings.warn(

@@ -162,6 +162,11 @@ def read_names(listing: Path) -> list[str]:
     Raises:
         UserError: The list is missing, empty, or no text.
     """
+    return [_name_in(line) for line in read_lines(listing)]
+
+
+def read_lines(listing: Path) -> list[str]:
+    """The lines of a split's list that name an image; raises `UserError` as `read_names` does."""
     try:
         text = _decoded(listing.read_bytes())
     except OSError as error:
@@ -169,10 +174,10 @@ def read_names(listing: Path) -> list[str]:
     if re.search(r"[\x00-\x08\x0e-\x19\x1b-\x1f]", text):
         raise UserError(f"cannot read the list of images {listing}: it is no text")
     lines = (re.sub("[\u200b\ufeff\x1a]", "", line).strip() for line in text.splitlines())
-    names = [_name_in(line) for line in lines if line and not line.startswith("#")]
-    if not names:
+    kept = [line for line in lines if line and not line.startswith("#")]
+    if not kept:
         raise UserError(f"{listing} lists no image; copy it again from the data set")
-    return names
+    return kept
 
 
 def _name_in(line: str) -> str:

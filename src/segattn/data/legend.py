@@ -78,10 +78,12 @@ def read_legend(content: Content, *, root: Path) -> Legend:
         content = {"classes": content}
     wanted = "a list of class names, or keys such as `classes:`"
     keys: dict[str, Any] = _need(content, dict, place, wanted)
-    for key in keys:
-        check_choice(f"key of {place}", key, _KEYS)
+    classes = {key: value for key, value in keys.items() if key not in _KEYS}
+    for key, value in classes.items():
+        if "classes" in keys or (isinstance(value, list) and len(value) != 3):  # no colour
+            check_choice(f"key of {place}", key, _KEYS)
     legend = Legend(place)
-    _read_classes(legend, keys.get("classes") or [])
+    _read_classes(legend, keys.get("classes") or classes)
     _read_rest(legend, keys)
     return legend
 

@@ -78,6 +78,7 @@ class Source(ABC):
         drawn: Whether the splits were drawn here, by a seed, rather than given.
         problems: What is wrong with the listing, such as a missing file; those samples are not in
             `names`.
+        notes: What may be so on purpose, but should be known.
         title: The data set and the knobs that change what is compared, for people.
     """
 
@@ -94,6 +95,7 @@ class Source(ABC):
     drawn: bool = False
     names: list[str]
     problems: Sequence[str] = ()
+    notes: Sequence[str] = ()
     title: str
 
     def blocks(self) -> list[int]:

@@ -27,7 +27,11 @@ def check_same_data(run: Run, data: SegmentationData) -> None:
     before = read_json(run.data_path) if begun and run.data_path.exists() else None
     sources = {split: data.source(split) for split in SPLITS}
     now: dict[str, Any] = {
-        split: {"images": len(source.names), "sha256": source.fingerprint()}
+        split: {
+            "images": len(source.names),
+            "sha256": source.fingerprint(),
+            **({"names": source.names} if source.drawn else {}),
+        }
         for split, source in sources.items()
     }
     if before is None:

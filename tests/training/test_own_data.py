@@ -1,0 +1,58 @@
+"""A run on data of one's own: train, resume, evaluate, predict, report."""
+
+import json
+
+from folder_files import write_folder
+from tiny import EXPERIMENTS, call_script
+
+from segattn.config.compose import compose_config
+from segattn.evaluation.evaluate import evaluate
+from segattn.training.train import train
+
+CLASSES = "{wall:0,window:{value:1,thing:true},pole:{value:2,thing:true}},ignore:[255]"
+
+
+def words(root, folder, *more):
+    return [
+        "data=folder",
+        f"data.root={root}",
+        f"data.classes={{classes:{CLASSES}}}",
+        "data.title=facades",
+        "data.size_edges=terciles",
+        "head=fcn",
+        "head.channels=8",
+        "encoder=test_resnet",
+        "encoder.depth=3",
+        "loader.num_workers=0",
+        "loader.batch_size=4",
+        "trainer.max_epochs=1",
+        "trainer.precision=fp32",
+        "logger=none",
+        f"runs_dir={folder / 'runs'}",
+        *more,
+    ]
+
+
+def test_from_a_folder_to_predictions(tmp_path, monkeypatch):
+    root = write_folder(tmp_path / "data", "no splits", counts=(40, 0, 0), instances=True)
+    run = train(compose_config(words(root, tmp_path), folder=EXPERIMENTS))
+    result = run.result
+    assert result["data"]["title"] == "facades"
+    assert result["metric"]["size_edges"][0] > 0
+    assert result["metric"]["with_ids"] == ["window", "pole"]
+    drawn = json.loads(run.data_path.read_text())
+    names = [name for split in drawn.values() for name in split["names"]]
+    assert sorted(names) == sorted(f"photo {i}" for i in range(40))
+    assert result["images"] == drawn["test"]["names"]
+    again = evaluate(run.checkpoint_path, [], folder=EXPERIMENTS)
+    assert again.result["scores"] == result["scores"]
+    given = {"checkpoint": run.checkpoint_path, "images": root / "images", "out": tmp_path / "out"}
+    assert call_script(monkeypatch, "predict.py", *(f"{k}={v}" for k, v in given.items())) == 0
+    assert len(list((tmp_path / "out/labels").iterdir())) == 40
+
+
+def test_val_that_is_test_is_marked_when_it_chooses(tmp_path):
+    root = write_folder(tmp_path / "data", counts=(8, 3, 0))
+    more = ["data.val=test", "callbacks=best"]
+    run = train(compose_config(words(root, tmp_path, *more), folder=EXPERIMENTS))
+    assert run.result["training"]["chosen_on_test"]
