@@ -3,6 +3,7 @@
 import json
 
 from folder_files import write_folder
+from PIL import Image
 from tiny import EXPERIMENTS, call_script
 
 from segattn.config.compose import compose_config
@@ -19,6 +20,7 @@ def words(root, folder, *more):
         f"data.classes={{classes:{CLASSES}}}",
         "data.title=facades",
         "data.size_edges=terciles",
+        "data.size=[32,32]",
         "head=fcn",
         "head.channels=8",
         "encoder=test_resnet",
@@ -48,7 +50,12 @@ def test_from_a_folder_to_predictions(tmp_path, monkeypatch):
     assert again.result["scores"] == result["scores"]
     given = {"checkpoint": run.checkpoint_path, "images": root / "images", "out": tmp_path / "out"}
     assert call_script(monkeypatch, "predict.py", *(f"{k}={v}" for k, v in given.items())) == 0
-    assert len(list((tmp_path / "out/labels").iterdir())) == 40
+    written = sorted((tmp_path / "out/labels").iterdir())
+    assert len(written) == 40
+    with Image.open(written[0]) as label:
+        assert label.size == (48, 40)  # at the size of the photo, in the colours of the data
+    legend = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert [c["colour"] for c in legend["classes"]] == result["data"]["palette"]
 
 
 def test_val_that_is_test_is_marked_when_it_chooses(tmp_path):

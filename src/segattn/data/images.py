@@ -77,6 +77,8 @@ def orientation(path: Path) -> int:
 
 def resize(array: NDArray[Any], size: Sequence[int], *, nearest: bool = False) -> NDArray[Any]:
     """An image or a label map at another (height, width), bilinear or by the nearest pixel."""
+    if array.shape[:2] == tuple(size):
+        return array
     method = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(array).resize((size[1], size[0]), method))
 

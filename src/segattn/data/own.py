@@ -61,7 +61,7 @@ class OwnData(FileSource):
             class_groups=legend.groups or None,
             flip_pairs=legend.flip_pairs,
         )
-        self._size, self.title, self.drawn = size, title, drawn
+        self.size, self.title, self.drawn = size, title, drawn
         self.size_edges = _edges(size_edges)
         super().__init__(pairs, problems=problems)
         if not self.names and not self.problems:
@@ -69,17 +69,17 @@ class OwnData(FileSource):
 
     def stamp(self) -> str:
         """See the base class; what decides how a label is read too."""
-        return f"{super().stamp()} {self._size}"
+        return f"{super().stamp()} {self.size}"
 
     def load(self, index: int) -> Sample:
         """See the base class; resized if `size` says so."""
         sample = super().load(index)
-        if self._size is None or tuple(self._size) == sample.label.shape:
+        if self.size is None:
             return sample
         maps = (sample.label, sample.instances)
-        label, ids = (m if m is None else resize(m, self._size, nearest=True) for m in maps)
+        label, ids = (m if m is None else resize(m, self.size, nearest=True) for m in maps)
         assert label is not None
-        return Sample(sample.name, resize(sample.image, self._size), label, ids)
+        return Sample(sample.name, resize(sample.image, self.size), label, ids)
 
 
 def _edges(given: Edges) -> tuple[float, float] | None:

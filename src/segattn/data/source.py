@@ -75,6 +75,7 @@ class Source(ABC):
         official: By split, the name and the number of images of the data set's own split that it
             reads; empty for a data set that has no official splits.
         names: Sample names in order.
+        size: (height, width) to which images and labels are resized; None keeps theirs.
         drawn: Whether the splits were drawn here, by a seed, rather than given.
         problems: What is wrong with the listing, such as a missing file; those samples are not in
             `names`.
@@ -92,6 +93,7 @@ class Source(ABC):
     size_classes: ClassVar[dict[str, tuple[str, ...]] | None] = None
     values: ClassVar[tuple[int, ...] | None] = None
     official: ClassVar[dict[Split, tuple[str, int]]] = {}
+    size: Sequence[int] | None = None
     drawn: bool = False
     names: list[str]
     problems: Sequence[str] = ()

@@ -16,10 +16,9 @@ from segattn.base.arguments import check_choice
 from segattn.base.errors import UserError
 from segattn.base.files import atomic_path, digest, walk
 from segattn.base.runs import LEGEND, read_json, write_json
-from segattn.data import DATASETS
 from segattn.data.cityscapes import LABEL_IDS, Cityscapes
-from segattn.data.images import orientation, read_image
-from segattn.data.palette import Palette, voc_palette
+from segattn.data.images import orientation, read_image, resize
+from segattn.data.palette import voc_palette
 from segattn.models.inference import Protocol, build_protocol
 from segattn.training.checkpoint import load_task
 from segattn.training.task import SegmentationTask
@@ -152,14 +151,6 @@ def _job(photo: Path, *, format: Format, out: Path) -> _Job:
     return photo, out / "labels" / f"{match[1]}_pred.png", None
 
 
-def class_colours(classes: Sequence[str]) -> Palette:
-    """The colours of the data set that has these classes; PASCAL VOC's for any other."""
-    for source in DATASETS.values():
-        if getattr(source, "classes", None) == tuple(classes):
-            return source.palette  # type: ignore[attr-defined]
-    return voc_palette(len(classes))
-
-
 def _legend(
     task: SegmentationTask, *, checkpoint: Path, images: Path, protocol: Protocol, format: Format
 ) -> dict[str, Any]:
@@ -170,10 +161,11 @@ def _legend(
             f"format=cityscapes needs the {len(LABEL_IDS)} classes of Cityscapes; the checkpoint "
             f"has {len(names)}: {', '.join(names[:3])}, ...; use format=png"
         )
+    colours = task.hparams["palette"] or voc_palette(len(names))
     values = LABEL_IDS if format == "cityscapes" else range(len(names))
     classes = [
         {"value": value, "name": name, "colour": list(colour)}
-        for value, name, colour in zip(values, names, class_colours(names), strict=True)
+        for value, name, colour in zip(values, names, colours, strict=True)
     ]
     return {
         "checkpoint": str(checkpoint.resolve()),
@@ -212,7 +204,9 @@ def _predict_one(
     legend: dict[str, Any],
 ) -> None:
     photo = read_image(path)
-    indices = task.label_map(photo, protocol=protocol)
+    size = task.hparams["size"] or photo.shape[:2]  # of the images that it was trained on
+    indices = task.label_map(resize(photo, size), protocol=protocol)
+    indices = resize(indices, photo.shape[:2], nearest=True)
     colours = [entry["colour"] for entry in legend["classes"]]
     if overlay is None:
         values = np.array([entry["value"] for entry in legend["classes"]], dtype=np.uint8)

@@ -12,7 +12,7 @@ from segattn.data import DATASETS
 from segattn.metrics import Measures
 from segattn.models.encoder_weights import read_weights
 from segattn.models.published import convert
-from segattn.training.build import new_task
+from segattn.training.build import build_data, new_task
 from segattn.training.callbacks import CostMeter
 from segattn.training.train import claim, run_folder
 from segattn.training.trainer import quiet_lightning
@@ -32,8 +32,14 @@ def import_published(name: str, weights: Path, config: dict[str, Any]) -> Run:
         UserError: Torch cannot read the file safely, its weights are not those of the named model
             or do not fit the config's, or the run folder holds something else.
     """
-    classes: tuple[str, ...] = getattr(DATASETS[config["data"]["name"]], "classes")  # noqa: B009
-    task = new_task(config, classes=classes, class_weights=None, measures=Measures(classes))
+    data: Any = DATASETS[config["data"]["name"]]  # a class, which knows them without its files
+    if not hasattr(data, "classes"):
+        data = build_data(config).source("test")
+    classes: tuple[str, ...] = data.classes
+    facts = {"palette": [list(colour) for colour in data.palette]}
+    task = new_task(
+        config, classes=classes, class_weights=None, measures=Measures(classes), **facts
+    )
     renamed = convert(name, read_weights(weights))
     try:
         task.model.load_state_dict(renamed, strict=True)

@@ -47,6 +47,8 @@ def build_task(
         class_weights=inverse_sqrt_weights(data.class_frequencies()) if balanced else None,
         measures=measures_of(data.source, radius=config["metric"]["radius"]),
         mirrored=mirror_order(source.classes, source.flip_pairs),
+        size=None if source.size is None else list(source.size),
+        palette=[list(colour) for colour in source.palette],
     )
     task.model.normalise(normalisation(config["encoder"]["name"], config["encoder"]["weights"]))
     if weights is not None:
@@ -74,11 +76,11 @@ def new_task(
     classes: Sequence[str],
     class_weights: list[float] | None,
     measures: Measures,
-    mirrored: list[int] | None = None,
+    **facts: Any,
 ) -> SegmentationTask:
     """A task without pretrained weights, which are none of its properties.
 
-    So a checkpoint loads without a download.
+    So a checkpoint loads without a download. `facts` of the data are arguments of the task.
     """
     return SegmentationTask(
         classes=list(classes),
@@ -88,6 +90,6 @@ def new_task(
         loss=config["loss"] | {"class_weights": class_weights},
         metric=measures.plain(),
         protocol=config["protocol"],
-        mirrored=mirrored,
+        **facts,
         freeze=config["encoder"]["freeze"],
     )

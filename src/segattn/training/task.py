@@ -47,6 +47,8 @@ class SegmentationTask(pl.LightningModule):
             Validation always does: it is for watching.
         mirrored: Class that each class is in a mirror; None if all stay what they are.
         freeze: What of the encoder keeps its weights and statistics: none, bn or all.
+        size: (height, width) to which the data resizes its images; None if it does not.
+        palette: Colours of the classes, RGB.
     """
 
     blocks: dict[str, Learned]
@@ -67,6 +69,8 @@ class SegmentationTask(pl.LightningModule):
         protocol: dict[str, Any] | None = None,
         mirrored: Sequence[int] | None = None,
         freeze: str = "none",
+        size: Sequence[int] | None = None,
+        palette: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         # the logger gets the resolved config instead: nested hparams would overwrite it
