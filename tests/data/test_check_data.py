@@ -18,7 +18,7 @@ from voc_files import write_voc
 from segattn.data import build_source
 from segattn.data import check as checks
 from segattn.data.camvid import CamVid
-from segattn.data.check import QUANTILES, verdict
+from segattn.data.check_shown import QUANTILES, class_table, verdict
 from segattn.data.scenes import Scenes
 
 T, A = "train/0001TP_train002.png", "trainannot/0001TP_train002.png"
@@ -26,6 +26,12 @@ T, A = "train/0001TP_train002.png", "trainannot/0001TP_train002.png"
 
 def check(data, root, *, jobs=1, **knobs):
     return checks.check(data, {"root": str(root), **knobs}, jobs=jobs)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """The picture is written below the current folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -98,12 +104,15 @@ def test_counts_shares_and_quantiles_are_those_of_the_labels(tmp_path, data, wri
     labels = np.concatenate([sample.label.ravel() for sample in samples])
     expected = [(labels == index).sum() for index in [*range(len(source.classes)), 255]]
     assert split.pixels.tolist() == expected
-    table = [list(column.cells) for column in checks.class_table(split).columns]
+    table = [list(column.cells) for column in class_table(split, (5.0, 9.0)).columns]
     of_first = [size for cls, size in sizes if cls == 0]
     assert table[1][0] == f"{100 * expected[0] / sum(expected[:-1]):.3f}"
     assert table[2][0] == str(len(of_first))
     assert table[2][-1] == str(len(sizes))
-    for column, quantile in zip(table[3:], QUANTILES, strict=True):
+    for column, (low, high) in zip(table[3:6], [(0, 5), (5, 9), (9, 1e9)], strict=True):
+        assert column[0] == str(sum(low <= size < high for size in of_first))
+        assert column[-1] == str(sum(low <= size < high for _, size in sizes))
+    for column, quantile in zip(table[6:], QUANTILES, strict=True):
         assert column[0] == f"{np.quantile(of_first, quantile / 100):.1f}"
         assert column[-1] == f"{np.quantile([s for _, s in sizes], quantile / 100):.1f}"
 

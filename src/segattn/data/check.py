@@ -12,11 +12,8 @@ from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
-from rich.table import Table
 
 from segattn.base.errors import UserError
 from segattn.data import check_data, open_source
@@ -24,8 +21,6 @@ from segattn.data.files import FileSource, is_turned
 from segattn.data.images import read_image
 from segattn.data.source import IGNORE_INDEX, Source, Split
 from segattn.metrics import find_objects
-
-QUANTILES = (5, 25, 50, 75, 95)  # per cent
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ def check(name: str, knobs: dict[str, Any], *, jobs: int) -> Check:
     """
     check_data(name, knobs)
     found = Check(name)
-    by_official: dict[str, SplitCheck] = {}
+    by_official: dict[Any, SplitCheck] = {}
     for split in get_args(Split):
         try:
             source = open_source(name, split, **knobs)
@@ -117,7 +112,7 @@ def check(name: str, knobs: dict[str, Any], *, jobs: int) -> Check:
                 found.closed.append(str(error))
             continue
         official = source.official.get(split)
-        key = official[0] if official else split
+        key = official[0] if official else tuple(source.places())  # the same images, read once
         if key in by_official:
             by_official[key].title += f", {split}"
         else:
@@ -131,6 +126,7 @@ def check(name: str, knobs: dict[str, Any], *, jobs: int) -> Check:
 def _walk(split: SplitCheck, *, jobs: int) -> None:
     source, total = split.source, len(split.source.names)
     split.problems = list(dict.fromkeys(source.problems))
+    split.warnings = list(source.notes)
     if split.official and total != split.official[1]:
         split.problems.insert(
             0,
@@ -149,8 +145,8 @@ def _walk(split: SplitCheck, *, jobs: int) -> None:
             split.warnings.append(f"{_name(source, index)} is labelled void everywhere")
     if turned := sum(facts.turned for facts in split.facts):
         split.warnings.append(
-            f"{_count(turned, 'image')} with an EXIF orientation, which is not applied: the labels "
-            "must lie on the pixels as they are stored"
+            f"{counted(turned, 'image')} with an EXIF orientation, which is not applied: the "
+            "labels must lie on the pixels as they are stored"
         )
     if split.facts and not split.pixels[:-1].any():
         split.problems.append("no image has a labelled pixel: every label is void")
@@ -191,6 +187,11 @@ def look(source: Source, index: int) -> Facts | list[str]:
     return Facts(sample.label.shape, pixels, objects.cls, size, turned)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return such as "1 image" and "2 images"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def _name(source: Source, index: int) -> str:
     """The image's path, or the name of a sample that is no file."""
     if isinstance(source, FileSource):
@@ -208,77 +209,3 @@ def _further_errors(source: Source, index: int) -> Iterator[str]:
             read()
         except UserError as error:
             yield str(error)
-
-
-def show(found: Check, console: Console) -> None:
-    """Print a table of the splits, one of each split's classes, every finding, the verdict last."""
-    if found.splits:
-        console.print(split_table(found))
-    for split in found.splits:
-        if split.facts:
-            console.print(class_table(split))
-    for kind, lines in (("warning", found.warnings), ("problem", found.problems)):
-        for line in lines:
-            console.print(f"{kind}: {line}", soft_wrap=True, markup=False, highlight=False)
-    console.print(verdict(found), soft_wrap=True, markup=False, highlight=False)
-
-
-def verdict(found: Check) -> str:
-    """One line: OK, OK with warnings, or FAILED, and what was looked at."""
-    images = sum(len(split.source.names) for split in found.splits)
-    subject = f"{found.name}, {_count(images, 'image')} in {_count(len(found.splits), 'split')}"
-    if found.problems:
-        return f"FAILED: {_count(len(found.problems), 'problem')} in {subject}"
-    if found.warnings:
-        return f"OK with {_count(len(found.warnings), 'warning')}: {subject}"
-    return f"OK: {subject}"
-
-
-def split_table(found: Check) -> Table:
-    """A row a split: images against the official count, image sizes (width x height), void."""
-    headers = ("images", "official", "read", "smallest", "largest", "void %", "problems")
-    table = _table(found.name, "split", *headers)
-    for split in found.splits:
-        shapes = sorted((facts.shape for facts in split.facts), key=lambda s: (s[0] * s[1], s))
-        ends = [f"{width}x{height}" for height, width in (shapes[0], shapes[-1])] if shapes else []
-        pixels = split.pixels
-        void = f"{100 * pixels[-1] / pixels.sum():.2f}" if shapes else "-"
-        official = split.official[1] if split.official else "-"
-        counts = (len(split.source.names), official, len(shapes))
-        problems = str(len(split.problems))
-        table.add_row(split.title, *map(str, counts), *(ends or ["-", "-"]), void, problems)
-    return table
-
-
-def class_table(split: SplitCheck) -> Table:
-    """A row a class: its share of the labelled pixels, its objects and their sizes."""
-    title = (
-        f"{split.title}: share of the labelled pixels; quantiles of object size, sqrt(area) in px"
-    )
-    table = _table(title, "class", "pixels %", "objects", *(f"{q} %" for q in QUANTILES))
-    cls, size = (np.concatenate([getattr(f, k) for f in split.facts]) for k in ("cls", "size"))
-    pixels = split.pixels[:-1]
-    shares = 100 * pixels / max(pixels.sum(), 1)
-    for index, name in enumerate(split.source.classes):
-        table.add_row(escape(name), f"{shares[index]:.3f}", *_sizes(size[cls == index]))
-    table.add_section()
-    table.add_row("all", f"{shares.sum():.0f}", *_sizes(size))
-    return table
-
-
-def _table(title: str, first: str, *others: str) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column(first, overflow="fold")
-    for header in others:
-        table.add_column(header, justify="right")
-    return table
-
-
-def _sizes(sizes: NDArray[np.float64]) -> list[str]:
-    if not sizes.size:
-        return ["none", *["-"] * len(QUANTILES)]
-    return [f"{sizes.size}", *(f"{value:.1f}" for value in np.percentile(sizes, QUANTILES))]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

@@ -67,10 +67,10 @@ class COCO(OwnData):
         file = given[read] if isinstance(given[read], str) else train
         folder = Path(root)
         legend = read_legend(classes, root=folder)
-        self._json = _read(folder / train)
+        self._json = read_annotations(folder / train)
         names = _class_names(self._json, legend, background)
         if file != train:
-            self._json = _read(folder / str(file))
+            self._json = read_annotations(folder / str(file))
             _check_categories(self._json, folder / train, names, legend)
         self._background, self._ignored = background, set(legend.ignore)
         entries = {_name(entry): entry for entry in self._json.images}
@@ -243,7 +243,8 @@ def _wrong_polygon(shape: Any, size: tuple[int, int]) -> str:
     return ""
 
 
-def _read(path: Path) -> Annotations:
+def read_annotations(path: Path) -> Annotations:
+    """Read a JSON, once while it stays as it is; raises `UserError` for a file that is not one."""
     if not path.is_file():
         raise UserError(
             f"no file {path}; set data.root to the folder of the data, and data.train, data.val "
