@@ -271,7 +271,7 @@ def test_what_is_left_out_is_said(tmp_path):
     assert opened.names == ["photo 0", "photo 1"]
     assert "6 images are in none of" in opened.notes[0]
     (listed / "train.txt").write_text("photo 77.jpg\n")
-    with pytest.raises(UserError, match=r"lists 'photo 77\.jpg', but there is no such image"):
+    with pytest.raises(UserError, match=r"lists 'photo 77\.jpg', but that image is missing"):
         source(listed, classes=NAMES)
     loose = write_folder(tmp_path / "loose")
     Image.new("RGB", (48, 40)).save(loose / "Images/more.jpg")

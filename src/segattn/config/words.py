@@ -9,7 +9,8 @@ from hydra.errors import HydraException
 from segattn.base.errors import UserError
 
 PATHS = ("data.root", "runs_dir", "encoder.weights")
-_NAMES = ("name", "experiment", "logger.project", "logger.notes")
+_FILES = ("data.train", "data.val", "data.test", "data.classes")
+_NAMES = ("name", "experiment", "logger.project", "logger.notes", "data.title")
 """In paths and names blanks, commas, brackets, quotes and accents mean nothing."""
 
 
@@ -22,6 +23,7 @@ def parse(word: str) -> Override:
     key, _, value = word.partition("=")
     bare = key.lstrip("+")
     as_typed = bare in (*PATHS, *_NAMES) and (bare != "encoder.weights" or "/" in value)
+    as_typed |= bare in _FILES and value.endswith((".json", ".yaml", ".yml"))
     quoted = f"{key}={QuotedString(value, Quote.single).with_quotes()}"
     try:
         parsed = OverridesParser.create().parse_override(

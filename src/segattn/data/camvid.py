@@ -14,11 +14,11 @@ from segattn.data.files import (
     need_folders,
     plain_table,
     read_indices,
-    read_names,
     strays,
     to_classes,
 )
 from segattn.data.images import resize
+from segattn.data.lists import read_names
 from segattn.data.source import Sample, Split, runs
 
 _VOID = 11

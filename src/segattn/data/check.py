@@ -118,6 +118,7 @@ def check(name: str, knobs: dict[str, Any], *, jobs: int) -> Check:
         else:
             by_official[key] = SplitCheck(split, source, official)
     found.splits = list(by_official.values())
+    found.name = found.splits[0].source.title if found.splits else name
     for opened in found.splits:
         _walk(opened, jobs=jobs)
     return found

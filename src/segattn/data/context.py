@@ -6,15 +6,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from segattn.data.files import (
-    FileSource,
-    Pair,
-    class_table,
-    need_folders,
-    read_mat,
-    read_names,
-    to_classes,
-)
+from segattn.data.files import FileSource, Pair, class_table, need_folders, read_mat, to_classes
+from segattn.data.lists import read_names
 from segattn.data.palette import voc_palette
 from segattn.data.source import IGNORE_INDEX, Split
 

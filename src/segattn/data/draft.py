@@ -7,7 +7,7 @@ import yaml
 
 from segattn.base.errors import UserError
 from segattn.base.files import atomic_path
-from segattn.data.coco import read_annotations
+from segattn.data.coco_json import read_annotations
 from segattn.data.folder import count_values
 from segattn.data.layout import find_samples
 from segattn.data.legend import FILE

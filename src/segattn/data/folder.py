@@ -86,6 +86,8 @@ class Folder(OwnData):
             title=title or folder.resolve().name,
             drawn=drawn,
         )
+        if not self._decode.colours:  # as predictions in the form of the labels are numbered
+            vars(self)["values"] = tuple(self._decode.stored)[: len(self.classes)]
 
     def stamp(self) -> str:
         """See the base class."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from segattn.base.errors import UserError
 from segattn.base.files import walk
-from segattn.data.files import Pair, is_hidden, read_lines
+from segattn.data.files import Pair, is_hidden
+from segattn.data.lists import read_lines
 from segattn.data.source import Split
 
 IMAGES = ("images", "image", "imgs", "img", "img_dir")
@@ -20,7 +21,7 @@ SPLITS: dict[Split, tuple[str, ...]] = {
 }
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _ENDINGS = ("", "_mask", "_masks", "_label", "_labels", "_L", "_gt")
-"""What the name of a label may add to that of its image."""
+"""A label may add one of these to the name of its image."""
 _FORMS = (
     "{train,val,test}/{images,labels}, {images,labels}/{train,val,test}, {train,trainannot,...}, "
     "or {images,labels} with lists train.txt, ... or without a split"
@@ -32,8 +33,8 @@ class Found:
     """The samples of a folder.
 
     Attributes:
-        parts: Pairs of each split that the folder has; those of a folder without splits stand
-            under None.
+        parts: Pairs of each split that the folder has. In a folder without splits, all stand under
+            None.
         problems: What does not fit, by split.
         notes: What may be so on purpose.
     """
@@ -152,7 +153,7 @@ def _take_lists(found: Found, lists: dict[Split, Path]) -> None:
             pair = next((p for key in _keys(line) if (p := by_name.get(key))), None)
             pair = pair or next((p for key in _keys(line) if (p := by_last.get(key))), None)
             if pair is None:
-                found.problems[split].append(f"{path} lists {line!r}, but there is no such image")
+                found.problems[split].append(f"{path} lists {line!r}, but that image is missing")
                 continue
             found.parts[split].append(pair)
             left.pop(pair.name, None)

@@ -22,11 +22,11 @@ class OwnData(FileSource):
         problems: See the base class.
         legend: What classes.yaml says.
         classes: The names of its classes.
-        palette: Their colours; by default those of PASCAL VOC.
+        palette: Colour of each class; by default PASCAL VOC's.
         things: Where the legend names none.
         with_ids: Whether things have instance ids.
         size: (height, width) to which images and labels are resized; None keeps theirs.
-        size_edges: px; "terciles" finds those of the training objects.
+        size_edges: px; "terciles" parts the training objects into thirds.
         title: See `Source`.
         drawn: See `Source`.
     """
@@ -98,7 +98,7 @@ def share_of(name: str, shares: dict[Split, float], *, seed: int) -> Split:
     """Return the split that an image belongs to: by its name alone, so that it stays there.
 
     Args:
-        name: Of the image.
+        name: Name of the image.
         shares: Share of each split, which add up to 1.
         seed: Another one gives other splits.
     """

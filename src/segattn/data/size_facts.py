@@ -27,7 +27,7 @@ def measures_of(data: Callable[[Split], Source], *, radius: float) -> Measures:
     """What is measured on a data set, with bins of classes that are fixed before any test.
 
     Args:
-        data: Gives a split; that of training is read where the data set does not state its facts.
+        data: Gives a split. The training split is read where the data set does not state its facts.
         radius: px, see `Measures`.
     """
     source = data("test")

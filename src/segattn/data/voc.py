@@ -14,9 +14,9 @@ from segattn.data.files import (
     plain_table,
     read_indices,
     read_mat,
-    read_names,
     to_classes,
 )
+from segattn.data.lists import read_names
 from segattn.data.palette import voc_palette
 from segattn.data.source import Split
 
