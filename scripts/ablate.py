@@ -4,7 +4,7 @@ Ablations stand in experiments/ablation/. Further Hydra overrides go to every ce
 values, such as seed=0,1,2,3, becomes an axis. The same command resumes where it stopped; cells that
 failed are left alone then, unless --retry-failed asks for them.
 
-With --executor slurm it submits the cells that have neither a result nor a job, shows the state of
+Under --executor slurm it submits the cells that have neither a result nor a job, shows the state of
 all, and ends. The same command, later, shows the state and writes the report once no job is left.
 
 Exit code: 0 if all cells are done, or with Slurm if the others are in the queue; 1 if a cell is

@@ -26,7 +26,7 @@ def main() -> None:
     action.add_argument("--dry-run", action="store_true", help="print it as JSON; needs no login")
     action.add_argument("--save", action="store_true", help="save it as a view and print its page")
     parser.add_argument("--project", default="segattn", help="of the runs (default: segattn)")
-    parser.add_argument("--entity", help="user or team (default: that of your login)")
+    parser.add_argument("--entity", help="user or team (default: your login's)")
     parser.add_argument("--experiment", help="show the runs of one experiment alone")
     arguments = parser.parse_args()
     facts = {"project": arguments.project, "experiment": arguments.experiment}

@@ -51,7 +51,7 @@ def report(outcome: Outcome) -> None:
     if outcome.num_turned:
         print(
             f"{outcome.num_turned} of the images have an EXIF orientation and were predicted as "
-            "stored, like those of a data set; turn photographs upright first (mogrify "
+            "stored, as data sets are; turn photographs upright first (mogrify "
             "-auto-orient) for a network that knows upright ones"
         )
     print(f"predicted {outcome.num_done} image{'s' * (outcome.num_done != 1)}")

@@ -17,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=as_path, help="folder with runs of one or more experiments")
     parser.add_argument("--project", help="default: logger.project of each run's config")
-    parser.add_argument("--entity", help="user or team (default: that of your login)")
+    parser.add_argument("--entity", help="user or team (default: your login's)")
     parser.add_argument(
         "--mode",
         choices=MODES,

@@ -1,7 +1,7 @@
 """Compare the finished runs of one or several experiments: the answer here, and report.html.
 
 Example: python scripts/report.py runs/heads-scenes
-Of results/ it also fills the numbers of README.md and docs/ anew.
+For results/ it also fills the numbers of README.md and docs/ anew.
 """
 
 import argparse

@@ -35,5 +35,5 @@ def test_a_file_that_could_run_code_brings_no_advice_to_run_it(tmp_path):
     path.write_text("no checkpoint")
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").touch()
-    with pytest.raises(UserError, match=r"later version \(Weights only load failed\)$"):
+    with pytest.raises(UserError, match=r"version of segattn \(Weights only load failed\)$"):
         predict_folder(path, images=tmp_path / "in", out=tmp_path / "out")

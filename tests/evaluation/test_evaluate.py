@@ -104,7 +104,7 @@ def test_other_classes_and_missing_files_are_named(trained, tmp_path):
     from camvid_files import write_camvid
 
     root = write_camvid(tmp_path / "CamVid")
-    with pytest.raises(ValueError, match=r"tells 15 classes apart .*camvid has 11 \(sky"):
+    with pytest.raises(ValueError, match=r"knows 15 classes .*camvid has 11 \(sky"):
         evaluate_it(trained, tmp_path / "out", "data=camvid", f"data.root={root}")
     assert not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match="no checkpoint"):

@@ -204,7 +204,9 @@ def test_what_is_no_checkpoint_is_named(tmp_path, checkpoint, damage):
         torch.save({"state_dict": print}, path)
     else:
         path.mkdir()
-    message = "no checkpoint" if damage == "folder" else r"x\.ckpt is no checkpoint of segattn"
+    message = (
+        "no checkpoint" if damage == "folder" else r"x\.ckpt is not a checkpoint of this version"
+    )
     with pytest.raises(ValueError, match=message):
         load_task(path, device=torch.device("cpu"))
 

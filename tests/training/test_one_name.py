@@ -11,10 +11,8 @@ from tiny import tiny_config
 from segattn.analysis import compare, report
 from segattn.analysis.publish import publish
 from segattn.base.runs import load_runs
+from segattn.metrics.neighbours import NEIGHBOURS
 from segattn.training.train import train
-
-OF_THE_TABLE = {f"miou_{kind}" for kind in ("image", "image_worst", "class", "class_worst")}
-OF_THE_TABLE |= {"iiou", "boundary_iou"}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +28,7 @@ def scores(run):
 
 def test_there_is_a_score_of_every_kind(scores):
     kinds = {re.split("/", name)[0] for name in scores}
-    assert kinds >= OF_THE_TABLE | {
+    assert kinds >= NEIGHBOURS | {
         "miou",
         "iou",
         "iou_group",
@@ -45,7 +43,7 @@ def test_metrics_and_tensorboard(run, scores):
     events = next(run.path.rglob("events.out.tfevents*"))
     board = EventAccumulator(str(events.parent)).Reload()
     for name, value in scores.items():
-        if name not in OF_THE_TABLE:  # these are known after the last batch
+        if name not in NEIGHBOURS:  # these are known after the last batch
             assert logged[f"test/{name}"].dropna().item() == pytest.approx(value, rel=1e-6)
         assert board.Scalars(f"test/{name}")[-1].value == pytest.approx(value, rel=1e-6)
 
@@ -67,7 +65,7 @@ def test_object_table_report_and_notebook(run, scores, tmp_path):
     others = pd.read_csv(tmp_path / "neighbours.csv").iloc[0]
     for name, value in scores.items():
         assert table[name] == pytest.approx(100 * value, rel=1e-5)
-        if name in OF_THE_TABLE:
+        if name in NEIGHBOURS:
             assert others[name] == pytest.approx(100 * value, rel=1e-5)
         elif not name.startswith("block_share"):
             assert of_head.values[name].item() == pytest.approx(value, rel=1e-9)

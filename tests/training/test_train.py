@@ -236,7 +236,7 @@ def test_no_key_means_no_prompt(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setattr(login.requests, "head", lambda *_, **__: None)  # a server answers
-    assert "there is no key" in login._missing()
+    assert "no key is set" in login._missing()
 
 
 def test_half_a_line_of_a_killed_process_is_skipped(tmp_path):

@@ -57,7 +57,7 @@ def parse_words(doc: str | None) -> list[str]:
 
 
 def as_path(text: str) -> Path:
-    """A path as a user types it, "~" for home; shells leave that of `--out=~/x` as it is."""
+    """Return the path a user typed, with "~" expanded; shells do not expand it in `--out=~/x`."""
     return Path(text).expanduser()
 
 

@@ -1,4 +1,4 @@
-"""`UserError`: what a user can mend, told in one line. Every other error keeps its traceback."""
+"""`UserError`: a fault that the user can fix, in one line. Other errors keep a traceback."""
 
 
 class UserError(ValueError):
@@ -6,13 +6,15 @@ class UserError(ValueError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of its message, or its kind where it has none."""
+    """Return the first line of an error's message, or its type if the message is empty."""
     first = (str(error).strip() or type(error).__name__).split("\n")[0]
-    return first.partition(". In PyTorch 2.6")[0]  # torch goes on to advise what may run code
+    return first.partition(". In PyTorch 2.6")[
+        0
+    ]  # torch then suggests a setting that could run code
 
 
 def one_line(error: BaseException) -> str:
-    """The whole message of an error that spreads it over lines, as YAML's do."""
+    """Return the message of an error on one line; YAML errors have several."""
     return " ".join(str(error).split())
 
 

@@ -48,7 +48,7 @@ def _flush(path: Path) -> None:
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """As os.walk, also behind links, but each folder once.
+    """Walk a folder like os.walk, follow links, and visit each folder once.
 
     Raises:
         OSError: A folder may not be read; its name is in the error.
@@ -68,10 +68,10 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds.
+    """Return the content of a YAML file.
 
     Raises:
-        UserError: It is no YAML, or no UTF-8; in one line.
+        UserError: The file is not YAML, or not UTF-8.
     """
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -85,6 +85,6 @@ def cache_folder() -> Path:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file's content: tells weights apart that came under one name."""
+    """Return the SHA-256 of a file's content; it distinguishes weights of the same name."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -61,7 +61,7 @@ def _cpu_multiplies_bf16() -> bool:
 
 
 def device_name(*, gpu: bool, kind: str = "CPU") -> str:
-    """The GPU's or the processor's own name; of what is part of a processor, with its kind."""
+    """Return the name of the GPU, or of the processor with "(CPU)" or "(MPS)" behind it."""
     if gpu:
         return torch.cuda.get_device_name()
     info = Path("/proc/cpuinfo")
@@ -126,11 +126,11 @@ def _quota_of(group: Path) -> float:
 
 
 def resolve_workers(workers: int | str, *, processes: int) -> int:
-    """Loader processes that "auto" takes: on few cores none, else a core each beside the training.
+    """Return the number of loader processes; "auto" takes none on 2 cores, else all cores but one.
 
     Args:
         workers: A number or "auto".
-        processes: Of the run on this machine, which share its cores.
+        processes: Training processes on this machine, which share its cores.
     """
     cores = int(os.environ.get(CORES, num_cores() // processes))
     if workers == "auto":

@@ -24,8 +24,8 @@ def hold(path: Path, *, seconds: float = 10) -> Iterator[None]:
     Args:
         path: Made where it is missing, and left there: removing it would let two processes hold
             two files of one name.
-        seconds: How long to wait. A moment belongs to those who only look (`is_held`), and to the
-            end of a process that was killed.
+        seconds: How long to wait. `is_held` takes the lock for a moment, and a killed process may
+            need a moment to end.
 
     Raises:
         Busy: It is still taken; the message names the holder.
@@ -46,14 +46,14 @@ def hold(path: Path, *, seconds: float = 10) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether another process holds the lock file `path`; never ask for a lock of one's own.
+    """Return whether another process holds the lock file `path`.
 
-    Closing the file would release it.
+    A process must not ask about a lock of its own: closing the file would release it.
     """
     if not path.exists():
         return False
-    with path.open(encoding="utf-8") as file:  # a folder of somebody else can be looked at too
-        return not _try(file.fileno(), fcntl.LOCK_SH)  # shared: who else looks is no holder
+    with path.open(encoding="utf-8") as file:  # reading suffices, so other users' folders work
+        return not _try(file.fileno(), fcntl.LOCK_SH)  # shared: several may ask at once
 
 
 def _try(descriptor: int, kind: int) -> bool:

@@ -114,7 +114,7 @@ class Run:
     def status(self) -> dict[str, Any]:
         """`state` is pending, running, interrupted, failed or done, as the run last said.
 
-        A run that was killed says "running" for ever: `segattn.base.lock.is_held` tells them apart.
+        A killed run keeps the state "running"; `segattn.base.lock.is_held` shows whether it runs.
         """
         if not self.status_path.exists():
             return {"state": "pending"}
@@ -143,7 +143,7 @@ class Run:
             return pd.DataFrame(columns=["epoch", "step"])
         lines = _read_text(self.metrics_path).splitlines()
         rows = [row for row in map(_parse_line, lines) if row]
-        frame = pd.DataFrame(rows).apply(pd.to_numeric)  # a column of nulls alone is no number
+        frame = pd.DataFrame(rows).apply(pd.to_numeric)  # a column of nulls is not numeric
         if frame.empty:
             return pd.DataFrame(columns=["epoch", "step"])
         # last() skips NaN column by column, so train and val rows of one step become one row
@@ -168,10 +168,10 @@ class Run:
 
 
 def load_runs(folder: Path, *, heads: Collection[str] | None = None) -> list[Run]:
-    """Every run folder at or below `folder`, sorted by path.
+    """Return every run folder at or below `folder`, sorted by path.
 
     Args:
-        folder: Of runs.
+        folder: Folder with run folders.
         heads: Names of the heads to keep, such as ("danet", "fla"); None keeps all.
 
     Raises:

@@ -157,7 +157,7 @@ def _encoded_mean(x: Tensor, window: tuple[int, int], encode: nn.Linear) -> Tens
     return encode(mean.transpose(1, 2).contiguous())
 
 
-# not those of segattn.models.heads.scaffold: the baseline must not change with our scaffold
+# a copy of the layer in segattn.models.heads.scaffold: the baseline must not change with it
 def _conv_norm_relu(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),

@@ -43,7 +43,7 @@ def step(module: nn.Module, x: Tensor, *, training: bool) -> Call:
 
 
 def autocast_of(x: Tensor, dtype: torch.dtype | None = None) -> torch.autocast:
-    """Autocast to `dtype`, by default that of `x`, where it is a half one: as in a training."""
+    """Return the autocast of a training in `dtype`, by default the dtype of `x`; off in float32."""
     dtype = dtype or x.dtype
     half = dtype in HALF
     return torch.autocast(x.device.type, dtype if half else torch.bfloat16, enabled=half)

@@ -123,7 +123,7 @@ def with_published_blocks(head: nn.Module) -> nn.Module:
     """A copy of a scaffold head with the published block in place of ours; opens both gammas.
 
     Raises:
-        TypeError: `head` is no `ScaffoldHead`, or its block has no published counterpart here.
+        TypeError: `head` is not a `ScaffoldHead`, or its block has no published counterpart here.
     """
     if not isinstance(head, ScaffoldHead):
         raise TypeError(f"{type(head).__name__} has no scaffold whose block could be replaced")

@@ -85,8 +85,8 @@ def blocks(
     Args:
         shapes: [B, C, H, W] of the input.
         device: Where to run.
-        dtype: Of the input; bf16 and fp16 as a batch norm leaves them inside autocast, which is
-            then around every call. Weights are float32.
+        dtype: Dtype of the input. In bf16 and fp16 every call runs inside autocast, where a batch
+            norm returns this dtype. Weights are float32.
         seconds: Time for each comparison, warm-up not counted; one round takes as long as it needs.
 
     Yields:
@@ -126,7 +126,7 @@ def training_steps(
     Args:
         heads: Names of heads, 128 channels each; fcn is the same twice and shows the noise.
         device: Where to run.
-        dtype: float32, or that of autocast.
+        dtype: float32, or the dtype of autocast.
         batch_size: Images of a step.
         encoder: Encoder name; depth 5, output stride 8, from scratch.
         seconds: Time for each head.
@@ -186,7 +186,7 @@ def memory_curves(
 
 
 def _measure(ours: Call, published: Call, *, device: torch.device, seconds: float) -> Row:
-    """Bytes first: it tells which of the calls fit, and warms them up."""
+    """Measure bytes first, which shows whether the calls fit in memory and warms them up."""
     calls = {"": ours, "published_": published}
     first = {key: _bytes_and_seconds(call, device) for key, call in calls.items()}
     times = {key: [taken] for key, (_, taken) in first.items() if not isnan(taken)}

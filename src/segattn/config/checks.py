@@ -97,7 +97,7 @@ def check_config(config: dict[str, Any]) -> None:
 def _check_empty(config: dict[str, Any]) -> None:
     for path, value in flatten(config).items():
         if isinstance(value, str) and not value.strip():
-            raise UserError(f"{path} is empty, as of a variable that is not set; give it a value")
+            raise UserError(f"{path} is empty; is a shell variable unset?")
 
 
 def _check_known(section: dict[str, Any], schema: type, prefix: str = "") -> None:

@@ -27,7 +27,7 @@ from segattn.config.schema import LIGHTNING, NOT_OPEN
 from segattn.config.words import PATHS, single
 from segattn.models.encoder_weights import weights_file
 
-# what may differ between two starts of one run: where things are, how fast they load, what is shown
+# may differ between two starts of one run: paths, the speed of loading, the display
 _NOT_THE_EXPERIMENT = (
     *("trainer.enable_progress_bar", "trainer.enable_model_summary"),
     *("trainer.profiler", "trainer.log_every_n_steps"),
@@ -55,10 +55,10 @@ def compose_config(overrides: Sequence[str], *, folder: Path, here: bool = True)
 
 
 def compose_part(words: Sequence[str], *, folder: Path) -> dict[str, Any]:
-    """What words such as "data=camvid", "protocol.flip=true" alone say, without the rest of a run.
+    """Compose words such as "data=camvid" or "protocol.flip=true" without the rest of a run.
 
     Raises:
-        UserError: As `compose_config`.
+        UserError: See `compose_config`.
     """
     bare = [text.lstrip("+") for text in single(words)]
     keys = [text.partition("=")[0] for text in bare]
@@ -83,7 +83,7 @@ def _compose(name: str | None, texts: Sequence[str], folder: Path) -> DictConfig
 
 
 def _unreadable(folder: Path) -> Path:
-    """The config file that is no UTF-8, which its error does not name; else the folder."""
+    """Return the config file that is not UTF-8, since the error does not name it, or the folder."""
     for path in folder.rglob("*.yaml"):
         try:
             path.read_text(encoding="utf-8")
@@ -108,7 +108,7 @@ def _plain(composed: DictConfig) -> dict[str, Any]:
 
 
 def _told(error: Exception) -> str:
-    """What Hydra says, in one line; of a key that is none, with what may have been meant."""
+    """Return Hydra's message on one line; for an unknown key, suggest the closest one."""
     text = f"{error}\n{error.__cause__ or ''}".strip()
     if found := re.search(r"Key '(\w+)' not in '(\w+)'\s+full_key: (\S+)", text):
         return _unknown_key(*found.groups())

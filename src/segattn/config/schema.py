@@ -123,7 +123,7 @@ LIGHTNING = {
     for name, parameter in inspect.signature(pl.Trainer).parameters.items()
     if name not in _OWN and name not in NOT_OPEN
 }
-"""Types of those that go to it as they are; None, not given, is Lightning's own default."""
+"""Types of the options that Lightning receives unchanged; None leaves Lightning's default."""
 
 TrainerConfig = make_dataclass(
     "TrainerConfig", [(name, Any, None) for name in LIGHTNING], bases=(OwnTrainerConfig,)
@@ -157,7 +157,7 @@ class LoggerConfig:
 
 @dataclass
 class Config:
-    """One run. `head` and `data` hold a name and the knobs of what it names."""
+    """The config of one run; `head` and `data` hold a name and its knobs."""
 
     experiment: str = MISSING
     name: str = MISSING

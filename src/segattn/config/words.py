@@ -11,14 +11,14 @@ from segattn.base.errors import UserError
 PATHS = ("data.root", "runs_dir", "encoder.weights")
 _FILES = ("data.train", "data.val", "data.test", "data.classes")
 _NAMES = ("name", "experiment", "logger.project", "logger.notes", "data.title")
-"""In paths and names blanks, commas, brackets, quotes and accents mean nothing."""
+"""Paths and names, in which blanks, commas, brackets, quotes and accents have no meaning."""
 
 
 def parse(word: str) -> Override:
-    """One word; `input_line` of the result is what Hydra's `compose` takes.
+    """Parse one word; `input_line` of the result is the form that Hydra's `compose` takes.
 
     Raises:
-        UserError: It is no key=value, or its value is not of Hydra's grammar.
+        UserError: It is not key=value, or Hydra cannot parse its value.
     """
     key, _, value = word.partition("=")
     bare = key.lstrip("+")
@@ -40,10 +40,10 @@ def parse(word: str) -> Override:
 
 
 def single(words: Sequence[str]) -> list[str]:
-    """What `compose` takes for one run.
+    """Return the words of one run in the form that `compose` takes.
 
     Raises:
-        UserError: As `parse`, or a word has several values.
+        UserError: A word cannot be parsed, or has several values.
     """
     parsed = [parse(word) for word in words]
     for word in parsed:
@@ -56,9 +56,11 @@ def single(words: Sequence[str]) -> list[str]:
 
 
 def _texts(word: Override) -> list[str]:
-    """As `compose` takes it; of logger=[wandb,csv] the group of the first, and the list."""
+    """Return a word for `compose`; logger=[wandb,csv] becomes the first group and the list."""
     value = word.value()
-    if word.key_or_group.startswith(("data.", "head.")):  # who knows the knobs tells unknown ones
+    if word.key_or_group.startswith(
+        ("data.", "head.")
+    ):  # check_head and check_data report unknown keys
         return [f"++{str(word.input_line).lstrip('+')}"]
     if word.key_or_group != "logger" or not isinstance(value, list):
         return [str(word.input_line)]

@@ -57,9 +57,9 @@ def evaluate(
             protocol, metric, and knobs that say how to compute.
         folder: The config folder, for the files that overrides name.
         out: Where the new run folder is made; None for a folder "<experiment>-evaluated" beside
-            that of the experiment. Its name is the `experiment` of the new run, since W&B tells
-            runs apart by experiment and name; where it is that of the training, "-evaluated"
-            follows.
+            the folder of the experiment. Its name becomes the `experiment` of the new run, since
+            W&B identifies runs by experiment and name. The name of the training's own folder gets
+            "-evaluated" appended.
 
     Raises:
         UserError: No such checkpoint, or of a training that is not finished; an override that does
@@ -120,7 +120,7 @@ def _check_same(run: Run, config: dict[str, Any], checkpoint: Path, data: Segmen
 
 
 def _measures(trained: Run, config: dict[str, Any], data: SegmentationData) -> Measures:
-    """As in the training, so that a test needs no training split; else those of the new data."""
+    """Return the training's measures where the data is the same, else those of the new data."""
     same = all(
         {**trained.config[key], "root": None} == {**config[key], "root": None}
         for key in ("data", "metric")
@@ -147,10 +147,10 @@ def _run_of(checkpoint: Path) -> Run:
 def override_config(
     config: dict[str, Any], overrides: Sequence[str], *, folder: Path
 ) -> dict[str, Any]:
-    """The config of a trained run with another data set, protocol or way of computing.
+    """Return the config of a trained run with another data set, protocol or way of computing.
 
     Args:
-        config: Of the run.
+        config: Config of the trained run.
         overrides: "group=name" for `folder`/group/name.yaml, or "section.key=value".
         folder: The config folder.
 
@@ -158,7 +158,7 @@ def override_config(
         UserError: An override that is malformed, does not compose, or belongs to the training.
     """
     changed = OmegaConf.create(config)
-    # the config holds those of the machine that trained
+    # the config describes the machine that trained
     changed.trainer.update({"accelerator": "auto", "devices": 1, "num_nodes": 1})
     for override in overrides:
         key, equals, _ = override.partition("=")
@@ -218,7 +218,7 @@ def _load_task(
     learned, given = list(task.hparams["classes"]), list(data.source("test").classes)
     if learned != given:
         raise UserError(
-            f"{checkpoint} tells {len(learned)} classes apart ({', '.join(learned[:3])}, ...), "
+            f"{checkpoint} knows {len(learned)} classes ({', '.join(learned[:3])}, ...), "
             f"{config['data']['name']} has {len(given)} ({', '.join(given[:3])}, ...); they must "
             f"be the same"
         )

@@ -17,7 +17,7 @@ from segattn.base.files import atomic_path
 from segattn.training.checkpoint import load_task
 
 _TOLERANCE = 1e-3  # of the largest logit
-_SIDES = (256, 384)  # px; what is traced where the size stays free; not equal, so that a swap shows
+_SIDES = (256, 384)  # px, traced where the size stays free; they differ, so that a swap shows
 
 
 class Exported(NamedTuple):
@@ -53,8 +53,8 @@ def export(checkpoint: Path, *, out: Path, size: tuple[int, int] | None = None) 
     Args:
         checkpoint: A checkpoint of a `SegmentationTask`.
         out: File that ends in .pt2 (torch.export) or .onnx.
-        size: (H, W) of the images it takes; None takes all multiples, from two on, of what its
-            encoder divides images by, which is 8 for most. The program refuses other sizes.
+        size: (H, W) of the images that the program takes. None takes every multiple, from the
+            second on, of the encoder's divisor, which is 8 for most. Other sizes are refused.
 
     Raises:
         UserError: Another ending, no such checkpoint, missing packages, an encoder that cannot be
@@ -120,7 +120,7 @@ def read_size(text: str) -> tuple[int, int]:
 
 def _trace(model: nn.Module, *, size: tuple[int, int] | None, multiple: int) -> ExportedProgram:
     axes: dict[int, Any] = {0: Dim("batch")}
-    if size is None:  # padding is a choice by size, which a program cannot make: there is none
+    if size is None:  # a program cannot pad, since padding depends on the size
         axes |= {2: multiple * Dim("rows", min=2), 3: multiple * Dim("columns", min=2)}
     images = torch.zeros(2, 3, *(size or _SIDES), dtype=torch.uint8)
     try:

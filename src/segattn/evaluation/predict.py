@@ -36,7 +36,7 @@ class Outcome(NamedTuple):
     """What became of the images of a folder."""
 
     num_done: int  # images with a prediction
-    problems: list[str]  # a line for each image that has none
+    problems: list[str]  # a line for each image without a prediction
     ignored: list[Path]  # other files of the folder, relative to it
     num_turned: int  # images that viewers turn by their EXIF orientation
 
@@ -94,7 +94,7 @@ def find_photos(folder: Path) -> tuple[list[Path], list[Path]]:
     followed.
 
     Raises:
-        UserError: There is no such folder, or no image in it.
+        UserError: The folder does not exist, or has no image.
         OSError: A folder may not be read.
     """
     if not folder.is_dir():
@@ -223,7 +223,7 @@ def _predict_one(
 
 def _save(image: Image.Image, path: Path, **options: Any) -> None:
     with atomic_path(path) as draft:
-        image.save(draft, quality=90, **options)  # the quality of JPEG; PNG has none
+        image.save(draft, quality=90, **options)  # only JPEG has a quality
 
 
 def _explain(image: Path, error: Exception) -> str:

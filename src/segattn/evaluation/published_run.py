@@ -21,7 +21,7 @@ _RECORD = "published.json"
 
 
 def import_published(name: str, weights: Path, config: dict[str, Any]) -> Run:
-    """Write config.yaml and checkpoints/last.ckpt; the weights are those of `weights`, strictly.
+    """Write config.yaml, and checkpoints/last.ckpt with exactly the weights of the file `weights`.
 
     Args:
         name: A whole model in `segattn.models.published`, such as "danet_resnet101".
@@ -29,8 +29,8 @@ def import_published(name: str, weights: Path, config: dict[str, Any]) -> Run:
         config: Config of a run with the same classes, head and encoder; nothing is trained.
 
     Raises:
-        UserError: Torch cannot read the file safely, its weights are not those of the named model
-            or do not fit the config's, or the run folder holds something else.
+        UserError: Torch cannot read the file safely, its weights do not fit the named model or the
+            config's model, or the run folder holds something else.
     """
     data: Any = DATASETS[config["data"]["name"]]  # a class, which knows them without its files
     if not hasattr(data, "classes"):

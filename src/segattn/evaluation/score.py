@@ -137,7 +137,7 @@ def _write_result(
         "schema": RESULT_SCHEMA,
         **{key: record[key] for key in ("name", "experiment", "seed", "head", "predictions")},
         "split": source.official.get("test", ("test",))[0],
-        "protocol": None,  # that of whoever made them
+        "protocol": None,  # the predictions came with their own protocol
         "num_images": len(source.names),
         "images": source.names,
         "blocks": source.blocks(),
@@ -177,7 +177,7 @@ def _files(folder: Path, names: Sequence[str]) -> dict[str, Path]:
 
 
 def _table(folder: Path, source: Source, values: str) -> NDArray[np.int16]:
-    """Class of each stored value 0 to 255, -1 where it is none."""
+    """Return the class of each stored value 0 to 255, or -1."""
     folder = folder.resolve()  # predict writes into out/labels
     legend = next((p for p in (folder / LEGEND, folder.parent / LEGEND) if p.is_file()), None)
     if legend is None:

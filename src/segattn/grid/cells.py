@@ -85,7 +85,7 @@ def expand(overrides: Sequence[str], *, folder: Path, here: bool = True) -> list
         here: Whether the cells run on this machine, which then decides what "auto" stands for.
 
     Raises:
-        UserError: There is no such ablation, a config does not compose, two cells have one run
+        UserError: The ablation does not exist, a config does not compose, two cells have one run
             folder, or a run folder holds another experiment.
     """
     names = [o.partition("=")[2] for o in overrides if o.startswith("ablation=")]

@@ -153,7 +153,7 @@ def _end(process: _Process) -> None:
     if cell.state in ("done", "elsewhere") or cell.run.result_path.exists():
         return
     status = cell.run.status
-    # the exit code after SIGINT is that of any error
+    # after SIGINT the exit code is the same as after any error
     interrupted = status["state"] == "interrupted" and status != before
     if code in _SIGNALLED or interrupted:
         cell.state, cell.error = "interrupted", "ended by a signal"

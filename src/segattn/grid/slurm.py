@@ -24,10 +24,10 @@ _NUMBERS = {"timeout_min": 1, "max_num_timeout": 0, "array_parallelism": 1}  # a
 
 
 def read_options(path: Path) -> dict[str, Any]:
-    """Return the options of a file such as experiments/slurm.yaml, without those that are null.
+    """Return the options of a file such as experiments/slurm.yaml, without null options.
 
     Raises:
-        UserError: There is no such file, or an option that is needed is missing or wrong. submitit
+        UserError: The file does not exist, or a required option is missing or wrong. submitit
             checks the others when cells are submitted.
     """
     content = read_yaml(path) if path.is_file() else None

@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from segattn.metrics.measures import Measures
 from segattn.metrics.table import EDGES, image_counts
 
+NEIGHBOURS = {f"miou_{kind}" for kind in ("image", "image_worst", "class", "class_worst")}
+NEIGHBOURS |= {"iiou", "boundary_iou"}
+"""Names of these scores."""
+
 
 def neighbour_scores(
     table: pd.DataFrame, measures: Measures, *, images: Sequence[str]

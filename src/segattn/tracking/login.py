@@ -18,7 +18,7 @@ def log_in() -> str:
     """Log in without a prompt, and return the user or team that runs go to by default.
 
     Raises:
-        UserError: There is no key, the server does not know it, or no server answers.
+        UserError: No key is set, the server does not know it, or no server answers.
     """
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb  # 0.7 s, and not needed where W&B is off
@@ -91,7 +91,7 @@ def _missing() -> str:
         return f"no answer from {url} ({type(error).__name__})"
     except Exception as error:  # a setting that cannot be read, or a key of another form
         return reason(error)
-    return "" if there else "there is no key; `wandb login` leaves one"
+    return "" if there else "no key is set; `wandb login` sets one"
 
 
 def reason(error: Exception) -> str:

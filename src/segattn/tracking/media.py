@@ -1,4 +1,4 @@
-"""Pictures and final numbers of a run in W&B and TensorBoard: views of what its folder holds."""
+"""Pictures and final numbers of a run in W&B and TensorBoard, read from its folder."""
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from segattn.base.errors import UserError
 from segattn.base.runs import Run
 from segattn.data.source import IGNORE_INDEX
+from segattn.metrics.neighbours import NEIGHBOURS
 from segattn.tracking.figures import confusion_figure, figure_pixels
 
 Pictures = dict[str, NDArray[np.uint8]]
@@ -111,14 +112,17 @@ def _log_tensorboard(run: Run, logger: TensorBoardLogger) -> None:
     pictures |= {f"test/attention/{name}": one for name, one in attention_pictures(run).items()}
     pictures["test/confusion"] = figure_pixels(confusion_figure(result))
     _add_images(logger, pictures, step)
-    for key, value in final_numbers(result).items():  # the test has logged some of them
+    logged = {f"test/{name}" for name in result["scores"] if name not in NEIGHBOURS}
+    for key, value in final_numbers(result).items():
+        if key in logged:  # by the test
+            continue
         logger.experiment.add_scalar(key, value, step)
 
 
 def attention_pictures(run: Run, *, num_images: int = 2) -> Pictures:
     """Return a picture of every block and the first example images, by "<image> <block>".
 
-    A picture takes a quarter of a second. A head without attention has none.
+    A picture takes a quarter of a second. A head without attention gets no picture.
 
     Raises:
         UserError: A file of the run is damaged or missing.

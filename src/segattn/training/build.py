@@ -29,13 +29,13 @@ def build_data(config: dict[str, Any]) -> SegmentationData:
 def build_task(
     config: dict[str, Any], data: SegmentationData, *, pretrained: bool = True
 ) -> SegmentationTask:
-    """The task of a config.
+    """Build the task of a config.
 
     Args:
-        config: Of the run.
+        config: Config of the run.
         data: Its data.
-        pretrained: Whether the encoder gets the weights that the config names, if any; one that a
-            checkpoint follows needs neither download nor file.
+        pretrained: Whether the encoder gets the weights that the config names, if any. Before a
+            checkpoint is loaded it needs neither download nor file.
     """
     # first, since it may want a network, and nothing is read yet
     weights = _pretrained(config["encoder"]) if pretrained else None

@@ -93,9 +93,9 @@ class StatusWriter(Checkpoint):  # for Lightning calls these last: an epoch is d
 class CostMeter(Callback):
     """Seconds of training and testing, and peak memory.
 
-    Training is steps and loading, from end to end, without validation and pictures. The checkpoint
-    carries what it took over to a resumed run. On several devices the images are those of all,
-    seconds and memory those of the first.
+    Training is steps and loading, without validation and pictures. The checkpoint carries the sums
+    to a resumed run. On several devices, images are counted on all of them, seconds and memory on
+    the first.
     """
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class CostMeter(Callback):
         self._mark: float | None = None  # when the clock was started; None while it stands still
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """Return the sums for the checkpoint."""
         return {
             "train_seconds": self.train_seconds,
             "train_images": self.train_images,

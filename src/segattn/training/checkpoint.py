@@ -54,10 +54,10 @@ def check_checkpoint(path: Path) -> None:
 
 
 def load_tested(task: SegmentationTask, run: Run, trainer: pl.Trainer) -> None:
-    """Give a trained task the weights that its test scores: those of `run.tested_checkpoint`.
+    """Load the weights of `run.tested_checkpoint`, which the test scores, into a trained task.
 
-    They are read from the file also where memory should hold the same, so that what is scored is
-    what is kept, in a run that was resumed after its last epoch too.
+    They are always read from the file, so that the scored weights are the kept ones, also in a run
+    that was resumed after its last epoch.
     """
     choosing: list[Any] = [c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None)]
     if choosing and not choosing[0].best_model_path:
@@ -76,7 +76,7 @@ def load_task(path: Path, *, device: torch.device, **changes: Any) -> Segmentati
         **changes: Arguments of `SegmentationTask` that differ from the checkpoint's.
 
     Raises:
-        UserError: There is no such file, or it is no checkpoint of segattn.
+        UserError: The file does not exist, or is not a checkpoint of segattn.
     """
     if not path.is_file():
         raise UserError(f"no checkpoint {path}; a run leaves its own in checkpoints/last.ckpt")
@@ -104,6 +104,4 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _another(path: Path, error: Exception) -> UserError:
-    return UserError(
-        f"{path} is no checkpoint of segattn, or of a later version ({first_line(error)})"
-    )
+    return UserError(f"{path} is not a checkpoint of this version of segattn ({first_line(error)})")

@@ -95,7 +95,7 @@ class Evidence(Callback):
 
 
 def _sorted(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Rows in the order of the images; those of one image stay as they are."""
+    """Sort rows by image; the rows of one image keep their order."""
     place = {name: position for position, name in enumerate(names)}
     order = np.argsort(frame["image"].map(place).to_numpy(), kind="stable")
     return frame.iloc[order].reset_index(drop=True)

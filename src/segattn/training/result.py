@@ -33,16 +33,16 @@ def build_result(
     meter: CostMeter,
     evidence: Evidence,
 ) -> dict[str, Any]:
-    """The content of result.json, after a test.
+    """Return the content of result.json after a test.
 
     Args:
-        config: Of the run.
-        data: Its data.
-        task: As it was tested.
+        config: Config of the run.
+        data: Data of the run.
+        task: The tested task.
         checkpoint: The weights that were tested.
-        training: How they came about, as `training_facts`.
-        meter: Its clock.
-        evidence: Of the test.
+        training: What `training_facts` returns for these weights.
+        meter: Clock of training and test.
+        evidence: What the test wrote.
     """
     source, measures = data.source("test"), Measures(**task.hparams["metric"])
     others = neighbour_scores(evidence.table, measures, images=evidence.names)
@@ -102,7 +102,7 @@ def _model_cost(task: SegmentationTask, data: SegmentationData) -> dict[str, int
     """Parameters, and FLOPs of one test image through the whole model, upsampling included.
 
     Multiply and add count as 2. Counted on the meta device: what a GPU's kernels compute twice or
-    on zeros is no property of the head.
+    on zeros says nothing about the head.
     """
     image = image_tensor(data.source("test").load(0).image)[None]
     model = copy.deepcopy(task.model).eval().to("meta")

@@ -43,8 +43,8 @@ class SegmentationTask(pl.LightningModule):
         optimizer: Arguments of `build_optimizer`, and `schedule` and `warmup`.
         loss: `aux_weight`, and `class_weights`: one number per class, or None.
         metric: Values of `segattn.metrics.Measures`.
-        protocol: Of the test, values of `inference.Protocol`; None gives the image as a whole.
-            Validation always does: it is for watching.
+        protocol: Values of `inference.Protocol` for the test; None predicts the image as a whole.
+            Validation, which is for watching, always does.
         mirrored: Class that each class is in a mirror; None if all stay what they are.
         freeze: What of the encoder keeps its weights and statistics: none, bn or all.
         size: (height, width) to which the data resizes its images; None if it does not.
@@ -287,9 +287,7 @@ class SegmentationTask(pl.LightningModule):
             block.shares = None
         confusion = self.test_confusion.compute().tolist()
         if not any(map(any, confusion)):
-            warnings.warn(
-                "no test image has a labelled pixel, so there are no scores", stacklevel=2
-            )
+            warnings.warn("no test image has a labelled pixel, so nothing is scored", stacklevel=2)
         self.tested: dict[str, Any] = {
             "num_images": num_images,
             "scores": self._log_scores("test", self.test_metric, **named),
@@ -353,7 +351,7 @@ def decide(scores: Tensor, *, names: Sequence[str] = ("the image",)) -> Tensor:
     if not best.values.isfinite().all():
         raise UserError(
             f"the network gives NaN or infinity on {', '.join(names)}: its weights or activations "
-            "are not finite, so there is no prediction to score. Train with a lower optimizer.lr, "
+            "are not finite, so nothing can be scored. Train with a lower optimizer.lr, "
             "or test with trainer.precision=fp32"
         )
     return best.indices

@@ -40,10 +40,10 @@ def run_folder(config: dict[str, Any]) -> Run:
 def train(config: dict[str, Any]) -> Run:
     """Train and test one run; a finished run returns at once, a cut-off one goes on.
 
-    With several devices every process calls this; the first one writes.
+    Every process of several devices calls this; the first one writes.
 
     Args:
-        config: As `segattn.config.compose.resolve_config` gives it.
+        config: What `segattn.config.compose.resolve_config` returns.
 
     Raises:
         Busy: Another process is at this run.
@@ -67,7 +67,7 @@ def train(config: dict[str, Any]) -> Run:
 
 
 def _try_out(config: dict[str, Any]) -> Run:
-    """A batch of everything, in a folder that goes again: its scores are no result."""
+    """Run one batch of everything in a temporary folder; its scores are not a result."""
     with tempfile.TemporaryDirectory() as folder:
         run = run_folder({**config, "runs_dir": folder})
         with explained(run, config):

@@ -40,11 +40,11 @@ _NOT_EXACT = {
     "max_time": "the clock decides where training ends",
     "benchmark": "cuDNN may choose other kernels",
 }
-"""With these a resumed run is not the same as one that was never cut off."""
+"""Options under which a resumed run may differ from one that was never cut off."""
 
 
 class WorldSize(Callback):
-    """Stops a run that has fewer processes than it was told, as under a Slurm job of one task.
+    """Stops a run with fewer processes than configured, such as in a Slurm job of one task.
 
     Args:
         expected: trainer.devices x trainer.num_nodes.
@@ -158,7 +158,7 @@ def build_trainer(
     ]
     set_tf32(options["tf32"])
     given = {name: options[name] for name in LIGHTNING if name in options and name != "max_steps"}
-    if given.get("profiler") in _PROFILERS:  # Lightning's own would print what is muted here
+    if given.get("profiler") in _PROFILERS:  # Lightning's default profiler prints to the terminal
         given["profiler"] = _PROFILERS[given["profiler"]](dirpath=run.path, filename="profile")
     _warn_of_resume(given)
     if left := sorted(name for name in os.environ if name.startswith("PL_TRAINER_")):
@@ -240,7 +240,7 @@ def _filter_warnings() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # the last, short epoch of a tiny grid is meant to be short
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
-    # the averaged weights are those of the checkpoint that is tested
+    # the tested checkpoint holds the averaged weights
     warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback, but load")
     # a run on a login node of a cluster is meant to be there
     warnings.filterwarnings("ignore", message="The `srun` command is available.*")
