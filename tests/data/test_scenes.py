@@ -26,7 +26,7 @@ from segattn.metrics import SIZES, find_objects
 from segattn.models.segmenter import Segmenter
 
 # A change here changes every published number: raise SCENES_VERSION with it.
-CHECKSUMS = {(0, 0): "f9c9953714fc5963", (1, 7): "a5ff21ec0e6bc093", (2, 399): "92e40aa8991cfb53"}
+CHECKSUMS = {(0, 0): "d3e867f39d1f48fa", (1, 7): "14c178006a7bdb79", (2, 399): "2fd7f57fe2d9f5a1"}
 
 
 def digest(scene) -> str:

@@ -10,7 +10,7 @@ from segattn.data.street.rules import BUILDING, LANES, ROAD, SKY, VEGETATION, WA
 _BILLBOARD = (30, 200, 220), (245, 215, 40)
 _GATES = (250, 250, 250), (210, 30, 50)
 # left and right edge of each column of the wall, in units
-_GATES_AT, _BILLBOARD_AT = (0, 10), (10, WALL)
+_GATES_AT, _BILLBOARD_AT = (0, 14), (14, WALL)
 
 _BANK = 512  # side of the noise banks, px
 _BLOTCH_DEVIATION = 4.36e8  # of the smoothed integers; a constant, since a reduction could differ
