@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from coco_files import rectangle, write_coco
 from pycocotools import mask as coco_mask
+from tiny import EXPERIMENTS
 
 from segattn.base.errors import UserError
+from segattn.config.compose import compose_config
 from segattn.data import build_source
+from segattn.training.build import build_data
 
 GIVEN = {"train": "train.json", "test": "test.json"}
 
@@ -91,6 +94,39 @@ def test_a_drawn_split_stays_put_when_images_are_added(tmp_path):
     assert names_of(tmp_path / "b", val="test")[1:] == [names_of(tmp_path / "b")[2]] * 2
 
 
+@pytest.mark.parametrize(
+    "form", ["train\\{}", "http://host/a/{}", "/home/me/data/{}", "./train/{}"]
+)
+def test_images_are_found_by_paths_of_other_machines(tmp_path, form):
+    def move(content):
+        for image in content["images"]:
+            image["file_name"] = form.format(image["file_name"].split("/")[1])
+
+    train = source(write_coco(tmp_path, change=move), images=None)
+    assert all(pair.image.parent == tmp_path / "photos/train" for pair in train.pairs)
+
+
+def test_two_folders_that_may_be_meant_are_named(tmp_path):
+    def bare(content):
+        for image in content["images"]:
+            image["file_name"] = image["file_name"].split("/")[1]
+
+    root = write_coco(tmp_path, images=4, change=bare)
+    with pytest.raises(UserError, match=r"both hold street 0\.jpg; say which is meant"):
+        source(root)
+    given = {"train": "photos/train"}
+    assert source(root, images=given).pairs[0].image.parent == root / "photos/train"
+
+
+def test_images_without_annotation_are_said(tmp_path):
+    def drop(content):
+        content["annotations"] = [a for a in content["annotations"] if a["image_id"] > 12]
+
+    bare = source(write_coco(tmp_path, change=drop), val=0.01)
+    assert bare.notes == ["3 images have no annotation, and count as background alone"]
+    assert not bare.load(0).label.any()
+
+
 def first(change):
     return lambda content: change(content["annotations"][0])
 
@@ -102,6 +138,11 @@ def renumber(content):
 BAD = {
     "a box alone": (first(lambda a: a.update(segmentation=[])), "annotation 1 has no polygon"),
     "two points": (first(lambda a: a.update(segmentation=[[1, 1, 5, 5]])), "three points or more"),
+    "no area": (first(lambda a: a.update(segmentation=[[5, 5] * 3])), "a polygon without area"),
+    "list as id": (first(lambda a: a.update(image_id=[1])), r"image \[1\], which is not listed"),
+    "no annotations": (lambda c: c.update(annotations=[]), "lists no annotation"),
+    "empty split": (None, "the split 'train' is empty", {"val": 0.999}),
+    "unknown split": (None, "did you mean train", {"images": {"trian": "photos"}}),
     "odd numbers": (first(lambda a: a.update(segmentation=[[1] * 7])), "three points or more"),
     "text": (first(lambda a: a.update(segmentation=[["a"] * 6])), "three points or more"),
     "outside": (
@@ -116,6 +157,10 @@ BAD = {
         first(lambda a: a.update(segmentation={"size": [48, 64], "counts": [1, 64 * 48]})),
         "has a mask of 3073 px, its image has 3072",
     ),
+    "mask of negative counts": (
+        first(lambda a: a.update(segmentation={"size": [48, 64], "counts": [-1, 64 * 48 + 1]})),
+        "has a mask whose counts are not numbers of pixels",
+    ),
     "unknown image": (first(lambda a: a.update(image_id=999)), "image 999, which is not listed"),
     "unknown category": (first(lambda a: a.update(category_id=4)), "has category 4"),
     "repeated id": (renumber, "annotation 1 has an id that stands twice"),
@@ -128,7 +173,10 @@ BAD = {
     ),
     "no images": (lambda c: c.update(images=[]), "lists no image"),
     "no list": (lambda c: c.pop("categories"), "has no list 'categories'"),
-    "repeated category": (lambda c: c["categories"][1].update(name="car"), "'car'.*stands twice"),
+    "repeated category": (
+        lambda c: c["categories"][1].update(name="car"),
+        "'car'.* has that of another",
+    ),
     "no folder": (
         lambda c: [i.update(file_name=f"x/{i['id']}.jpg") for i in c["images"]],
         "names x/10.jpg, which is in no folder below",
@@ -167,3 +215,11 @@ def test_an_image_of_another_size_than_the_json_says_is_named(tmp_path):
     broken = source(root, val=0.01)
     with pytest.raises(UserError, match=r"is 48 x 64, its image .* is 64 x 48"):
         broken.load(broken.names.index("train/street 0"))
+
+
+def test_a_training_on_its_test_images_is_refused(tmp_path):
+    root = write_coco(tmp_path)
+    words = ["data=coco", f"data.root={root}", "data.train=train.json", "data.test=train.json"]
+    config = compose_config([*words, "loader.num_workers=0", "logger=none"], folder=EXPERIMENTS)
+    with pytest.raises(UserError, match=r"18 images are in train and in test, such as .*street"):
+        build_data(config).prepare_data()

@@ -273,6 +273,9 @@ def test_what_is_left_out_is_said(tmp_path):
     (listed / "train.txt").write_text("photo 77.jpg\n")
     with pytest.raises(UserError, match=r"lists 'photo 77\.jpg', but that image is missing"):
         source(listed, classes=NAMES)
+    (listed / "train.txt").write_text("photo 0\nphoto 11\n")
+    with pytest.raises(UserError, match=r"photo 11 is in .*train\.txt and in .*test\.txt"):
+        source(listed, "test", classes=NAMES)
     loose = write_folder(tmp_path / "loose")
     Image.new("RGB", (48, 40)).save(loose / "Images/more.jpg")
     assert "more.jpg is in no split, and left out" in source(loose, classes=NAMES).notes[0]

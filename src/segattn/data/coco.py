@@ -1,14 +1,17 @@
 """COCO instance annotations (Lin et al. 2014): the JSON that annotation tools export."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from segattn.base.arguments import check_choice
 from segattn.base.errors import UserError
 from segattn.base.files import walk
 from segattn.data.coco_json import Annotations, image_name, read_annotations
@@ -75,10 +78,21 @@ class COCO(OwnData):
         if len(shares) > 1 and file == train:
             drawn = {name: share_of(name, shares, seed=split_seed) for name in entries}
             entries = {name: e for name, e in entries.items() if drawn[name] == read}
+        if not entries:
+            raise UserError(f"the split {split!r} is empty; give it a JSON or a larger share")
         self._entries = entries
-        named = [entry["file_name"] for entry in entries.values()]
-        where = _image_folder(self._json.path, folder, named, (images or {}).get(read))
-        pairs = [Pair(n, where / e["file_name"], self._json.path) for n, e in entries.items()]
+        for key in images or {}:
+            check_choice("split in data.images", key, get_args(Split))
+        files = {name: entry["file_name"] for name, entry in entries.items()}
+        where, names_alone = _image_folder(
+            self._json.path, folder, list(files.values()), (images or {}).get(read)
+        )
+        if names_alone:
+            files = {name: os.path.basename(file) for name, file in files.items()}
+        pairs = [Pair(name, where / file, self._json.path) for name, file in files.items()]
+        bare = sum(not self._json.of_image[entry["id"]] for entry in entries.values())
+        told = f"{bare} images have no annotation, and count as {background or 'void'} alone"
+        self.notes = [told] if bare else []
         super().__init__(
             pairs,
             problems=self._json.problems_of(entries.values()),
@@ -90,6 +104,7 @@ class COCO(OwnData):
             size_edges=size_edges,
             title=title or f"coco {folder.resolve().name}",
             drawn=len(shares) > 1,
+            part=split,
         )
 
     def content(self, index: int) -> Iterator[bytes]:
@@ -189,25 +204,30 @@ def _check_categories(
         raise UserError(f"{found.path} has the category {unknown[0]!r}, {training} has not")
 
 
-def _image_folder(path: Path, root: Path, names: Sequence[str], given: str | None) -> Path:
+def _image_folder(
+    path: Path, root: Path, files: Sequence[str], given: str | None
+) -> tuple[Path, bool]:
     """Return the folder from which `file_name` leads to the images: as near to the JSON as can be.
+
+    Also return whether its last part alone does, as where it is a path of another machine.
 
     Raises:
         UserError: No folder holds one of the first images, or two do.
     """
     if given is not None:
-        return root / given
+        return root / given, False
     near: list[list[Path]] = [[path.parent], _below(path.parent), [root], _below(root)]
-    for folders in near:
-        for name in names[:_NUM_TRIED]:  # one that is missing becomes a problem of the listing
-            holds = [folder for folder in folders if (folder / name).is_file()]
-            if len(holds) > 1:
-                told = f"{holds[0]} and {holds[1]} both hold {name}"
-                raise UserError(f"{told}; say which is meant, as in data.images={{train: FOLDER}}")
-            if holds:
-                return holds[0]
-    first = names[0] if names else "no image"
-    raise UserError(f"{path} names {first}, which is in no folder below {root}; copy the images")
+    tried = files[:_NUM_TRIED]  # one that is missing becomes a problem of the listing
+    for names_alone, folders in product((False, True), near):
+        given_as = list(map(os.path.basename, tried)) if names_alone else tried
+        held = [sum((folder / file).is_file() for file in given_as) for folder in folders]
+        best = [f for f, number in zip(folders, held, strict=True) if number == max(held) > 0]
+        if len(best) > 1:
+            told = f"{best[0]} and {best[1]} both hold {given_as[0]}"
+            raise UserError(f"{told}; say which is meant, as in data.images={{train: FOLDER}}")
+        if best:
+            return best[0], names_alone
+    raise UserError(f"{path} names {files[0]}, which is in no folder below {root}; copy the images")
 
 
 def _below(folder: Path) -> list[Path]:

@@ -38,16 +38,26 @@ class Annotations:
         self._problems: dict[Any, list[str]] = defaultdict(list)  # None: of the file
         self.categories: dict[Any, str] = {}
         for category in content["categories"]:
-            number, name = category.get("id"), category.get("name")
-            if number in self.categories or name in self.categories.values() or not name:
-                raise UserError(f"{path}: category {number} ({name!r}) has no name or stands twice")
+            number, name = _id(category, "id"), category.get("name")
+            if (
+                number is None
+                or number in self.categories
+                or name in self.categories.values()
+                or not name
+            ):
+                raise UserError(
+                    f"{path}: category {number} ({name!r}) lacks an id or a name, or has that of "
+                    "another"
+                )
             self.categories[number] = str(name)
         self._check_images()
         self.of_image: dict[Any, list[Entry]] = defaultdict(list)
         counts = Counter(str(a.get("id")) for a in content["annotations"] if "id" in a)
         sizes = {image["id"]: (image["width"], image["height"]) for image in self.images}
+        if not content["annotations"]:
+            raise UserError(f"{path} lists no annotation; export the annotations again")
         for annotation in content["annotations"]:
-            image = annotation.get("image_id")
+            image = _id(annotation, "image_id")
             wrong = self._wrong(annotation, sizes.get(image))
             if not wrong and counts[str(annotation.get("id"))] > 1:
                 wrong = "has an id that stands twice"
@@ -64,7 +74,7 @@ class Annotations:
     def _check_images(self) -> None:
         kept, ids, names = list[Entry](), set[Any](), set[str]()
         for image in self.images:
-            number, file = image.get("id"), image.get("file_name")
+            number, file = _id(image, "id"), image.get("file_name")
             sides = [image.get(side) for side in ("width", "height")]
             where = f"{self.path}: image {number} ({file})"
             if number is None or not isinstance(file, str) or not file:
@@ -74,6 +84,7 @@ class Annotations:
             elif number in ids or image_name(image) in names:
                 self._problems[None].append(f"{where}: its id or its name stands twice")
             else:
+                image["file_name"] = file.replace("\\", "/")
                 kept.append(image)
                 ids.add(number)
                 names.add(image_name(image))
@@ -85,19 +96,32 @@ class Annotations:
         """What is wrong with an annotation on an image of (width, height); "" if nothing is."""
         if size is None:
             return f"belongs to image {annotation.get('image_id')}, which is not listed"
-        if annotation.get("category_id") not in self.categories:
+        if _id(annotation, "category_id") not in self.categories:
             return f"has category {annotation.get('category_id')}, which is not listed"
         shapes = annotation.get("segmentation")
         if isinstance(shapes, dict) and "counts" in shapes:
             if list(shapes.get("size", [])) != [size[1], size[0]]:
                 return f"has a mask of {shapes.get('size')}, its image is {[size[1], size[0]]}"
-            counts = shapes["counts"]
-            if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
-                return f"has a mask of {sum(counts)} px, its image has {size[0] * size[1]}"
-            return ""
+            return _wrong_counts(shapes["counts"], size[0] * size[1])
         if not isinstance(shapes, list) or not shapes:
             return "has no polygon and no mask, perhaps a box alone; outline it, or delete it"
         return next(filter(None, (_wrong_polygon(shape, size) for shape in shapes)), "")
+
+
+def _id(entry: Entry, key: str) -> int | str | None:
+    found = entry.get(key)
+    return found if isinstance(found, int | str) and not isinstance(found, bool) else None
+
+
+def _wrong_counts(counts: Any, num_pixels: int) -> str:
+    """What is wrong with an RLE; pycocotools would write past its memory for some."""
+    if isinstance(counts, str):
+        return ""  # compressed; pycocotools checks it when it is drawn
+    if not isinstance(counts, list) or not all(type(run) is int and run >= 0 for run in counts):
+        return "has a mask whose counts are not numbers of pixels"
+    if sum(counts) != num_pixels:
+        return f"has a mask of {sum(counts)} px, its image has {num_pixels}"
+    return ""
 
 
 def _wrong_polygon(shape: Any, size: tuple[int, int]) -> str:
@@ -108,6 +132,8 @@ def _wrong_polygon(shape: Any, size: tuple[int, int]) -> str:
     if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
         return "has a polygon that is not x, y of three points or more"
     x, y = points[::2], points[1::2]
+    if not (x @ np.roll(y, 1) - y @ np.roll(x, 1)):
+        return "has a polygon without area"
     if x.min() >= size[0] or y.min() >= size[1] or x.max() <= 0 or y.max() <= 0:
         return f"has a polygon outside its image of {size[0]} x {size[1]}"
     return ""

@@ -149,6 +149,12 @@ class SegmentationData(pl.LightningDataModule):
         """Look for every split now, so that a missing folder is found before training starts."""
         for split in ("train", "val", "test"):
             self.source(split).load(0)
+            both = set(self.source("train").places()) & set(self.source(split).places())
+            if split != "train" and both:
+                raise UserError(
+                    f"{len(both)} images are in train and in {split}, such as {min(both)}; scores "
+                    "would be too high"
+                )
 
     def warn_unless_official(self) -> None:
         """Warn of each split in use that is incomplete: no published scores compare with its."""

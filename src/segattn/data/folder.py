@@ -21,7 +21,10 @@ from segattn.data.own import Edges, OwnData, share_of
 from segattn.data.palette import Palette, voc_palette
 from segattn.data.source import IGNORE_INDEX, Split
 
-_HINT = "Labels are PNG files of one channel, indices below 256, or of colours (RGB)."
+_HINT = (
+    "Labels are PNG files of one channel, indices below 256; for labels in colours, classes.yaml "
+    "must give each class its colour."
+)
 
 
 class Folder(OwnData):
@@ -85,6 +88,7 @@ class Folder(OwnData):
             size_edges=size_edges,
             title=title or folder.resolve().name,
             drawn=drawn,
+            part=part,
         )
         if not self._decode.colours:  # as predictions in the form of the labels are numbered
             vars(self)["values"] = tuple(self._decode.stored)[: len(self.classes)]

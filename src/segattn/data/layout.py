@@ -146,7 +146,7 @@ def _take_lists(found: Found, lists: dict[Split, Path]) -> None:
     pairs, problems = found.parts.pop(None), found.problems.pop(None)
     by_name = {pair.name: pair for pair in pairs}
     by_last = {os.path.basename(pair.name): pair for pair in pairs}
-    left = dict(by_name)
+    left, seen = dict(by_name), dict[str, Path]()
     for split, path in lists.items():
         found.parts[split], found.problems[split] = [], list(problems)
         for line in read_lines(path):
@@ -156,6 +156,8 @@ def _take_lists(found: Found, lists: dict[Split, Path]) -> None:
                 found.problems[split].append(f"{path} lists {line!r}, but that image is missing")
                 continue
             found.parts[split].append(pair)
+            if (first := seen.setdefault(pair.name, path)) != path:
+                found.problems[split].append(f"{pair.name} is in {first} and in {path}")
             left.pop(pair.name, None)
     if left:
         told = ", ".join(map(str, lists.values()))

@@ -19,6 +19,7 @@ T = TypeVar("T")
 FILE = "classes.yaml"
 _KEYS = ("classes", "things", "groups", "flip_pairs", "ignore")
 _OF_CLASS = ("value", "colour", "thing", "group")
+_A_NAME = "a name, as in `name: value`, in quotes if it is a number or yes, no, on, off"
 GROUPS = ("small", "large", "thin")
 
 
@@ -93,7 +94,7 @@ def _read_classes(legend: Legend, classes: Any) -> None:
     place = legend.place
     if isinstance(classes, list):
         for name in classes:
-            _need(name, str, f"{place}: the class {name!r}", "a name; put it in quotes")
+            _need(name, str, f"{place}: the class {name!r}", _A_NAME)
         if len(set(classes)) < len(classes):
             raise UserError(f"{place}: a class name stands twice: {', '.join(classes)}")
         legend.stored = dict.fromkeys(classes)
@@ -102,7 +103,7 @@ def _read_classes(legend: Legend, classes: Any) -> None:
     things, marked = [], False
     for name, entry in classes.items():
         where = f"{place}: the class {name!r}"
-        _need(name, str, where, "a name; put it in quotes")
+        _need(name, str, where, _A_NAME)
         entry = {} if entry is None else entry if isinstance(entry, dict) else {"value": entry}
         for key in entry:
             check_choice(f"key of {where}", key, _OF_CLASS)

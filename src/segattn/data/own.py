@@ -29,6 +29,7 @@ class OwnData(FileSource):
         size_edges: px; "terciles" parts the training objects into thirds.
         title: See `Source`.
         drawn: See `Source`.
+        part: The split.
     """
 
     def __init__(
@@ -45,10 +46,11 @@ class OwnData(FileSource):
         size_edges: Edges,
         title: str,
         drawn: bool,
+        part: Split,
     ) -> None:
         legend.check_names(classes)
         if size is not None and (
-            len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size)
+            len(size) != 2 or not all(type(side) is int and side > 0 for side in size)
         ):
             raise UserError(f"data.size must be null or [height, width] in px, got {size}")
         named = tuple(things if legend.things is None else legend.things)
@@ -65,7 +67,9 @@ class OwnData(FileSource):
         self.size_edges = _edges(size_edges)
         super().__init__(pairs, problems=problems)
         if not self.names and not self.problems:
-            raise UserError(f"{title}: a split is empty; give it images, or change the shares")
+            raise UserError(
+                f"{title}: the split {part!r} is empty; give it images, or a larger share"
+            )
 
     def stamp(self) -> str:
         """See the base class; what decides how a label is read too."""
