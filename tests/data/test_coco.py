@@ -221,5 +221,5 @@ def test_a_training_on_its_test_images_is_refused(tmp_path):
     root = write_coco(tmp_path)
     words = ["data=coco", f"data.root={root}", "data.train=train.json", "data.test=train.json"]
     config = compose_config([*words, "loader.num_workers=0", "logger=none"], folder=EXPERIMENTS)
-    with pytest.raises(UserError, match=r"18 images are in train and in test, such as .*street"):
+    with pytest.raises(UserError, match=r"\d+ images are in train and in test, such as .*street"):
         build_data(config).prepare_data()

@@ -75,7 +75,7 @@ class COCO(OwnData):
             _check_categories(self._json, folder / train, names, legend)
         self._background, self._ignored = background, set(legend.ignore)
         entries = {image_name(entry): entry for entry in self._json.images}
-        if len(shares) > 1 and file == train:
+        if len(shares) > 1 and (read == "train" or read in shares):
             drawn = {name: share_of(name, shares, seed=split_seed) for name in entries}
             entries = {name: e for name, e in entries.items() if drawn[name] == read}
         if not entries:
