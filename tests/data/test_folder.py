@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import yaml
+from camvid_files import write_camvid
 from folder_files import COLOURS, LAYOUTS, label_of, store, write_folder
 from PIL import Image
 
 from segattn.base.errors import UserError
 from segattn.data import build_source
+from segattn.data.camvid import CamVid
 from segattn.data.folder import Folder
 
 NAMES = {
@@ -92,6 +94,30 @@ def test_ids_and_things(tmp_path):
     sample = opened.load(0)
     assert sample.label.shape == sample.instances.shape == (20, 24)
     assert sorted(set(sample.instances[sample.label == 1])) == [1, 2]
+
+
+def test_another_classes_yaml_is_other_data(tmp_path):
+    root = write_folder(tmp_path)
+    inline = source(root, classes=NAMES).fingerprint()
+    (root / "classes.yaml").write_text(yaml.safe_dump(NAMES, sort_keys=False))
+    before = source(root).fingerprint()
+    assert source(root).fingerprint() == before != inline
+    swapped = {**NAMES, "classes": {"window": 0, "wall": 1, "pole": 2}}
+    (root / "classes.yaml").write_text(yaml.safe_dump(swapped, sort_keys=False))
+    assert source(root).fingerprint() != before
+
+
+def test_camvid_is_one_of_the_layouts(tmp_path):
+    root = write_camvid(tmp_path)
+    classes = {"classes": list(CamVid.classes), "things": list(CamVid.things), "ignore": [11, 255]}
+    for split in ("train", "val", "test"):
+        ours = build_source("camvid", split, root=str(root), scale=0.5)
+        opened = source(root, split, classes=classes, size=[32, 48])
+        assert opened.names == ours.names
+        for index in range(len(ours.names)):
+            one, other = ours.load(index), opened.load(index)
+            assert np.array_equal(one.image, other.image)
+            assert np.array_equal(one.label, other.label)
 
 
 def test_val_is_cut_from_train_and_never_test_unless_asked(tmp_path):

@@ -95,7 +95,8 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
         if item["label"].shape != first["label"].shape:
             raise UserError(
                 f"{first['name']} is {tuple(first['label'].shape)} and {item['name']} is "
-                f"{tuple(item['label'].shape)} px; for images of several sizes set {knob}"
+                f"{tuple(item['label'].shape)} px; for images of several sizes set {knob}, "
+                "or data.size for data=folder and data=coco"
             )
     batch: dict[str, Any] = {
         key: torch.stack([i[key] for i in items]) for key in ("image", "label")

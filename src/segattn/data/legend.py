@@ -35,6 +35,7 @@ class Legend:
         groups: Classes whose mean IoU is reported, by group name.
         flip_pairs: Classes that change places in a mirror, such as left and right door.
         ignore: What is void: values and colours of labels, or names of COCO categories.
+        file: The file that says it; None if the config itself does.
     """
 
     place: str
@@ -43,6 +44,7 @@ class Legend:
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     flip_pairs: tuple[tuple[str, str], ...] = ()
     ignore: tuple[Stored | str, ...] = ()
+    file: Path | None = None
 
     def check_names(self, classes: Sequence[str]) -> None:
         """Raise UserError for a name that is not one of the classes, or stands twice."""
@@ -65,16 +67,16 @@ def read_legend(content: Content, *, root: Path) -> Legend:
     Raises:
         UserError: No such file, or something that is not a legend; the message names the entry.
     """
-    place = "data.classes"
+    place, file = "data.classes", None
     if content is None and (root / FILE).is_file():
         content = FILE
     if isinstance(content, str):
-        path = root / Path(content).expanduser()
-        if not path.is_file():
-            raise UserError(f"data.classes={content}: there is no file {path}")
-        content, place = read_yaml(path), str(path)
+        file = root / Path(content).expanduser()
+        if not file.is_file():
+            raise UserError(f"data.classes={content}: there is no file {file}")
+        content, place = read_yaml(file), str(file)
     if content is None:
-        return Legend(place)
+        return Legend(place, file=file)
     if isinstance(content, list):
         content = {"classes": content}
     wanted = "a list of class names, or keys such as `classes:`"
@@ -83,7 +85,7 @@ def read_legend(content: Content, *, root: Path) -> Legend:
     for key, value in classes.items():
         if "classes" in keys or (isinstance(value, list) and len(value) != 3):  # no colour
             check_choice(f"key of {place}", key, _KEYS)
-    legend = Legend(place)
+    legend = Legend(place, file=file)
     _read_classes(legend, keys.get("classes") or classes)
     _read_rest(legend, keys)
     return legend

@@ -64,12 +64,20 @@ class OwnData(FileSource):
             flip_pairs=legend.flip_pairs,
         )
         self.size, self.title, self.drawn = size, title, drawn
+        self._file = legend.file
         self.size_edges = _edges(size_edges)
         super().__init__(pairs, problems=problems)
         if not self.names and not self.problems:
             raise UserError(
                 f"{title}: the split {part!r} is empty; give it images, or a larger share"
             )
+
+    def fingerprint(self) -> str:
+        """See the base class; classes.yaml, if there is one, is a part of the data."""
+        found = super().fingerprint()
+        if self._file is None:
+            return found
+        return hashlib.sha256(found.encode() + self._file.read_bytes()).hexdigest()
 
     def stamp(self) -> str:
         """See the base class; what decides how a label is read too."""
