@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from camvid_files import write_camvid
 from cityscapes_files import write_cityscapes
+from coco_files import write_coco
+from folder_files import write_folder
 from PIL import Image
 from scipy.ndimage import label as components
 from tiny import call_script
@@ -136,15 +138,20 @@ def test_processes_change_nothing(tmp_path):
         assert [f.size.tolist() for f in a.facts] == [f.size.tolist() for f in b.facts]
 
 
-def test_what_processes_are_sent_can_be_pickled(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("data", "write", "knobs"),
+    [
+        ("camvid", write_camvid, {}),
+        ("folder", write_folder, {}),
+        ("coco", write_coco, {"train": "train.json", "test": "test.json"}),
+    ],
+)
+def test_what_processes_are_sent_can_be_pickled(tmp_path, data, write, knobs):
     """Where they are not forked, as on macOS."""
-    source = build_source("camvid", "val", root=str(write_camvid(tmp_path)))
+    source = build_source(data, "val", root=str(write(tmp_path)), **knobs)
     expected = [facts.pixels.tolist() for facts in checks._looks(source, 1)]
-
-    def looks(_pool, function, indices, chunksize):
-        return map(pickle.loads(pickle.dumps(function)), indices)
-
-    monkeypatch.setattr(ProcessPoolExecutor, "map", looks)
+    copied = pickle.loads(pickle.dumps(source))
+    assert [facts.pixels.tolist() for facts in checks._looks(copied, 1)] == expected
     assert [facts.pixels.tolist() for facts in checks._looks(source, 2)] == expected
 
 

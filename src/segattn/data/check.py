@@ -165,8 +165,20 @@ def _looks(source: Source, jobs: int) -> Iterator[Facts | list[str]]:
     if jobs == 1 or not rest:
         yield from map(one, rest)
         return
-    with ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(one, rest, chunksize=16)
+    # the source goes to each process once: with its annotations it may be large
+    with ProcessPoolExecutor(jobs, initializer=_hold, initargs=(source,)) as pool:
+        yield from pool.map(_look_at_held, rest, chunksize=16)
+
+
+_held: list[Source] = []
+
+
+def _hold(source: Source) -> None:
+    _held[:] = [source]
+
+
+def _look_at_held(index: int) -> Facts | list[str]:
+    return look(_held[0], index)
 
 
 def look(source: Source, index: int) -> Facts | list[str]:
