@@ -1,8 +1,8 @@
 """Fill the results in README.md and docs/ from results/, so that no number is typed.
 
 They stand between `<!-- table: FOLDER NAME -->` and `<!-- end -->`. FOLDER holds the runs of one
-experiment, and NAME is setting, findings, claims, gains or budget; or FOLDER holds NAME.csv of
-scripts/benchmark.py. `scripts/report.py results` does this too; a test checks that it changes
+experiment, and NAME is one of RESULTS below; or FOLDER holds NAME.csv of scripts/benchmark.py.
+ `scripts/report.py results` does this too; a test checks that it changes
 nothing.
 """
 
@@ -77,6 +77,20 @@ def budget(runs: Comparison) -> str:
     )
 
 
+def radius(runs: Comparison) -> str:
+    """Sizes under other radii, from the folders beside that of `runs`: one seed of two heads."""
+    rows = []
+    for folder in runs.runs[runs.reference][0].path.parent.parent.glob("radius-*"):
+        other = comparison(folder)
+        frame = tables.gains(other)
+        frame = frame[frame["score"].str.startswith("iou_s")]
+        first, last = (frame[frame["head"] == head] for head in (other.heads[0], other.heads[-1]))
+        cells = zip(first["score"], first["value"], last["gain"], strict=True)
+        row = {name: f"{value:.1f} % {gain:+.1f}" for name, value, gain in cells}
+        rows.append({"radius [px]": other.measures.radius} | row)
+    return display.to_markdown(pd.DataFrame(rows).sort_values("radius [px]"))
+
+
 def setting(runs: Comparison) -> str:
     return f"{text.subject(runs)}. {text.made_with(runs)}\n"
 
@@ -87,6 +101,7 @@ RESULTS = {
     "claims": claims,
     "gains": gains,
     "budget": budget,
+    "radius": radius,
 }
 
 
