@@ -2,7 +2,7 @@
 
     python scripts/convert.py published=danet_resnet101 weights=FILE recipe=danet_cityscapes ...
 
-`published` names a model in segattn.models.published. The other words are those of
+`published` names a model in segattn.models.published. The other words are as for
 scripts/train.py: which model of ours the weights belong to, and with data.root where a test finds
 the data.
 """

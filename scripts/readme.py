@@ -2,8 +2,7 @@
 
 They stand between `<!-- table: FOLDER NAME -->` and `<!-- end -->`. FOLDER holds the runs of one
 experiment, and NAME is one of RESULTS below; or FOLDER holds NAME.csv of scripts/benchmark.py.
- `scripts/report.py results` does this too; a test checks that it changes
-nothing.
+`scripts/report.py results` does this too; a test checks that it changes nothing.
 """
 
 import re

@@ -50,7 +50,7 @@ def test_a_value_that_is_no_label_is_named(tmp_path, value):
     root = write_ade20k(tmp_path)
     label = root / "annotations/training/ADE_train_00000002.png"
     Image.fromarray(np.full(SIZES[1], value, np.uint8)).save(label)
-    with pytest.raises(ValueError, match=f"{label} holds {value}, which is no label.*1 to 150"):
+    with pytest.raises(ValueError, match=f"{label} holds {value}, which is not a label.*1 to 150"):
         load_all(root)
 
 

@@ -94,7 +94,11 @@ def full(value, *, size=(32, 64)):
 DAMAGE = {
     "no image": (IMAGE, Path.unlink, f"{LABEL} has no image of its name"),
     "instance size": (INSTANCES, full(0, size=(31, 64)), f"{INSTANCES} is 64 x 31"),
-    "no id": (LABEL, full(34), f"{LABEL} holds 34, which is no label. Labels are ids 0 to 33: use"),
+    "no id": (
+        LABEL,
+        full(34),
+        f"{LABEL} holds 34, which is not a label. Labels are ids 0 to 33: use",
+    ),
     "colour ids": (INSTANCES, full(0, size=(32, 64, 3)), f"{INSTANCES} is a RGB image"),
     "cut ids": (INSTANCES, readers.halve, f"cannot read .*{INSTANCES}"),
 }

@@ -65,9 +65,9 @@ def mat(field="S", shape=SIZES[1], dtype=np.uint8, fill=1):
     [
         (mat(shape=(*SIZES[1], 3)), rf"{LABEL}: S is uint8 \[64, 48, 3\], not a label map"),
         (mat(dtype=np.float32, fill=0.5), f"{LABEL}: S is float32"),
-        (mat(fill=183), f"{LABEL} holds 183, which is no label. Labels are 1 to 182"),
-        (mat(dtype=np.uint16, fill=300), f"{LABEL} holds 300, which is no label"),
-        *((mat(fill=k), f"{LABEL} holds {k}, which is no label.*v1.1") for k in (12, 66, 91)),
+        (mat(fill=183), f"{LABEL} holds 183, which is not a label. Labels are 1 to 182"),
+        (mat(dtype=np.uint16, fill=300), f"{LABEL} holds 300, which is not a label"),
+        *((mat(fill=k), f"{LABEL} holds {k}, which is not a label.*v1.1") for k in (12, 66, 91)),
     ],
 )
 def test_damage_is_named(tmp_path, damage, message):

@@ -58,5 +58,5 @@ def test_list_of_labels_must_agree(tmp_path):
 def test_a_value_that_is_no_label_is_named(tmp_path, dtype, value):
     label = write_context(tmp_path) / "trainval/2009_000001.mat"
     savemat(label, {"LabelMap": np.full(SIZES[1], value, dtype)})
-    with pytest.raises(ValueError, match=f"{label} holds {value}, which is no label.* 0 to 459"):
+    with pytest.raises(ValueError, match=f"{label} holds {value}, which is not a label.* 0 to 459"):
         load_all(tmp_path)

@@ -55,7 +55,7 @@ def test_a_table_refuses_what_does_not_fit(values, size):
 
 def test_a_table_made_by_hand_does_not_wrap_either():
     table = np.arange(300, dtype=np.int16)
-    with pytest.raises(ValueError, match=r"a\.png holds 256, 299, which is no label"):
+    with pytest.raises(ValueError, match=r"a\.png holds 256, 299, which is not a label"):
         to_classes(Path("a.png"), np.array([[7, 256, 299]]), table=table, hint="")
 
 

@@ -78,7 +78,9 @@ def test_without_a_file_indices_are_numbered(tmp_path):
     assert opened.things == opened.classes
     assert "no class is marked as `thing: true`" in opened.notes[-1]
     (root / "classes.yaml").write_text(yaml.safe_dump(["wall", "window", "pole"]))
-    with pytest.raises(UserError, match=r"0\.png holds 255 \(40 px\), which is no label.*`ignore`"):
+    with pytest.raises(
+        UserError, match=r"0\.png holds 255 \(40 px\), which is not a label.*`ignore`"
+    ):
         source(root).load(0)
     (root / "classes.yaml").write_text(yaml.safe_dump(NAMES, sort_keys=False))
     assert source(root).classes == ("wall", "window", "pole")
@@ -189,7 +191,7 @@ def no_images(root):
 
 BAD = {
     "mask of another size": (other_size, {}, r"photo 1\.png is 9 x 9, its image .*48 x 40"),
-    "unknown index": (unknown, {}, r"photo 1\.png holds 7 \(1920 px\), which is no label of"),
+    "unknown index": (unknown, {}, r"photo 1\.png holds 7 \(1920 px\), which is not a label of"),
     "palette of its own": (own_palette, {}, r"photo 1\.png is a picture with a palette of its own"),
     "two labels": (two_labels, {}, "are both labels of .*; keep one"),
     "16 bits": (wide, {}, "is a I;16 image; labels are one channel of 8-bit"),

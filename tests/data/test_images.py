@@ -85,7 +85,7 @@ def test_an_unread_profile_is_no_fault(tmp_path):
     ("content", "reason"),
     [
         (b"", "the file is empty; copy it again"),
-        (b"no image", "it is no image of a format that Pillow knows"),
+        (b"no image", "Pillow does not know the format"),
         ("half", r"it is damaged \(.*\); copy it again"),
     ],
 )

@@ -175,7 +175,7 @@ def test_two_predictions_of_an_image_are_refused_and_links_followed(camvid, tmp_
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda a: a + 11, "which is no label. values=official means"),
+        (lambda a: a + 11, "which is not a label. values=official means"),
         (lambda a: a[:-2], "is 96 x 62, its image .* is 96 x 64; they must be equal"),
         (lambda a: np.stack([a] * 3, -1), "is a RGB image"),
         (lambda a: a.astype(np.uint16) + 256, "is a I;16 image; labels are one channel of 8-bit"),

@@ -88,7 +88,7 @@ class Noise:
         """Heads whose seeds fall into two states: the number of runs in the upper one.
 
         The largest gap between the ordered seeds of a head is divided by the spread on both sides
-        of it: that of the head or that of all heads, whichever is larger. It counts where the ratio
+        of it, measured in this head or in all heads, whichever is larger. It counts where the ratio
         is larger than any in 99 % of comparisons of heads with one state, and the gap is larger
         than `least`.
 

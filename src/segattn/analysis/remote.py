@@ -27,7 +27,7 @@ _DIGEST = ".digest"  # names the artifact that a cached folder holds
 
 
 class RunsError(UserError):
-    """There are no runs to read. A notebook shows the message alone, without a traceback."""
+    """No runs were found. A notebook shows the message alone, without a traceback."""
 
     def _render_traceback_(self) -> list[str]:
         # IPython asks an exception for this before it prints its own
@@ -45,15 +45,15 @@ def find_runs_folder(
     """Return the folder of the experiment to look at, with at least one finished run.
 
     $SEGATTN_RUNS names it: a folder, also one of the checkout, or an address of `fetch_runs`.
-    Without it, the experiment below `root` whose run finished last is taken; one that
-    scripts/evaluate.py made only if there is no other.
+    Without it, the experiment below `root` whose run finished last is taken; an experiment
+    of scripts/evaluate.py only if nothing else has finished.
 
     Args:
         root: Folder with the folders of experiments.
         example: A folder of the checkout that the message names to users without runs.
 
     Raises:
-        RunsError: There is no finished run, or there are several experiments to choose from.
+        RunsError: No run has finished, or several experiments are there to choose from.
     """
     given = os.environ.get(RUNS_VARIABLE, "")
     if not given:
@@ -61,7 +61,7 @@ def find_runs_folder(
         finished = [run for run in runs if run.result_path.exists()]
         if not finished:
             raise RunsError(
-                f"There is no finished run below {root} yet. Run `make ablation` first, or the "
+                f"No run below {root} has finished yet. Run `make ablation` first, or the "
                 f"short `make ablation-quick`, or set {RUNS_VARIABLE} to a folder, for example "
                 f"{example}."
             )

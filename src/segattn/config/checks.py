@@ -141,7 +141,7 @@ def check_batch(config: dict[str, Any]) -> None:
     world = trainer["devices"] * trainer["num_nodes"]
     if size % world:
         raise UserError(
-            f"loader.batch_size={size} is that of all {world} processes (trainer.devices x "
+            f"loader.batch_size={size} counts all {world} processes (trainer.devices x "
             f"trainer.num_nodes) together; make it a multiple of {world}"
         )
     crop, stride = config["augment"]["crop"], config["encoder"]["output_stride"]

@@ -51,7 +51,7 @@ def build_source(name: str, part: Split, /, **knobs: Any) -> Source:
     """A split of a data set by name, complete.
 
     Raises:
-        UserError: As `open_source`, and for any problem of the listing, such as a missing file.
+        UserError: See `open_source`; also for a problem of the listing, such as a missing file.
     """
     source = open_source(name, part, **knobs)
     if source.problems:

@@ -1,4 +1,4 @@
-"""What a data set on this disk holds: every sample is read, and what is wrong is named.
+"""Read every sample of a data set on this disk, and name every fault.
 
 C = classes; H, W = image height and width; K = objects.
 """
@@ -44,14 +44,14 @@ class Facts:
 
 @dataclass
 class SplitCheck:
-    """One official split: what its samples show, summed, and what is wrong or odd with it.
+    """Sums over the samples of one official split, and its faults and oddities.
 
     Attributes:
         title: "train", or "val, test" where both read one official split.
         source: Its samples.
-        official: Name and number of images of the official split; None where there is none.
-        facts: Of each readable sample.
-        problems: Why scores on this split would be wrong, or could not be had.
+        official: Name and number of images of the official split, or None.
+        facts: Facts of each readable sample.
+        problems: Faults that would make scores on this split wrong or impossible.
         warnings: What may be so on purpose, but should be known.
     """
 
@@ -206,14 +206,14 @@ def counted(number: int, noun: str) -> str:
 
 
 def _name(source: Source, index: int) -> str:
-    """The image's path, or the name of a sample that is no file."""
+    """Return the image's path, or the name of a sample without a file."""
     if isinstance(source, FileSource):
         return str(source.pairs[index].image)
     return source.names[index]
 
 
 def _further_errors(source: Source, index: int) -> Iterator[str]:
-    """Of a sample's image and label, one by one: `load` stops at the first that is bad."""
+    """Check a sample's image and label one by one, since `load` stops at the first fault."""
     if not isinstance(source, FileSource):
         return
     pair = source.pairs[index]

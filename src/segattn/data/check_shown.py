@@ -117,7 +117,7 @@ def write_picture(source: Source, path: Path) -> int:
     samples = []
     wanted = np.linspace(0, len(source.names) - 1, min(len(source.names), _NUM_SHOWN))
     for index in wanted.round().astype(int).tolist():
-        with suppress(UserError):  # the check names what is damaged
+        with suppress(UserError):  # the check has named this fault
             samples.append(source.load(index))
     if not samples:
         return 0

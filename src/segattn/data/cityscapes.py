@@ -79,7 +79,7 @@ class Cityscapes(FileSource):
     values = LABEL_IDS
     with_ids = classes[11:]
     things = (*classes[5:8], *with_ids)
-    class_groups: ClassVar = {  # those of the FLA paper's comparison, figure 2
+    class_groups: ClassVar = {  # as in the FLA paper's comparison, figure 2
         "large": ("truck", "bus", "train"),
         "small": ("traffic light", "traffic sign", "person", "rider", "motorcycle", "bicycle"),
         "thin": ("pole",),
@@ -104,7 +104,7 @@ class Cityscapes(FileSource):
         """Runs of at least 10 images of one city, since neighbours lie close on one drive.
 
         In most cities every image has a sequence number of its own, in others a number covers an
-        hour of driving, so the numbers are no blocks. Val makes 48 runs out of its three cities.
+        hour of driving, so the numbers do not make blocks. The three cities of val make 48 runs.
         """
         return runs([name.split("_")[0] for name in self.names], at_least=_BLOCK_IMAGES)
 

@@ -27,7 +27,7 @@ class COCO(OwnData):
     """Images with annotated instances in COCO's JSON: polygons, and RLE by pycocotools.
 
     Larger annotations lie under smaller ones, so that parts show on the whole; crowds lie under
-    all. Each annotation of a thing is an object with an id; a crowd has none.
+    all. Each annotation of a thing is an object with an id, except a crowd.
 
     Args:
         split: "train", "val" or "test".
@@ -146,7 +146,7 @@ def draw(segmentation: Any, height: int, width: int, *, where: str) -> NDArray[n
             drawn = coco_mask.frPyObjects(segmentation, height, width)
         merged = coco_mask.merge(drawn) if isinstance(drawn, list) else drawn
         mask: NDArray[np.bool_] = coco_mask.decode(merged).astype(bool)
-    except Exception as error:  # what pycocotools raises depends on what is wrong
+    except Exception as error:  # pycocotools raises many kinds of errors
         raise UserError(
             f"an annotation of {where} is damaged ({error}); export it again"
         ) from error
@@ -173,7 +173,7 @@ def _shares(given: dict[Split, str | float]) -> dict[Split, float]:
 
 
 def _class_names(found: Annotations, legend: Legend, background: str | None) -> list[str]:
-    """Return the classes: those that classes.yaml names, else every category by its id."""
+    """Return the classes of classes.yaml, or else every category in the order of the ids."""
     by_id = sorted(found.categories, key=lambda key: (not isinstance(key, int), key))
     listed = [found.categories[key] for key in by_id]
     _check_ignored(legend, found)

@@ -14,7 +14,7 @@ from segattn.data.source import IGNORE_INDEX, Split
 _NUM_THINGS = 80
 _DROPPED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
 _IDS = [index for index in range(1, 183) if index not in _DROPPED]
-# A dropped id is refused, not void: version 1.1 has none, so it can only be another numbering.
+# A dropped id is refused, not void: version 1.1 does not use it, so the numbering is another one.
 _TABLE = class_table({0: IGNORE_INDEX, **{stored: index for index, stored in enumerate(_IDS)}})
 _HINT = (
     "Labels are 1 to 182 without the 11 ids that COCO dropped, 0 for void: use the annotations of "
@@ -26,7 +26,7 @@ class COCOStuff(FileSource):
     """COCO-Stuff 10k, 80 thing and 91 stuff classes, images of many sizes: train 9000, test 1000.
 
     Reads the names in `root/imageLists/{train,test}.txt`, the images `root/images/NAME.jpg` and
-    the variable S of `root/annotations/NAME.mat`. There is no val list: val and test are both the
+    the variable S of `root/annotations/NAME.mat`. Without a val list, val and test are both the
     test list. Objects are connected components, since the labels have no instance ids. Label 0,
     "unlabeled", is void. The colours are the PASCAL VOC map's.
     https://github.com/nightrome/cocostuff10k

@@ -1,4 +1,4 @@
-"""Data sets of image and label files: reading them, and naming what is wrong with them."""
+"""Data sets of image and label files: readers that name every fault."""
 
 import hashlib
 import os
@@ -76,7 +76,7 @@ class FileSource(Source):
         """Class indices uint8 [H, W], 255 = void, and instance ids [H, W] or None.
 
         Raises:
-            UserError: A file is damaged or holds a value that is no label.
+            UserError: A file is damaged, or holds a value that is not a label.
         """
 
     def places(self) -> list[str]:
@@ -148,7 +148,7 @@ def strays(files: Iterable[Path], *, names: Iterable[str]) -> list[str]:
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether a file is none of the data set, such as the ._NAME that a Mac puts beside each."""
+    """Return whether a file is hidden, such as the ._NAME that a Mac puts beside each file."""
     return path.name.startswith(".")
 
 
@@ -251,7 +251,7 @@ def to_classes(
     if bad.any():
         wrong = np.unique(stored[bad])
         shown = ", ".join(map(str, wrong[:10])) + (", ..." if len(wrong) > 10 else "")
-        raise UserError(f"{path} holds {shown}, which is no label. {hint}")
+        raise UserError(f"{path} holds {shown}, which is not a label. {hint}")
     return classes.astype(np.uint8)
 
 

@@ -201,7 +201,7 @@ class Decoder:
             )
             more = f" and {len(found) - 5} more" if len(found) > 5 else ""
             raise UserError(
-                f"{path} holds {told}{more}, which is no label of {self.place}; add a class, or "
+                f"{path} holds {told}{more}, which is not a label of {self.place}; add a class, or "
                 "put it in `ignore`"
             )
         return classes[place]

@@ -89,7 +89,7 @@ def _reason(path: Path, error: BaseException) -> str:
     if path.stat().st_size == 0:
         return "the file is empty; copy it again"
     if isinstance(error, UnidentifiedImageError):
-        return "it is no image of a format that Pillow knows"
+        return "Pillow does not know the format"
     return f"it is damaged ({error}); copy it again"
 
 

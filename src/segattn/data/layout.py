@@ -52,7 +52,7 @@ def find_samples(root: Path) -> Found:
     """Find images with labels of the same name below them.
 
     Raises:
-        UserError: `root` has none of the layouts, or two folders that may be meant.
+        UserError: `root` does not have a known layout, or two folders may be meant.
     """
     if not root.is_dir():
         raise UserError(f"no folder {root}; set data.root to the folder of the images and labels")
@@ -84,7 +84,7 @@ def find_samples(root: Path) -> Found:
     if found.parts:
         return found
     if not top[0] or not top[1]:
-        raise UserError(f"{root} has none of the layouts that are known: {_FORMS}")
+        raise UserError(f"{root} does not have a known layout: {_FORMS}")
     found.add(None, top[0], top[1], top[2])
     lists = {split: _one(root, [f"{n}.txt" for n in names]) for split, names in SPLITS.items()}
     if any(lists.values()):

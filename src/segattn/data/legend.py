@@ -1,4 +1,4 @@
-"""classes.yaml: the names of the classes of somebody's own data, and what is known about them."""
+"""classes.yaml: names and facts of the classes of a user's own data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -25,7 +25,7 @@ def read_lines(listing: Path) -> list[str]:
     except OSError as error:
         raise UserError(f"cannot read the list of images {listing}: {error.strerror}") from error
     if re.search(r"[\x00-\x08\x0e-\x19\x1b-\x1f]", text):
-        raise UserError(f"cannot read the list of images {listing}: it is no text")
+        raise UserError(f"cannot read the list of images {listing}: it is not text")
     lines = (re.sub("[\u200b\ufeff\x1a]", "", line).strip() for line in text.splitlines())
     kept = [line for line in lines if line and not line.startswith("#")]
     if not kept:

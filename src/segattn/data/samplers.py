@@ -13,7 +13,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     Order and seeds depend on (seed, epoch, index) alone, so a run that resumes at an epoch sees
     what an uninterrupted run would have seen, with any number of workers. Process `rank` of `world`
-    takes its share of every batch; those that do not fill a batch are left out of the epoch.
+    takes its share of every batch; a rest that does not fill a batch is left out of the epoch.
 
     Args:
         num_samples: Samples of the split.

@@ -128,7 +128,7 @@ class Scenes(Source):
 def _create(path: Path, *, dtype: type, shape: tuple[int, ...]) -> np.memmap:
     """A new array on the disk, which has all of its space from the start.
 
-    Else a disk that fills up would end the process by a signal (SIGBUS) and without a word.
+    Without this, a disk that fills up would end the process by SIGBUS and without a message.
     """
     try:
         array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)

@@ -24,7 +24,7 @@ class Sample:
         name: Unique in its split.
         image: uint8 [H, W, 3], RGB.
         label: uint8 [H, W], class indices, 255 where no class counts.
-        instances: int [H, W], 0 where there is no instance id; None where the data set has none.
+        instances: int [H, W], 0 for pixels without an instance id; None for data sets without ids.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Source(ABC):
         problems: What is wrong with the listing, such as a missing file; those samples are not in
             `names`.
         notes: What may be so on purpose, but should be known.
-        title: The data set and the knobs that change what is compared, for people.
+        title: Name of the data set for people, with the knobs that change the comparison.
     """
 
     classes: ClassVar[tuple[str, ...]]
@@ -101,7 +101,7 @@ class Source(ABC):
     title: str
 
     def blocks(self) -> list[int]:
-        """Block of each sample; those of one block, such as near frames of a video, are alike."""
+        """Block of each sample; samples of one block, such as near frames of a video, are alike."""
         return list(range(len(self.names)))
 
     def places(self) -> list[str]:
@@ -113,7 +113,7 @@ class Source(ABC):
         return not set(self.places()).isdisjoint(other.places())
 
     def content(self, index: int) -> Iterator[bytes]:
-        """The bytes of sample `index` that tell it from another one."""
+        """Yield the bytes of sample `index` that distinguish it from other samples."""
         sample = self.load(index)
         yield from (sample.image.tobytes(), sample.label.tobytes())
 

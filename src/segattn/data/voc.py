@@ -40,9 +40,9 @@ class VOC(FileSource):
     set of 10582: it adds the images of SBD's train.txt and val.txt that are not in VOC val, with
     the labels of `root/benchmark_RELEASE/dataset/{cls,inst}/NAME.mat`. Where both label an image,
     VOC's labels count. SBD's images are VOC's, and are read from JPEGImages. Test labels are not
-    public: val and test are both VOC val. The border around objects is void; SBD has none. Objects
-    are the annotated instances, and components of background. torchvision's readers know neither
-    the augmented list nor instances. http://host.robots.ox.ac.uk/pascal/VOC/voc2012
+    public: val and test are both VOC val. The border around objects is void; SBD has no border.
+    Objects are the annotated instances, and components of background. torchvision's readers know
+    neither the augmented list nor instances. http://host.robots.ox.ac.uk/pascal/VOC/voc2012
 
     Args:
         split: "train", "val" or "test".

@@ -120,7 +120,7 @@ def _check_same(run: Run, config: dict[str, Any], checkpoint: Path, data: Segmen
 
 
 def _measures(trained: Run, config: dict[str, Any], data: SegmentationData) -> Measures:
-    """Return the training's measures where the data is the same, else those of the new data."""
+    """Return the training's measures for the same data, else the measures of the new data."""
     same = all(
         {**trained.config[key], "root": None} == {**config[key], "root": None}
         for key in ("data", "metric")

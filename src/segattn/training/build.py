@@ -78,7 +78,7 @@ def new_task(
     measures: Measures,
     **facts: Any,
 ) -> SegmentationTask:
-    """A task without pretrained weights, which are none of its properties.
+    """Build a task without pretrained weights.
 
     So a checkpoint loads without a download. `facts` of the data are arguments of the task.
     """

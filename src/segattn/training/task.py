@@ -102,7 +102,7 @@ class SegmentationTask(pl.LightningModule):
             part.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "SegmentationTask":
-        """Train, but for what is frozen."""
+        """Train all but the frozen modules."""
         super().train(mode)
         for part in frozen_parts(self.model.encoder, self.hparams["freeze"]):
             part.eval()
@@ -147,7 +147,7 @@ class SegmentationTask(pl.LightningModule):
         }
 
     def _total_steps(self) -> int:
-        """Of the whole training."""
+        """Return the number of steps of the whole training."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, SegmentationData):
             return int(self.trainer.estimated_stepping_batches)
@@ -208,7 +208,7 @@ class SegmentationTask(pl.LightningModule):
         return losses["loss"] * (weight / self._pixels)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Turn gradients of accumulated sums into those of the mean over all labelled pixels."""
+        """Turn gradients of accumulated sums into those of the mean over labelled pixels."""
         parts, world = self.trainer.accumulate_grad_batches, self.trainer.world_size
         if parts == 1:
             return
@@ -302,7 +302,7 @@ class SegmentationTask(pl.LightningModule):
             block.shares = []
 
     def _update_block_shares(self) -> None:
-        """Of every image that a block has seen: of several windows or scales, each counts."""
+        """Add the shares of all forward passes, also of several windows or scales."""
         for block, share in zip(self.blocks.values(), self.block_shares, strict=True):
             seen, block.shares = block.shares or [], []
             share.update(torch.cat(seen))

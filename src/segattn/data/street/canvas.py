@@ -9,7 +9,7 @@ class Canvas:
     """Image, label and instance map of one drawing.
 
     Shapes are given in pixels, y down; pixel (y, x) is inside a shape when its corner is. Painting
-    without a label changes the colour alone: texture on what is there.
+    without a label changes the colour alone, as a texture.
 
     Attributes:
         image: float32 [H, W, 3], 0 to about 255.

@@ -1,7 +1,7 @@
 """Procedural street scenes whose classes differ by a cue, not by their looks: the rules.
 
 A scene has a wall at one end, with a billboard and a gate for each of two lanes. The two classes of
-a pair look alike, and something else tells them apart:
+a pair look alike and differ by a cue:
 
 | classes         | cue                              | where the cue is                | objects  |
 |-----------------|----------------------------------|---------------------------------|----------|
@@ -13,8 +13,8 @@ a pair look alike, and something else tells them apart:
 
 Far is so far that a head without attention, behind an encoder of depth 3 and stride 8, does not see
 it and has to guess. Near is 2.5 px. Every scene has both gates, in random order: the scene as a
-whole does not tell a bus from a truck, only the rows do. Cues have one size and one distance for
-objects of all sizes. No object hides a part of another one.
+whole does not distinguish a bus from a truck, only the rows do. Cues have one size and one distance
+for objects of all sizes. No object hides a part of another one.
 """
 
 import numpy as np

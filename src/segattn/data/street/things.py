@@ -52,7 +52,7 @@ _SHAPES = {
     "rider": (1.47, 1.14),
 }
 _KINDS = (*4 * ("sign", "water"), *6 * ("vehicle",), *2 * ("train", "car", "rider"))
-"""Kinds of which one is drawn: all classes are about as frequent, since vehicles find less room."""
+"""Kinds to choose from; vehicles come more often, since they find less room."""
 _CUE_ON_THE_WALL = ("sign", "vehicle", "pole")
 _TRIES = 16
 
