@@ -67,6 +67,7 @@ def test_only_a_scaffold_with_a_known_block_is_published():
         ("danet", 113.6),
         ("cs_nl", 113.6),
         ("fla", 19.3 + 0.1),  # and the two Linear layers of the contexts
+        ("ccnet", 2 * 8.08),  # two loops
     ],
 )
 def test_flops_are_those_of_the_equations(name, gigaflops):

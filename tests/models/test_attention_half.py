@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from segattn.benchmark.pairs import BLOCKS, Pair, block_pair
-from segattn.models import attention, precision, recompute
-from segattn.models.heads import blocks
+from segattn.models import attention, blocks, precision, recompute
+from segattn.models.heads.channel_nl import ChannelBlock
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def scale_energies(pair: Pair, x: Tensor, largest: float) -> Tensor:
     """Scale weights of queries and contexts, or the features, so that energies reach `largest`."""
     with torch.no_grad():
         for block in pair.ours.modules():
-            if isinstance(block, blocks.ChannelBlock):
+            if isinstance(block, ChannelBlock):
                 flat = x.flatten(2)
                 x = x * (largest / (flat @ flat.mT).abs().max()) ** 0.5
         for ours, published in zip(encoders(pair.ours), encoders(pair.published), strict=True):
@@ -38,7 +38,7 @@ def encoders(module: nn.Module) -> list[nn.Module]:
 
 
 def largest_energy(layer: nn.Module, block: nn.Module, x: Tensor) -> Tensor:
-    spatial = [b for b in block.modules() if isinstance(b, blocks.SpatialBlock)]
+    spatial = [b for b in block.modules() if hasattr(b, "query")]
     if spatial:
         return (layer(x).flatten(2).mT @ spatial[0].key(x).flatten(2)).abs().max()
     columns = layer is block.column_context

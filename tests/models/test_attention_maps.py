@@ -7,20 +7,14 @@ from tiny import tiny_config
 from tiny_checkpoint import make_images, make_task
 
 from segattn.base.runs import Run
-from segattn.models import block_maps
-from segattn.models.attention_maps import (
-    choose_pixels,
-    collect_attention,
-)
-from segattn.models.block_maps import (
-    channel_affinity,
-    column_attention,
-    row_attention,
-    slice_maps,
-    spatial_rows,
-)
-from segattn.models.heads import HEADS
-from segattn.models.heads.blocks import ChannelBlock, FullBlock, SpatialBlock
+from segattn.models.attention_maps import choose_pixels, collect_attention
+from segattn.models.blocks import gamma_blocks
+from segattn.models.channel_maps import MAX_CHANNELS
+from segattn.models.heads import HEADS, build_head
+from segattn.models.heads.ccnet import CrissCrossBlock, criss_cross_attention
+from segattn.models.heads.channel_nl import ChannelBlock
+from segattn.models.heads.fla import FullBlock, slice_maps
+from segattn.models.heads.spatial_nl import SpatialBlock
 from segattn.tracking.attention_figures import block_names
 from segattn.tracking.media import attention_pictures
 from segattn.training.train import train
@@ -41,6 +35,7 @@ BLOCKS = {
     ("cs_nl", None): {"block.0": "channel", "block.1": "spatial"},
     ("fla", "scaffold"): {"block": "full"},
     ("fla", "published"): {"block": "full"},
+    ("ccnet", None): {"block": "spatial"},
 }
 
 
@@ -55,21 +50,28 @@ def ready(block):
     return block.eval()
 
 
+def arrays(maps):
+    return {key: values.detach().numpy() for key, values in maps.items()}
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A tiny run of danet with checkpoint, examples and attention."""
     return train(tiny_config(tmp_path_factory.mktemp("finished"), "head=danet"))
 
 
-def test_blocks_looked_at_are_those_of_heads():
-    assert {head for head, _ in BLOCKS} <= set(HEADS)
+def test_maps_of_every_head_with_a_gamma_are_tested_here():
+    assert set(HEADS) >= {head for head, _ in BLOCKS}
+    assert {n for n in HEADS if gamma_blocks(build_head(n, 8, 3))} == {n for n, _ in BLOCKS} - {
+        "fcn"
+    }
 
 
 @torch.no_grad()
 def test_spatial_rows_applied_to_the_values_are_the_attention():
     block, x = ready(SpatialBlock(6, implementation="reference")), features()
     cells = torch.tensor([[0, 0], [4, 6], [2, 3]])
-    rows = spatial_rows(block, x, cells)
+    rows = block.maps(x, cells)["rows"]
     expected = (block(x) - x)[0, :, cells[:, 0], cells[:, 1]]
     assert torch.allclose(block.value(x)[0].flatten(1) @ rows.flatten(1).T, expected, atol=1e-5)
     assert torch.allclose(rows.sum((1, 2)), torch.ones(3))
@@ -79,18 +81,39 @@ def test_spatial_rows_applied_to_the_values_are_the_attention():
 @pytest.mark.parametrize("energy", ["published", "paper"])
 def test_channel_affinity_applied_to_the_features_is_the_attention(energy):
     block, x = ready(ChannelBlock(6, energy=energy, implementation="reference")), features()
-    attention = channel_affinity(block, x) @ x[0].flatten(1)
+    attention = block.affinity(x) @ x[0].flatten(1)
     assert torch.allclose(attention.view_as(x[0]), (block(x) - x)[0], atol=1e-5)
 
 
 @torch.no_grad()
 def test_slice_maps_applied_to_the_features_are_the_attention():
     block, x = ready(FullBlock(6, implementation="reference")), features()
-    columns, column_context = column_attention(block, x)
-    rows, row_context = row_attention(block, x)
+    columns, column_context = block.columns(x)
+    rows, row_context = block.rows(x)
     by_column = (slice_maps(columns, column_context) @ columns).permute(1, 2, 0)
     by_row = (slice_maps(rows, row_context) @ rows).permute(1, 0, 2)
     assert torch.allclose(by_column + by_row, (block(x) - x)[0], atol=1e-5)
+
+
+@torch.no_grad()
+def test_criss_cross_rows_are_those_of_the_product_of_both_loops():
+    """Dense maps [N, N] from the block's own equation: values that are 1 at one position."""
+    block, x = ready(CrissCrossBlock(6)), features()
+    cells = torch.tensor([[0, 0], [4, 6], [2, 3]])
+    product = torch.eye(35)
+    for _ in range(2):
+        key, query = block.key(x), block.query(x)
+        one_hot = torch.eye(35).view(1, 35, 5, 7)
+        dense = criss_cross_attention(
+            query, key, one_hot, gamma=torch.ones(1), residual=torch.zeros(1)
+        )
+        product = dense[0].flatten(1).T @ product
+        x = block.loop(x, x)
+    expected = product[cells[:, 0] * 7 + cells[:, 1]].view(3, 5, 7)
+    rows = block.maps(features(), cells)["rows"]
+    torch.testing.assert_close(rows, expected)
+    torch.testing.assert_close(rows.sum((1, 2)), torch.ones(3))
+    assert (rows > 0).all()
 
 
 @pytest.mark.parametrize(("head", "wiring"), BLOCKS)
@@ -126,17 +149,17 @@ def test_maps_are_those_of_the_features_that_reach_the_block(tmp_path, head):
         x = task.model.head.reduce(task.model.features(image)[-1])
         if head == "fla":
             order = attention["block/channels"][0]
-            expected = slice_maps(*column_attention(block, x))[4][order][:, order]
+            expected = slice_maps(*block.columns(x))[4][order][:, order]
             found = attention["block/column_maps"][0, 0]
-            row = slice_maps(*row_attention(block, x))[:, attention["block/shown"][0, 1, 0]]
+            row = slice_maps(*block.rows(x))[:, attention["block/shown"][0, 1, 0]]
             np.testing.assert_allclose(
                 attention["block/over_rows"][0, 1], row[:, order].T, atol=1e-3
             )
         elif head == "danet":
-            expected, found = spatial_rows(block.spatial, x, cell), attention["block.spatial/rows"]
-            found = found[0]
+            expected = block.spatial.maps(x, cell)["rows"]
+            found = attention["block.spatial/rows"][0]
         else:
-            expected = spatial_rows(block[1], block[0](x), cell)
+            expected = block[1].maps(block[0](x), cell)["rows"]
             found = attention["block.1/rows"][0]
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
@@ -149,19 +172,19 @@ def test_task_stays_as_it_is(tmp_path):
     assert task.training
     assert all(torch.equal(value, before[key]) for key, value in task.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
-    assert not any(module._forward_pre_hooks for module in task.modules())
+    assert not any(module._forward_hooks for module in task.modules())
 
 
 def test_attention_is_exact_under_autocast(tmp_path, monkeypatch):
     task = make_task(tmp_path, "spatial_nl")
     seen = []
-    rows = block_maps.spatial_rows
+    maps = SpatialBlock.maps
 
     def spy(block, x, cells):
         seen.append((x.dtype, block.query(x).dtype))
-        return rows(block, x, cells)
+        return maps(block, x, cells)
 
-    monkeypatch.setattr(block_maps, "spatial_rows", spy)
+    monkeypatch.setattr(SpatialBlock, "maps", spy)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         collect_attention(task.model, make_images(1), pixels=np.zeros((1, 1, 2), dtype=np.int64))
     assert seen == [(torch.float32, torch.float32)]
@@ -172,9 +195,9 @@ def test_alike_channels_stand_together_and_the_strongest_are_kept():
     x = torch.rand(1, 100, 3, 4) * 0.01
     strong = torch.tensor([0, 0, 0, 1, 1, 1]).repeat(10)  # two kinds, in turns of three
     x[0, :60] = torch.eye(12)[strong].view(60, 3, 4) * torch.rand(60, 1, 1).add(0.5)
-    maps = block_maps.block_maps(ChannelBlock(100), x, NO_CELLS)
+    maps = arrays(ChannelBlock(100).maps(x, NO_CELLS))
     kept = maps["channels"].tolist()
-    assert len(kept) == block_maps.MAX_CHANNELS
+    assert len(kept) == MAX_CHANNELS
     assert set(range(60)) <= set(kept)
     kinds = [int(strong[c]) for c in kept if c < 60]
     assert np.count_nonzero(np.diff(kinds)) == 1
@@ -189,7 +212,7 @@ def test_alike_channels_stand_together_and_the_strongest_are_kept():
 
 def test_dead_and_few_channels_and_nan_do_no_harm():
     for x in (torch.zeros(1, 5, 3, 4), torch.ones(1, 1, 3, 4), torch.full((1, 5, 3, 4), torch.nan)):
-        maps = block_maps.block_maps(ChannelBlock(x.shape[1]), x, NO_CELLS)
+        maps = arrays(ChannelBlock(x.shape[1]).maps(x, NO_CELLS))
         assert sorted(maps["channels"]) == list(range(x.shape[1]))
 
 

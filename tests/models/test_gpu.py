@@ -118,4 +118,5 @@ def test_run_trains_and_tests_on_cuda(tmp_path, precision):
     run = train(tiny_config(tmp_path, "head=danet", *words))
     assert run.result["num_images"] == 4
     assert run.result["environment"]["device"] == torch.cuda.get_device_name()
-    assert all(share > 0 for share in run.result["scores"]["block_share"].values())
+    scores = run.result["scores"]
+    assert all(scores[f"block_share/block.{part}"] > 0 for part in ("spatial", "channel"))

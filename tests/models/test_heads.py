@@ -4,21 +4,26 @@ import pytest
 import torch
 from torch import nn
 
+from segattn.models.blocks import block_share, gamma_blocks, watch_blocks
 from segattn.models.heads import HEADS, build_head, check_head
-from segattn.models.heads.blocks import (
-    ChannelBlock,
-    DualBlock,
-    FullBlock,
-    SeriesBlock,
-    SpatialBlock,
-    learned_blocks,
-)
-from segattn.models.heads.scaffold import scaffold
+from segattn.models.heads.ccnet import CrissCrossBlock
+from segattn.models.heads.channel_nl import ChannelBlock
+from segattn.models.heads.cs_nl import SeriesBlock
+from segattn.models.heads.danet import DualBlock
+from segattn.models.heads.fla import FullBlock
+from segattn.models.heads.spatial_nl import SpatialBlock
+from segattn.models.scaffold import scaffold
 from segattn.models.segmenter import Segmenter
 from segattn.training.losses import segmentation_loss
 
-BLOCKS = [ChannelBlock, SpatialBlock, DualBlock, SeriesBlock, FullBlock]
-ATTENTION = ["channel_nl", "spatial_nl", "danet", "cs_nl", "fla"]
+BLOCKS = [ChannelBlock, SpatialBlock, DualBlock, SeriesBlock, FullBlock, CrissCrossBlock]
+ATTENTION = [name for name in HEADS if gamma_blocks(build_head(name, 8, 3))]
+
+
+def test_all_heads_are_registered_and_those_with_a_gamma_are_found():
+    context = {"fcn", "psp", "aspp"}
+    assert set(HEADS) == context | {"channel_nl", "spatial_nl", "danet", "cs_nl", "fla", "ccnet"}
+    assert set(ATTENTION) == set(HEADS) - context
 
 
 def open_gammas(module: nn.Module, value: float = 0.5) -> None:
@@ -104,7 +109,7 @@ def test_gamma_start_1_is_the_equation():
 )
 def test_gamma_start_reaches_every_block_and_is_0_where_nothing_is_set(name, wiring):
     for knobs, expected in (({}, 0.0), ({"gamma_start": 0.25}, 0.25)):
-        blocks = learned_blocks(build_head(name, 8, 3, channels=16, **wiring, **knobs))
+        blocks = gamma_blocks(build_head(name, 8, 3, channels=16, **wiring, **knobs))
         assert blocks
         assert {float(block.gamma.detach()) for block in blocks.values()} == {expected}
 
@@ -114,21 +119,57 @@ def test_gamma_start_reaches_every_block_and_is_0_where_nothing_is_set(name, wir
 def test_block_says_how_much_its_attention_adds_to_each_image(name, autocast):
     head = build_head(name, 8, 3, channels=16).eval()
     open_gammas(head)
-    blocks = learned_blocks(head)
+    blocks = gamma_blocks(head)
     assert {f"{block}.gamma" for block in blocks} == {
         key for key, _ in head.named_parameters() if key.endswith("gamma")
     }
     x = torch.randn(2, 8, 6, 7, generator=torch.Generator().manual_seed(0))
-    for block in blocks.values():
-        block.shares = []
+    shares = {}
+    handles = watch_blocks(
+        head, lambda block, *passed: shares.setdefault(block, block_share(*passed))
+    )
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         reduced = head.reduce(x).float()
         whole = head.block(reduced)
-    shares = [torch.cat(block.shares) for block in blocks.values()]
-    assert all(share.shape == (2,) and (share > 0).all() for share in shares)
-    if len(blocks) == 1:  # of several, each counts against what it is given
-        added = (whole - reduced).flatten(1).norm(dim=1) / reduced.flatten(1).norm(dim=1)
-        torch.testing.assert_close(shares[0], added)
+    for handle in handles:
+        handle.remove()
+    assert shares.keys() == blocks.keys()
+    assert all(share.shape == (2,) and (share > 0).all() for share in shares.values())
+    added = (whole - reduced).flatten(1).norm(dim=1) / reduced.flatten(1).norm(dim=1)
+    if len(blocks) == 1:  # each of several blocks counts against its own input
+        torch.testing.assert_close(shares["block"], added)
+    assert not any(module._forward_hooks for module in head.modules())
+
+
+def test_shares_of_parallel_blocks_count_what_each_adds():
+    """The residual of the channel block is the result of the spatial one."""
+    head = build_head("danet", 8, 3, channels=16, gamma_start=1.0).eval()
+    shares, x = {}, torch.randn(2, 16, 6, 7, generator=torch.Generator().manual_seed(0))
+    watch_blocks(head, lambda block, *passed: shares.update({block: block_share(*passed)}))
+    with torch.no_grad():
+        head.block(x)
+        for name in ("spatial", "channel"):
+            added = getattr(head.block, name)(x) - x
+            expected = added.flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1)
+            torch.testing.assert_close(shares[f"block.{name}"], expected)
+
+
+def test_any_module_with_a_gamma_is_measured():
+    class Foreign(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gamma = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return x + self.gamma * x
+
+    shares = []
+    head = nn.Sequential(nn.Conv2d(3, 3, 1), Foreign())
+    watch_blocks(head, lambda name, *passed: shares.append((name, block_share(*passed))))
+    head(torch.randn(2, 3, 4, 5))
+    ((name, share),) = shares
+    assert name == "1"
+    torch.testing.assert_close(share, torch.ones(2))
 
 
 def test_attention_is_float32_under_autocast():

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from segattn.config import checks
-from segattn.models.heads import HeadOutput
+from segattn.models.scaffold import HeadOutput
 from segattn.training.losses import inverse_sqrt_weights, segmentation_loss
 from segattn.training.optimizers import SCHEDULES, build_optimizer, schedule_factor
 

@@ -168,6 +168,9 @@ def test_compiled_run_trains_resumes_and_is_tested_as_any_other(tmp_path, compil
         torch.testing.assert_close(value, weights(plain)[key], rtol=1e-3, atol=1e-3)
     assert run.result["cost"]["flops"] == plain.result["cost"]["flops"]
     assert run.attention().keys() == plain.attention().keys()
+    for block in ("block_share/block.spatial", "block_share/block.channel"):
+        shares = [r.result["scores"][block] for r in (run, plain)]
+        assert shares[0] == pytest.approx(shares[1], rel=1e-2)
     checkpoint = run.checkpoint_path
     again = evaluate(checkpoint, [], folder=EXPERIMENTS, out=tmp_path / "again")
     assert again.result["scores"]["miou"] == pytest.approx(run.result["scores"]["miou"], abs=1e-3)

@@ -23,6 +23,7 @@ HEADS = {
     "fcn": "no attention",
     "psp": "pyramid pooling",
     "aspp": "atrous pyramid pooling",
+    "ccnet": "criss-cross attention",
     "channel_nl": "channel attention",
     "spatial_nl": "spatial attention",
     "danet": "dual attention",

@@ -12,6 +12,7 @@ autocast, these follow it, as published).
 
 DANet: Fu et al., CVPR 2019, arXiv 1809.02983, code junfu1115/DANet.
 FLA: Song et al., AAAI 2022, arXiv 2112.04108, code Ilareina/FullyAttentional.
+CCNet: Huang et al., ICCV 2019, arXiv 1811.11721, code speedinghzl/CCNet.
 """
 
 import torch
@@ -69,6 +70,54 @@ class PublishedChannel(nn.Module):
         attention = torch.softmax(flipped, dim=-1)
         result = torch.bmm(attention, flat).view_as(x)
         return self.gamma * result + x
+
+
+class PublishedCrissCross(nn.Module):
+    """One loop of criss-cross attention, CCNet (section 3.2, code speedinghzl/CCNet).
+
+    gamma * attention + X. Kept: queries, keys and values are copied by column and by row, and
+    energies and maps exist side by side. The network calls it twice.
+
+    Args:
+        channels: C, at least 8; queries and keys have D = C / 8 channels.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.query_conv = nn.Conv2d(channels, channels // 8, kernel_size=1)
+        self.key_conv = nn.Conv2d(channels, channels // 8, kernel_size=1)
+        self.value_conv = nn.Conv2d(channels, channels, kernel_size=1)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to the same shape."""
+        batch, _, height, width = x.shape
+        queries, keys, values = self.query_conv(x), self.key_conv(x), self.value_conv(x)
+        # by column [B * W, channels, H], by row [B * H, channels, W]
+        column_queries, column_keys, column_values = (
+            y.permute(0, 3, 1, 2).contiguous().flatten(0, 1) for y in (queries, keys, values)
+        )
+        row_queries, row_keys, row_values = (
+            y.permute(0, 2, 1, 3).contiguous().flatten(0, 1) for y in (queries, keys, values)
+        )
+        itself = torch.diag(x.new_full((height,), torch.inf))
+        column_energies = torch.bmm(column_queries.transpose(1, 2), column_keys) - itself
+        row_energies = torch.bmm(row_queries.transpose(1, 2), row_keys)
+        energies = torch.cat(
+            [
+                column_energies.unflatten(0, (batch, width)).transpose(1, 2),
+                row_energies.unflatten(0, (batch, height)),
+            ],
+            dim=3,
+        )  # [B, H, W, H + W]
+        maps = torch.softmax(energies, dim=3)
+        column_maps = maps[..., :height].transpose(1, 2).flatten(0, 1)  # [B * W, H, H]
+        row_maps = maps[..., height:].flatten(0, 1)  # [B * H, W, W]
+        by_column = torch.bmm(column_values, column_maps.transpose(1, 2)).unflatten(
+            0, (batch, width)
+        )
+        by_row = torch.bmm(row_values, row_maps.transpose(1, 2)).unflatten(0, (batch, height))
+        return self.gamma * (by_column.permute(0, 2, 3, 1) + by_row.permute(0, 2, 1, 3)) + x
 
 
 class PublishedFull(nn.Module):
@@ -157,7 +206,7 @@ def _encoded_mean(x: Tensor, window: tuple[int, int], encode: nn.Linear) -> Tens
     return encode(mean.transpose(1, 2).contiguous())
 
 
-# a copy of the layer in segattn.models.heads.scaffold: the baseline must not change with it
+# a copy of the layer in segattn.models.scaffold: the baseline must not change with it
 def _conv_norm_relu(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),

@@ -8,16 +8,20 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from segattn.benchmark.formulations import PublishedChannel, PublishedFull, PublishedSpatial
-from segattn.models.heads.blocks import (
-    ChannelBlock,
-    DualBlock,
-    FullBlock,
-    SeriesBlock,
-    SpatialBlock,
+from segattn.benchmark.formulations import (
+    PublishedChannel,
+    PublishedCrissCross,
+    PublishedFull,
+    PublishedSpatial,
 )
-from segattn.models.heads.scaffold import ScaffoldHead
+from segattn.models.heads.ccnet import CrissCrossBlock
+from segattn.models.heads.channel_nl import ChannelBlock
+from segattn.models.heads.cs_nl import SeriesBlock
+from segattn.models.heads.danet import DualBlock
+from segattn.models.heads.fla import FullBlock
+from segattn.models.heads.spatial_nl import SpatialBlock
 from segattn.models.published import convert
+from segattn.models.scaffold import ScaffoldHead
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -89,6 +93,12 @@ def _full(channels: int) -> Pair:
     return Pair(ours, _Attend(published))
 
 
+def _criss_cross(channels: int) -> Pair:
+    published = _opened(PublishedCrissCross(channels))
+    ours = _loaded(CrissCrossBlock(channels), "cca", published)
+    return Pair(ours, nn.Sequential(published, published))  # two loops with shared weights
+
+
 def _opened(module: Module) -> Module:
     """Gamma away from 0, where some gradients vanish and could be skipped."""
     for name, parameter in module.named_parameters():
@@ -109,6 +119,7 @@ BLOCKS: dict[str, Callable[[int], Pair]] = {
     "danet": _dual,
     "cs_nl": _series,
     "fla": _full,
+    "ccnet": _criss_cross,
 }
 
 

@@ -1,9 +1,9 @@
 """The attention equations as pure functions.
 
 Axes: B batch, C channels, D query/key channels, H rows, W columns, N = H * W positions.
-Every function returns gamma * attention + residual, the whole equation of its paper; gamma is the
-learned scale of the block (one element), and without it and the residual the attention alone comes
-back. Nothing is divided by a square root.
+Every function returns gamma * attention + residual, the whole equation of its paper. Gamma is the
+learned scale of the block (one element). Without gamma and residual, the function returns the
+attention alone. Nothing is divided by a square root. Criss-cross attention is in `heads/ccnet.py`.
 
 | function            | attends over     | map             | source          | published code    |
 |---------------------|-------------------|-----------------|-----------------|-------------------|
@@ -14,10 +14,10 @@ back. Nothing is divided by a square root.
 
 DANet: Fu et al., CVPR 2019, arXiv 1809.02983. FLA: Song et al., AAAI 2022, arXiv 2112.04108.
 
-All forms compute the whole equation and differ by rounding alone. `implementation="reference"` is
-the equation as one reads it, in the dtype of its tensors; "auto" keeps no N x N or (H + W) x C x C
-map, see `choose_form`, with energies and sums in float32 at least, inside kernels too. Under
-autocast on CUDA, tensors become bf16 or fp16 first; elsewhere autocast changes nothing.
+All forms compute the whole equation and differ only by rounding. `implementation="reference"` is
+the equation as written, in the dtype of its tensors. "auto" keeps no N x N or (H + W) x C x C map;
+its energies and sums are float32 at least, inside kernels too, see `choose_form`. Under autocast
+on CUDA, tensors become bf16 or fp16 first; elsewhere autocast changes nothing.
 """
 
 from typing import Literal, get_args
@@ -35,23 +35,25 @@ Implementation = Literal["auto", "reference"]
 Form = Literal["reference", "fused", "recompute"]
 
 
-def choose_form(implementation: Implementation, x: Tensor, *, size: int, equal: bool) -> Form:
-    """The one rule that picks a form.
+def choose_form(
+    implementation: Implementation, x: Tensor, *, size: int | None, equal: bool = True
+) -> Form:
+    """Choose the form of an equation; all three equations follow this rule.
 
     | form      | where                                                                        |
     |-----------|------------------------------------------------------------------------------|
-    | reference | where it is asked for                                                        |
+    | reference | where `implementation` says so                                               |
     | fused     | torch's scaled_dot_product_attention, which keeps no map: on CUDA in bf16 and|
     |           | fp16, if torch has a kernel for heads of `size` and the run need not be      |
     |           | deterministic; on a CPU in float32 and float64 (kernels round the map to     |
     |           | dtypes below these), where queries are as wide as values                     |
-    | recompute | all else, `recompute.py`: on CUDA, float32, whose fused kernels take           |
-    |           | longer than plain products                                                   |
+    | recompute | everywhere else, see `recompute.py`: on CUDA in float32, because fused       |
+    |           | kernels take longer than plain products, and for channel attention           |
 
     Args:
-        implementation: "reference" is always granted.
-        x: What is attended to, for its device, dtype, and whether it needs a gradient.
-        size: Numbers of a query, a key and a value as kernels see them.
+        implementation: "auto" or "reference".
+        x: The values. Their device, dtype and whether they need a gradient count.
+        size: Numbers of a query, a key and a value as kernels see them. None: no kernel suits.
         equal: Whether queries are as wide as values before any padding.
 
     Raises:
@@ -60,6 +62,8 @@ def choose_form(implementation: Implementation, x: Tensor, *, size: int, equal: 
     check_choice("implementation", implementation, get_args(Implementation))
     if implementation == "reference":
         return "reference"
+    if size is None:
+        return "recompute"
     if x.is_cpu:
         return "fused" if equal and x.dtype in (torch.float32, torch.float64) else "recompute"
     if not x.is_cuda or x.dtype not in HALF or torch.are_deterministic_algorithms_enabled():
@@ -76,16 +80,16 @@ def channel_attention(
     energy: Energy = "published",
     implementation: Implementation = "auto",
 ) -> Tensor:
-    """Channel non-local attention, the CAM of DANet: softmax(E) X with E = X X^T.
+    """Compute channel non-local attention, the CAM of DANet: softmax(E) X with E = X X^T.
 
     Deviation of the published code: it computes softmax(max(E) - E), which equals softmax(-E), so
-    a channel attends to the channels *least* like it. `energy="published"` (default) keeps that,
-    since every reported number was made with it; `energy="paper"` is equation 3.
+    a channel attends to the channels *least* like it. `energy="published"` (default) keeps this
+    sign, because all published results used it; `energy="paper"` is equation 3.
 
     Args:
         x: Features, floating, [B, C, H, W].
         gamma: Scale of the attention, [1]; 1 if not given.
-        residual: Added to it, [B, C, H, W]; `x` in DANet.
+        residual: What the attention is added to, [B, C, H, W]; `x` in DANet.
         energy: Sign of the energies, "published" or "paper".
         implementation: "auto" or "reference".
 
@@ -98,8 +102,8 @@ def channel_attention(
     check_choice("energy", energy, get_args(Energy))
     sign = 1 if energy == "paper" else -1
     flat = x.flatten(2)
-    check_choice("implementation", implementation, get_args(Implementation))
-    if implementation == "reference":
+    # a query is a channel with all its N numbers: fused kernels are made for a few hundred
+    if choose_form(implementation, x, size=None) == "reference":
         energies = flat @ flat.mT
         attention = torch.softmax(sign * energies, dim=-1)
         return _combine((attention @ flat).view_as(x), gamma, residual)
@@ -118,14 +122,14 @@ def spatial_attention(
     residual: Tensor | None = None,
     implementation: Implementation = "auto",
 ) -> Tensor:
-    """Spatial non-local attention, the PAM of DANet: V softmax(Q^T K)^T.
+    """Compute spatial non-local attention, the PAM of DANet: V softmax(Q^T K)^T.
 
     Args:
         query: [B, D, H, W], floating; D is C / 8 in DANet.
         key: [B, D, H, W].
         value: [B, C, H, W].
         gamma: Scale of the attention, [1]; 1 if not given.
-        residual: Added to it, [B, C, H, W]; the features in DANet.
+        residual: What the attention is added to, [B, C, H, W]; the features in DANet.
         implementation: "auto" or "reference".
 
     Returns:
@@ -160,24 +164,24 @@ def full_attention(
     published_batch_mixing: bool = False,
     implementation: Implementation = "auto",
 ) -> Tensor:
-    """Fully attentional block (FLA): channel attention inside every column and every row.
+    """Compute the fully attentional block (FLA): channel attention in every column and row.
 
     Y[:, h, w] = gamma (softmax(F_w G^T) F_w[:, h] + softmax(F_h K^T) F_h[:, w]) + X[:, h, w]
 
-    Column w holds the features F_w = X[:, :, w], C x H, row h the features F_h = X[:, h, :], C x W.
-    The contexts G, C x H, and K, C x W, are of the *same image*, one for all columns, one for all
-    rows; each softmax is a map C x C. H and W may differ.
+    Column w holds the features F_w = X[:, :, w], C x H; row h holds F_h = X[:, h, :], C x W. All
+    columns share one context G, C x H, and all rows share K, C x W; both come from the *same
+    image*. Each softmax is a map C x C. H and W may differ.
 
-    Deviation of the published code: it tiles G with the batch running fastest over features with
-    the batch running slowest, so that slice s of image b meets the context of image
-    (b * S + s) mod B. With one image that is the paper's equation; in a batch, images mix.
+    Deviation of the published code: slice s of image b meets the context of image (b * S + s) mod
+    B, since G is tiled in another order than the slices. With one image this is the paper's
+    equation; in a batch, images mix.
 
     Args:
         x: Features, floating, [B, C, H, W].
-        column_context: Keys of the columns, [B, C, H]: the encoded mean over W.
-        row_context: Keys of the rows, [B, C, W]: the encoded mean over H.
+        column_context: Keys of the columns, the encoded mean over W, [B, C, H].
+        row_context: Keys of the rows, the encoded mean over H, [B, C, W].
         gamma: Scale of the attention, [1]; 1 if not given.
-        residual: Added to it, [B, C, H, W]; `x` in FLA.
+        residual: What the attention is added to, [B, C, H, W]; `x` in FLA.
         published_batch_mixing: Pair images and contexts as the published code does.
         implementation: "auto" or "reference".
 
@@ -198,9 +202,9 @@ def full_attention(
 def _attend_rows(
     x: Tensor, context: Tensor, gamma: Tensor, *, mixing: bool, implementation: Implementation
 ) -> Tensor:
-    """Gamma * softmax(F K^T) F for every row F of x [B, C, H, W]; the context K is [B, C, W].
+    """Return gamma * softmax(F K^T) F for each row F of x [B, C, H, W]; the context K is [B, C, W].
 
-    With H and W swapped in x, the rows are its columns.
+    If H and W are swapped in x, its rows are the columns of the image.
     """
     rows, length = _split_rows(x, mixing=mixing), x.shape[3]
     size = length if x.is_cpu else length + -length % 8
@@ -217,7 +221,7 @@ def _attend_rows(
 
 
 def _split_rows(x: Tensor, *, mixing: bool) -> Tensor:
-    """[B, C, H, W] to rows [B, H, C, W], last axis contiguous as kernels want it."""
+    """Turn [B, C, H, W] into rows [B, H, C, W]; kernels need a contiguous last axis."""
     rows = x.contiguous().transpose(1, 2)
     if mixing:  # row n of the batch, n = b * H + h, moves to the place of image n mod B
         rows = rows.flatten(0, 1).unflatten(0, (-1, len(x))).transpose(0, 1)
@@ -225,7 +229,7 @@ def _split_rows(x: Tensor, *, mixing: bool) -> Tensor:
 
 
 def _merge_rows(rows: Tensor, *, mixing: bool) -> Tensor:
-    """The inverse of `_split_rows`."""
+    """Undo `_split_rows`."""
     if mixing:
         rows = rows.transpose(0, 1).flatten(0, 1).unflatten(0, (len(rows), -1))
     return rows.transpose(1, 2)

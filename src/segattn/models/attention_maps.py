@@ -1,9 +1,11 @@
-"""What the attention of a head looks at, as small arrays and pictures.
+"""The attention maps of a head for chosen pixels, as small arrays.
 
 Axes: K images, P chosen pixels, R shown channels, M maps per shown channel, C channels of a block,
 c of them kept, (h, w) cells of the encoder's last map. A block has the name it has in `gamma/...`.
+`rows` is what `spatial_nl` and `ccnet` return from `maps`, see `AttentionBlock`; a block without
+`maps` is left out.
 
-| key                  | dtype   | shape           | of      | what                               |
+| key                  | dtype   | shape           | kind    | what                               |
 |----------------------|---------|-----------------|---------|------------------------------------|
 | pixels               | int64   | [K, P, 2]       | all     | row and column in px               |
 | stride               | int64   | []              | all     | px per cell                        |
@@ -22,41 +24,39 @@ c of them kept, (h, w) cells of the encoder's last map. A block has the name it 
 |                      |         |                 |         | each kept one, column by column    |
 | <block>/over_rows    | float16 | [K, R, c, h]    | full    | and row by row                     |
 
-The maps are those of `attention.py` on the image as a whole, also where the test used windows.
-Rows over channels sum to 1 where all are kept. Alike is meant as DANet means it: by the product of
-two channels, X X^T (arXiv 1809.02983, section 3.3).
+The maps are computed on the whole image, also if the test used windows. Rows over channels sum to 1
+if all channels are kept. Two channels are alike if their product, an entry of X X^T, is large
+(DANet, arXiv 1809.02983, section 3.3).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import edt
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from segattn.base.errors import UserError
 from segattn.metrics import find_objects
-from segattn.models.block_maps import block_maps
-from segattn.models.heads.blocks import AttentionBlock, DualBlock, learned_blocks
+from segattn.models.blocks import gamma_blocks, watch_blocks
+from segattn.models.precision import autocast_off
 from segattn.models.segmenter import Segmenter
 
 _NUM_PIXELS = 4
 _MIN_AREA = 16  # px; the area from which objects count in the scores
-# where an image has too few objects: shares of its height and width
+# pixels of images with too few objects, in parts of height and width
 _SPARE = ((0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75))
 
 Arrays = dict[str, NDArray[Any]]
 
 
 def example_attention(model: Segmenter, examples: Arrays) -> Arrays:
-    """The maps of the images of examples.npz, for pixels that `choose_pixels` chooses.
+    """Return the maps of the images of examples.npz, for pixels that `choose_pixels` chooses.
 
     Args:
-        model: As it was trained.
-        examples: As `segattn.base.runs.Run.examples` gives them.
+        model: The trained model.
+        examples: Result of `segattn.base.runs.Run.examples`.
 
     Returns:
         See the table of this module; {} if the head has no attention.
@@ -66,11 +66,11 @@ def example_attention(model: Segmenter, examples: Arrays) -> Arrays:
 
 
 def choose_pixels(labels: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Four pixels per image: inside objects from small to large, each of another class.
+    """Choose four pixels per image: inside objects from small to large, each of another class.
 
-    Every class offers its largest object, and these are taken at even steps of their order by
-    area. The pixel is the one that is deepest inside. An image with fewer classes is filled up with
-    fixed places.
+    The largest object of every class is a candidate. Candidates are ordered by area and taken at
+    even steps; the pixel is the one deepest inside its object. An image with fewer classes gets
+    fixed places for the rest.
 
     Args:
         labels: [K, H, W]; 255 is void.
@@ -94,11 +94,11 @@ def _object_pixels(label: NDArray[np.integer]) -> NDArray[np.int64]:
 
 
 def collect_attention(model: Segmenter, images: Tensor, *, pixels: NDArray[np.int64]) -> Arrays:
-    """The attention of every block of a head, image by image.
+    """Return the attention maps of every block of a head that has `maps`, image by image.
 
     One forward pass per image in evaluation mode, without gradients. The attention is computed in
-    the dtype of the weights, also under autocast; the network before it as the caller's autocast
-    says. The model stays as it is.
+    the dtype of the weights, also under autocast; the network before it follows the caller's
+    autocast. The model stays as it is.
 
     Args:
         model: On any device.
@@ -112,26 +112,25 @@ def collect_attention(model: Segmenter, images: Tensor, *, pixels: NDArray[np.in
         UserError: A pixel lies outside its image.
     """
     _check_pixels(pixels, images)
-    head, stride = model.head, model.stride
-    blocks = learned_blocks(head)
+    blocks: dict[str, Any] = {
+        name: block for name, block in gamma_blocks(model.head).items() if hasattr(block, "maps")
+    }
     if not blocks:
         return {}
-    found, device = [], next(model.parameters()).device
+    found: dict[str, list[NDArray[Any]]] = {}
     for image, places in zip(images, pixels, strict=True):
-        inputs = _block_inputs(model, image[None].to(device))
-        cells = torch.from_numpy(places // stride).to(device)
-        found.append(
-            {
-                f"{name}/{key}": value
-                for name, block in blocks.items()
-                for key, value in block_maps(block, inputs[name], cells).items()
-            }
-        )
+        inputs = _block_inputs(model, image[None].to(model.mean.device))
+        cells = torch.from_numpy(places // model.stride).to(model.mean.device)
+        with torch.no_grad(), autocast_off(cells.device):
+            for name, block in blocks.items():
+                for key, value in block.maps(inputs[name].to(block.gamma.dtype), cells).items():
+                    value = value.half() if value.is_floating_point() else value
+                    found.setdefault(f"{name}/{key}", []).append(value.cpu().numpy())
     gammas = {
-        f"{name}/gamma": block.gamma[0].detach().cpu().numpy() for name, block in blocks.items()
+        f"{name}/gamma": block.gamma.detach()[0].cpu().numpy() for name, block in blocks.items()
     }
-    maps = {key: np.stack([maps[key] for maps in found]) for key in found[0]}
-    return {"pixels": pixels, "stride": np.array(stride), **gammas, **maps}
+    maps = {key: np.stack(values) for key, values in found.items()}
+    return {"pixels": pixels, "stride": np.array(model.stride), **gammas, **maps}
 
 
 def _check_pixels(pixels: NDArray[np.int64], images: Tensor) -> None:
@@ -145,35 +144,17 @@ def _check_pixels(pixels: NDArray[np.int64], images: Tensor) -> None:
 
 
 def _block_inputs(model: Segmenter, image: Tensor) -> dict[str, Tensor]:
-    """What reaches every block when the model sees one image [1, 3, H, W]."""
+    """Return what each block receives when the model runs on one image [1, 3, H, W]."""
+    inputs: dict[str, Tensor] = {}
     training = model.training
+    handles = watch_blocks(model.head, lambda name, given, _: inputs.update({name: given[0]}))
     model.eval()
     try:
-        # compiled code does not hear of hooks that came after it
-        eager = torch.compiler.set_stance("force_eager")
-        with eager, torch.no_grad(), _listening(model.head) as inputs:
+        # compiled code may not run hooks that were added after it was compiled
+        with torch.compiler.set_stance("force_eager"), torch.no_grad():
             model(image)
     finally:
         model.train(training)
-    return inputs
-
-
-@contextmanager
-def _listening(head: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Inputs of the blocks that run inside, by name."""
-    inputs: dict[str, Tensor] = {}
-    handles = []
-    for name, block in head.named_modules():
-        # a dual block hands its input to its two parts without calling them
-        inner = [f"{name}.spatial", f"{name}.channel"] if isinstance(block, DualBlock) else [name]
-
-        def keep(_: nn.Module, args: tuple[Tensor, ...], names: list[str] = inner) -> None:
-            inputs.update(dict.fromkeys(names, args[0]))
-
-        if isinstance(block, AttentionBlock):
-            handles.append(block.register_forward_pre_hook(keep))
-    try:
-        yield inputs
-    finally:
         for handle in handles:
             handle.remove()
+    return inputs

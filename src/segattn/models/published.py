@@ -2,8 +2,9 @@
 
 | name               | published module                     | loads into                           |
 |--------------------|--------------------------------------|--------------------------------------|
-| `pam`              | PAM_Module of DANet                  | `heads.blocks.SpatialBlock`          |
-| `cam`              | CAM_Module of DANet                  | `heads.blocks.ChannelBlock`          |
+| `pam`              | PAM_Module of DANet                  | `heads.spatial_nl.SpatialBlock`      |
+| `cam`              | CAM_Module of DANet                  | `heads.channel_nl.ChannelBlock`      |
+| `cca`              | CrissCrossAttention of CCNet         | `heads.ccnet.CrissCrossBlock`        |
 | `fla`              | FullyAttentionalBlock of FLANet      | `block` (FullBlock) and `refine`     |
 | `danet_head`       | DANetHead of DANet                   | `heads.danet.DANetHead`              |
 | `danet_resnet50`   | DANet on resnet50                    | `model.Segmenter`, see below         |
@@ -11,9 +12,9 @@
 | `flanet_head`      | FLANet without `backbone`            | `heads.fla.FLANetHead`               |
 | `flanet_resnet101` | FLANet                               | `model.Segmenter`, see below         |
 
-DANet is junfu1115/DANet, FLANet Ilareina/FullyAttentional. `block` and `refine` are the middle of
-`heads.scaffold.ScaffoldHead`. The Segmenters have wiring published, 512 channels, depth 5 and
-output_stride 8:
+DANet is junfu1115/DANet, FLANet Ilareina/FullyAttentional, CCNet speedinghzl/CCNet. `block` and
+`refine` are the middle of `scaffold.ScaffoldHead`. The Segmenters have wiring published, 512
+channels, depth 5 and output_stride 8:
 
 | name               | head  | encoder                                                         |
 |--------------------|-------|-----------------------------------------------------------------|
@@ -81,6 +82,10 @@ _DEEP_STEM = {
     **_each(("weight",), {f"conv1.{i}": f"conv1.{i}" for i in (0, 3, 6)}),
     **_each(NORM, {f"conv1.{i}": f"conv1.{i}" for i in (1, 4)}),
 }
+_QUERY_KEY_VALUE = {
+    "gamma": "gamma",
+    **_each(LAYER, {"query_conv": "query", "key_conv": "key", "value_conv": "value"}),
+}
 _FLA = {
     "gamma": "block.gamma",
     **_each(LAYER, {"conv1": "block.column_context", "conv2": "block.row_context"}),
@@ -129,10 +134,8 @@ _FLANET_HEAD = {
 
 # published parameter name -> ours
 RENAMES: dict[str, dict[str, str]] = {
-    "pam": {
-        "gamma": "gamma",
-        **_each(LAYER, {"query_conv": "query", "key_conv": "key", "value_conv": "value"}),
-    },
+    "pam": _QUERY_KEY_VALUE,
+    "cca": _QUERY_KEY_VALUE,
     "cam": {"gamma": "gamma"},
     "fla": _FLA,
     "danet_head": _DANET_HEAD,

@@ -9,8 +9,9 @@ from torch.nn import functional
 
 from segattn.models.encoder_weights import IMAGENET, Normalisation, normalisation
 from segattn.models.encoders import build_encoder
-from segattn.models.heads import HeadOutput, build_head
+from segattn.models.heads import build_head
 from segattn.models.inference import Resized, check_images
+from segattn.models.scaffold import HeadOutput
 from segattn.models.upsampling import upsample
 
 

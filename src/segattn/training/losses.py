@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from segattn.base.distributed import summed
-from segattn.models.heads import HeadOutput
+from segattn.models.scaffold import HeadOutput
 from segattn.training.advice import not_finite
 
 

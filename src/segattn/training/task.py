@@ -21,10 +21,10 @@ from segattn.base.errors import UserError
 from segattn.data.datamodule import SegmentationData, image_tensor
 from segattn.data.source import IGNORE_INDEX
 from segattn.metrics import SizeStratifiedIoU
+from segattn.models.blocks import block_share, gamma_blocks, watch_blocks
 from segattn.models.encoders import frozen_parts
-from segattn.models.heads import HeadOutput
-from segattn.models.heads.blocks import Learned, learned_blocks
 from segattn.models.inference import Protocol, build_protocol, predict
+from segattn.models.scaffold import HeadOutput
 from segattn.models.segmenter import Segmenter
 from segattn.training.losses import LossMean, LossWatch, label_weight, segmentation_loss
 from segattn.training.optimizers import StepLimit, build_optimizer, schedule_factor
@@ -51,7 +51,7 @@ class SegmentationTask(pl.LightningModule):
         palette: Colours of the classes, RGB.
     """
 
-    blocks: dict[str, Learned]
+    blocks: dict[str, Any]
     block_shares: Any  # a ModuleList of metrics, in the order of the blocks
     class_weights: Tensor | None
     val_metric: SizeStratifiedIoU
@@ -110,6 +110,8 @@ class SegmentationTask(pl.LightningModule):
 
     def compile_models(self) -> None:
         """Compile encoder and head in place: the names of weights and checkpoints stay."""
+        # else compiled code would not run the hooks of the test, which come later
+        torch._dynamo.config.skip_nnmodule_hook_guards = False
         self.model.encoder.compile()
         self.model.head.compile()
 
@@ -128,7 +130,7 @@ class SegmentationTask(pl.LightningModule):
             for _ in range(2)
         )
         self.test_confusion = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORE_INDEX)
-        self.blocks = learned_blocks(self.model.head)
+        self.blocks = gamma_blocks(self.model.head)
         self.block_shares = nn.ModuleList(MeanMetric() for _ in self.blocks)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -283,8 +285,8 @@ class SegmentationTask(pl.LightningModule):
         named = {
             f"block_share/{block}": share for block, share in zip(self.blocks, shares, strict=True)
         }
-        for block in self.blocks.values():
-            block.shares = None
+        for handle in self._watching:
+            handle.remove()
         confusion = self.test_confusion.compute().tolist()
         if not any(map(any, confusion)):
             warnings.warn("no test image has a labelled pixel, so nothing is scored", stacklevel=2)
@@ -298,14 +300,18 @@ class SegmentationTask(pl.LightningModule):
         """Start anew."""
         for metric in (self.test_metric, self.test_confusion, *self.block_shares):
             metric.reset()
-        for block in self.blocks.values():
-            block.shares = []
+        shares: dict[str, list[Tensor]] = {name: [] for name in self.blocks}
+
+        def keep(block: str, inputs: tuple[Tensor, ...], result: Tensor) -> None:
+            shares[block].append(block_share(inputs, result))
+
+        self._shares, self._watching = shares, watch_blocks(self.model.head, keep)
 
     def _update_block_shares(self) -> None:
         """Add the shares of all forward passes, also of several windows or scales."""
-        for block, share in zip(self.blocks.values(), self.block_shares, strict=True):
-            seen, block.shares = block.shares or [], []
-            share.update(torch.cat(seen))
+        for seen, mean in zip(self._shares.values(), self.block_shares, strict=True):
+            mean.update(torch.cat(seen))
+            seen.clear()
 
     def _losses(self, output: HeadOutput, target: Tensor) -> dict[str, Tensor]:
         return segmentation_loss(

@@ -1,36 +1,25 @@
-"""The heads by name. Adding one: its block (or head) in this folder, one line in HEADS, one YAML.
+"""The heads by name: a module NAME.py in this folder is a head, and its function `head` builds it.
 
-A head maps the encoder's last feature map [B, in_channels, h, w] to a `HeadOutput`; it may read
+A head maps the encoder's last feature map [B, in_channels, h, w] to a `HeadOutput`. It may read
 earlier maps too, see `Head`.
 """
 
 import inspect
+import pkgutil
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
-
-from torch import nn
 
 from segattn.base.arguments import check_arguments, check_choice
 from segattn.base.errors import UserError
-from segattn.models.heads.aspp import AtrousPyramid
-from segattn.models.heads.blocks import ChannelBlock, SeriesBlock, SpatialBlock
-from segattn.models.heads.danet import danet
-from segattn.models.heads.fla import fla
-from segattn.models.heads.psp import PyramidPooling
-from segattn.models.heads.scaffold import Head, HeadOutput, scaffold
+from segattn.models.scaffold import Head
 
 HEADS: dict[str, Callable[..., Head]] = {
-    "fcn": scaffold(nn.Identity),
-    "channel_nl": scaffold(ChannelBlock),
-    "spatial_nl": scaffold(SpatialBlock),
-    "danet": danet,
-    "cs_nl": scaffold(SeriesBlock),
-    "fla": fla,
-    "psp": scaffold(PyramidPooling),
-    "aspp": scaffold(AtrousPyramid),
+    module.name: import_module(f"{__name__}.{module.name}").head
+    for module in pkgutil.iter_modules(__path__)
 }
 
-# what a head is told of the encoder and the data; everything else is a knob
+# arguments that the encoder and the data set decide; all others are knobs
 GIVEN = ("in_channels", "num_classes", "stage_channels")
 
 
@@ -66,7 +55,7 @@ def build_head(
         in_channels: Channels of the encoder's last map.
         num_classes: Number of classes.
         stage_channels: Channels of the encoder's maps before the last, fine to coarse, without the
-            image; for heads that read them. Empty if there are none.
+            image; 0 for a stage without a map. Only some heads read these maps.
         **knobs: Every head has `channels` (inner width) and `dropout`; some have more.
 
     Returns:
@@ -81,6 +70,3 @@ def build_head(
     wanted = inspect.signature(HEADS[name]).parameters
     given = {key: value for key, value in zip(GIVEN, values, strict=True) if key in wanted}
     return HEADS[name](**given, **knobs)
-
-
-__all__ = ["GIVEN", "HEADS", "Head", "HeadOutput", "build_head", "check_head"]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from segattn.models.heads.scaffold import conv_norm_relu
+from segattn.models.scaffold import conv_norm_relu, scaffold
 
 
 class AtrousPyramid(nn.Module):
@@ -39,3 +39,6 @@ class AtrousPyramid(nn.Module):
         maps = [branch(x) for branch in self.branches]
         whole = self.whole(x.mean((2, 3), keepdim=True)).expand_as(maps[0])
         return self.merge(torch.cat([*maps, whole], dim=1))
+
+
+head = scaffold(AtrousPyramid)

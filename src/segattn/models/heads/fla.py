@@ -1,16 +1,95 @@
-"""FLA: the fully attentional block in the common scaffold, or the wiring of the published code."""
+"""FLA: the fully attentional block, in the scaffold or wired as in the published code."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from segattn.models.attention import Implementation
-from segattn.models.heads.blocks import FullBlock
-from segattn.models.heads.scaffold import Head, HeadOutput, ScaffoldHead, classifier, conv_norm_relu
+from segattn.models.attention import Implementation, full_attention
+from segattn.models.blocks import AttentionBlock, new_gamma
+from segattn.models.channel_maps import choose_channels, gram, scaled_features
+from segattn.models.scaffold import Head, HeadOutput, classifier, conv_norm_relu, scaffold
 
 _NUM_AUXILIARY = 2
+
+
+class FullBlock(AttentionBlock):
+    """Fully attentional block (FLA, arXiv 2112.04108, section 3.2).
+
+    The context of the columns is Linear(mean of x over W), the context of the rows is Linear(mean
+    of x over H). Both are 1x1 convolutions along one axis, so any H and W are accepted. The 3x3
+    convolution that closes the published block is the scaffold's.
+
+    Args:
+        channels: C.
+        published_batch_mixing: Mix the images of a batch as the published code does, see
+            `full_attention`.
+        gamma_start: Value of gamma before training.
+        implementation: Form of the attention, see `segattn.models.attention`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        published_batch_mixing: bool = False,
+        gamma_start: float = 0.0,
+        implementation: Implementation = "auto",
+    ) -> None:
+        super().__init__()
+        self.published_batch_mixing = published_batch_mixing
+        self.implementation = implementation
+        self.column_context = nn.Conv1d(channels, channels, kernel_size=1)
+        self.row_context = nn.Conv1d(channels, channels, kernel_size=1)
+        self.gamma = new_gamma(gamma_start)
+
+    def attention(self, x: Tensor, residual: Tensor) -> Tensor:
+        """See the base class."""
+        return full_attention(
+            x,
+            self.column_context(x.mean(3)),
+            self.row_context(x.mean(2)),
+            gamma=self.gamma,
+            residual=residual,
+            published_batch_mixing=self.published_batch_mixing,
+            implementation=self.implementation,
+        )
+
+    def columns(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features and context of the columns of one image: [w, C, h] and [C, h]."""
+        return x[0].permute(2, 0, 1), self.column_context(x.mean(3))[0]
+
+    def rows(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features and context of the rows of one image: [h, C, w] and [C, w]."""
+        return x[0].permute(1, 0, 2), self.row_context(x.mean(2))[0]
+
+    def maps(self, x: Tensor, cells: Tensor) -> dict[str, Tensor]:
+        """Return the maps in the cells' columns and rows, and for some channels in all of them."""
+        columns, column_context = self.columns(x)
+        rows, row_context = self.rows(x)
+        channels, shown = choose_channels(gram(x))
+        in_columns = slice_maps(columns[cells[:, 1]], column_context)[:, channels][..., channels]
+        in_rows = slice_maps(rows[cells[:, 0]], row_context)[:, channels][..., channels]
+        over_columns = slice_maps(columns[:, shown], column_context)[..., channels]
+        over_rows = slice_maps(rows[:, shown], row_context)[..., channels]
+        return {
+            "channels": channels,
+            "shown": shown[:, None],
+            "channel_maps": scaled_features(x, shown[:, None]),
+            "column_maps": in_columns,
+            "row_maps": in_rows,
+            "over_columns": over_columns.permute(1, 2, 0),
+            "over_rows": over_rows.permute(1, 2, 0),
+        }
+
+
+def slice_maps(features: Tensor, context: Tensor) -> Tensor:
+    """Return softmax(F G^T) of every slice: [S, C, L] and [C, L] to [S, C, C].
+
+    F may hold only some of the channels; the result then holds their rows of the map.
+    """
+    return torch.softmax(features @ context.T, dim=-1)
 
 
 class FLANetHead(Head):
@@ -18,8 +97,9 @@ class FLANetHead(Head):
 
     Two 3x3 -> block -> 3x3, beside the encoder's last map; both are enlarged to twice the
     resolution and merged by a 3x3 before the classifier. Each of the two encoder maps before the
-    last has an auxiliary classifier behind a 3x3 of channels / 8, which answers only in training.
-    The paper's inner width is 512. Logits are upsampled with aligned corners.
+    last has an auxiliary classifier behind a 3x3 of channels / 8, which runs only in training.
+    The paper's inner width is 512; the head has several times the parameters of the scaffold.
+    Logits are upsampled with aligned corners.
 
     Deviation: weights start as PyTorch draws them; the published code redraws every convolution
     with a standard deviation 3 ** 0.5 as large, which the batch norms undo at the start.
@@ -29,11 +109,9 @@ class FLANetHead(Head):
         num_classes: Number of classes.
         channels: Inner width.
         dropout: Channel dropout before each classifier, in [0, 1].
-        stage_channels: Channels of the encoder's maps before the last, fine to coarse. A stage that
-            has none gets no auxiliary classifier, and neither do those before the last two.
-        published_batch_mixing: See `FullBlock`.
-        gamma_start: Value of gamma before training, in [0, 1].
-        implementation: Form of the attention, see `segattn.models.attention`.
+        stage_channels: Channels of the encoder's maps before the last, fine to coarse. Only the
+            last two maps get an auxiliary classifier, and only if they have channels.
+        **knobs: The knobs of `FullBlock`.
     """
 
     align_corners = True
@@ -46,20 +124,13 @@ class FLANetHead(Head):
         channels: int,
         dropout: float,
         stage_channels: Sequence[int] = (),
-        published_batch_mixing: bool = False,
-        gamma_start: float = 0.0,
-        implementation: Implementation = "auto",
+        **knobs: Any,
     ) -> None:
         super().__init__()
         self.reduce = nn.Sequential(
             conv_norm_relu(in_channels, channels), conv_norm_relu(channels, channels)
         )
-        self.block = FullBlock(
-            channels,
-            published_batch_mixing=published_batch_mixing,
-            gamma_start=gamma_start,
-            implementation=implementation,
-        )
+        self.block = FullBlock(channels, **knobs)
         self.refine = conv_norm_relu(channels, channels)
         self.enlarge = nn.Upsample(scale_factor=2)
         self.merge = conv_norm_relu(in_channels + channels, channels)
@@ -77,12 +148,12 @@ class FLANetHead(Head):
         self.num_earlier = len(self.aux)
 
     def forward(self, features: Tensor, *earlier: Tensor) -> HeadOutput:
-        """The last map [B, in_channels, h, w] to logits at (2 h, 2 w).
+        """Map [B, in_channels, h, w] to logits at (2 h, 2 w).
 
         Args:
             features: The encoder's last map.
-            *earlier: The `num_earlier` maps before it; read in training only, where they give the
-                auxiliary logits, also at twice their resolution.
+            *earlier: The `num_earlier` maps before it. They are read only in training, where they
+                give the auxiliary logits, also at twice their resolution.
         """
         attended = self.refine(self.block(self.reduce(features)))
         both = torch.cat([features, attended.to(features.dtype)], dim=1)
@@ -93,43 +164,4 @@ class FLANetHead(Head):
         return HeadOutput(logits, {name: aux(self.enlarge(x)) for (name, aux), x in stages})
 
 
-def fla(
-    *,
-    in_channels: int,
-    num_classes: int,
-    channels: int = 64,
-    dropout: float = 0.1,
-    stage_channels: Sequence[int] = (),
-    published_batch_mixing: bool = False,
-    gamma_start: float = 0.0,
-    implementation: Implementation = "auto",
-    wiring: Literal["scaffold", "published"] = "scaffold",
-) -> Head:
-    """Fully attentional head.
-
-    Args:
-        in_channels: Channels of the encoder's last map.
-        num_classes: Number of classes.
-        channels: Inner width.
-        dropout: Channel dropout before each classifier, in [0, 1].
-        stage_channels: See `FLANetHead`, which alone reads earlier maps.
-        published_batch_mixing: Mix the images of a batch as the published code does, see
-            `full_attention`.
-        gamma_start: Value of gamma before training, in [0, 1].
-        implementation: Form of the attention, see `segattn.models.attention`.
-        wiring: "scaffold" is the scaffold of all heads, so that the ablation compares blocks;
-            "published" is `FLANetHead`, with several times the parameters.
-    """
-    sizes: dict[str, Any] = {
-        "in_channels": in_channels,
-        "num_classes": num_classes,
-        "channels": channels,
-    }
-    knobs: dict[str, Any] = {
-        "published_batch_mixing": published_batch_mixing,
-        "gamma_start": gamma_start,
-        "implementation": implementation,
-    }
-    if wiring == "published":
-        return FLANetHead(**sizes, dropout=dropout, stage_channels=stage_channels, **knobs)
-    return ScaffoldHead(FullBlock(channels, **knobs), **sizes, dropout=dropout)
+head = scaffold(FullBlock, published=FLANetHead)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from segattn.models.heads.scaffold import conv_norm_relu
 from segattn.models.precision import autocast_off, widened
+from segattn.models.scaffold import conv_norm_relu, scaffold
 
 _BINS = (1, 2, 3, 6)
 
@@ -62,3 +62,6 @@ def _resize(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     wide = widened(x).contiguous()
     with autocast_off(x.device):
         return (rows.to(wide) @ (wide @ columns.T.to(wide))).to(x.dtype)
+
+
+head = scaffold(PyramidPooling)

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -38,7 +38,7 @@ class Head(nn.Module):
 def conv_norm_relu(
     in_channels: int, out_channels: int, *, kernel_size: int = 3, rate: int = 1
 ) -> nn.Sequential:
-    """Convolution of dilation `rate` without bias, batch norm, ReLU; keeps H and W."""
+    """Build a convolution of dilation `rate` without bias, batch norm, ReLU; keeps H and W."""
     padding = kernel_size // 2 * rate
     sizes = in_channels, out_channels, kernel_size
     return nn.Sequential(
@@ -49,7 +49,7 @@ def conv_norm_relu(
 
 
 def classifier(in_channels: int, num_classes: int, dropout: float) -> nn.Sequential:
-    """Channel dropout and a 1x1 convolution to the classes."""
+    """Build channel dropout and a 1x1 convolution to the classes."""
     return nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(in_channels, num_classes, kernel_size=1))
 
 
@@ -80,12 +80,23 @@ class ScaffoldHead(Head):
         self.classify = classifier(channels, num_classes, dropout)
 
     def forward(self, features: Tensor) -> HeadOutput:
-        """[B, in_channels, h, w] to logits [B, num_classes, h, w]."""
+        """Map [B, in_channels, h, w] to logits [B, num_classes, h, w]."""
         return HeadOutput(self.classify(self.refine(self.block(self.reduce(features)))))
 
 
-def scaffold(block_class: Callable[..., nn.Module]) -> Callable[..., Head]:
-    """A head builder for a block class; the block's keyword arguments become the head's knobs."""
+def scaffold(
+    block_class: Callable[..., nn.Module], *, published: type[Head] | None = None
+) -> Callable[..., Head]:
+    """Return a head builder for a block class.
+
+    The block's keyword arguments become the head's knobs, beside `channels` (inner width) and
+    `dropout` (before each classifier, in [0, 1]).
+
+    Args:
+        block_class: Builds the block from its number of channels and its keyword arguments.
+        published: The wiring of the paper, a head with the same knobs. It is built for a knob
+            `wiring` of "published"; "scaffold", the default, compares blocks alone.
+    """
 
     def build(
         *,
@@ -95,17 +106,26 @@ def scaffold(block_class: Callable[..., nn.Module]) -> Callable[..., Head]:
         dropout: float = 0.1,
         **knobs: Any,
     ) -> Head:
-        return ScaffoldHead(
-            block_class(channels, **knobs),
-            in_channels=in_channels,
-            num_classes=num_classes,
-            channels=channels,
-            dropout=dropout,
-        )
+        sizes: dict[str, Any] = {
+            "in_channels": in_channels,
+            "num_classes": num_classes,
+            "channels": channels,
+            "dropout": dropout,
+        }
+        if knobs.pop("wiring", "scaffold") == "published" and published:
+            return published(**sizes, **knobs)
+        knobs.pop("stage_channels", None)
+        return ScaffoldHead(block_class(channels, **knobs), **sizes)
 
-    own = list(inspect.signature(build).parameters.values())[:-1]
+    parameters = inspect.signature(build).parameters
+    own = [p for p in parameters.values() if p.kind is p.KEYWORD_ONLY]
     block = inspect.signature(block_class).parameters.values()
-    knobs = [p for p in block if p.kind is p.KEYWORD_ONLY]
-    # the true signature instead of **knobs, so that a typo can be named with its choices
-    build.__signature__ = inspect.Signature([*own, *knobs])  # type: ignore[attr-defined]
+    own += [p for p in block if p.kind is p.KEYWORD_ONLY]
+    if published:
+        stages = inspect.signature(published).parameters.get("stage_channels")
+        wiring = Literal["scaffold", "published"]
+        own += [stages] if stages else []
+        own += [own[0].replace(name="wiring", default="scaffold", annotation=wiring)]
+    # the true signature instead of **knobs, so that an unknown knob is reported with the choices
+    build.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
     return build
