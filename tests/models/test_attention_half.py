@@ -1,4 +1,4 @@
-"""Half precision as CUDA computes it, here on a CPU: the same functions, told to keep bf16."""
+"""Half precision as on CUDA, computed on a CPU: the same functions, patched to keep bf16."""
 
 import pytest
 import torch

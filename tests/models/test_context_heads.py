@@ -1,4 +1,4 @@
-"""psp and aspp against plain formulations of what their papers say."""
+"""psp and aspp against plain formulations of their papers."""
 
 import pytest
 import torch

@@ -71,7 +71,7 @@ def test_what_does_not_fit_is_listed(whole, tmp_path):
     changed = {k: v for k, v in whole.items() if not k.startswith("layer2.1.bn1.")}
     changed |= {"conv1.weight": torch.zeros(64, 4, 7, 7), "neck.weight": torch.zeros(1)}
     torch.save(changed, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match=r"w\.pth is not of encoder resnet18") as raised:
+    with pytest.raises(ValueError, match=r"w\.pth does not fit encoder resnet18") as raised:
         load(tmp_path / "w.pth")
     _, told = str(raised.value).split("depth. ")
     assert told == (

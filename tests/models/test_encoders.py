@@ -1,4 +1,4 @@
-"""An encoder is tried before it is used: what fails is refused, what is unused is dropped."""
+"""An encoder is tried before use: failing ones are refused, unused stages are dropped."""
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -20,10 +20,10 @@ from segattn.models.segmenter import Segmenter
         # no dilation
         ("tu-test_mambaout", 5, 8, "output_stride=8 .*argument.*; set them to 5 and 32"),
         # maps of another size than image / stride: no padding
-        ("tu-inception_v3", 3, 8, r"\(.* are \[3, 64, 192, 288, 6, 8\]\); take another"),
+        ("tu-inception_v3", 3, 8, r"\(.* are \[3, 64, 192, 288, 6, 8\]\); choose another"),
         # stages that are not at strides 2, 4, 8, ...
-        ("tu-shvit_s1", 5, 32, "downsampling pattern.*; take another one"),
-        ("tu-swin_tiny_patch4_window7_224", 5, 32, "one size alone"),
+        ("tu-shvit_s1", 5, 32, "downsampling pattern.*; choose another one"),
+        ("tu-swin_tiny_patch4_window7_224", 5, 32, "one size only"),
         ("tu-resnet18.a9_in1k", 5, 32, "a9_in1k"),
     ],
 )

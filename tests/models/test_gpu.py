@@ -52,7 +52,7 @@ def test_attention_on_cuda_equals_the_float64_reference(
     rounded = [x.to(dtype) for x in inputs(case, shape, scale=scale)]
     expected = result_and_gradients(function(case, "reference"), [x.double() for x in rounded])
     actual = result_and_gradients(function(case), [x.cuda() for x in rounded])
-    if shape not in SHAPES:  # that of gamma is a sum of 10^5 products of both signs, near 0
+    if shape not in SHAPES:  # gamma's is a sum of 10^5 products of both signs, near 0
         del actual[-2], expected[-2]
     assert largest_relative_error([x.cpu() for x in actual], expected) < tolerance
 

@@ -20,10 +20,11 @@ BLOCKS = [ChannelBlock, SpatialBlock, DualBlock, SeriesBlock, FullBlock, CrissCr
 ATTENTION = [name for name in HEADS if gamma_blocks(build_head(name, 8, 3))]
 
 
-def test_all_heads_are_registered_and_those_with_a_gamma_are_found():
+def test_every_file_is_a_head_and_blocks_with_a_gamma_are_found():
     context = {"fcn", "psp", "aspp"}
-    assert set(HEADS) == context | {"channel_nl", "spatial_nl", "danet", "cs_nl", "fla", "ccnet"}
-    assert set(ATTENTION) == set(HEADS) - context
+    assert set(HEADS) > context
+    assert set(ATTENTION) >= {"channel_nl", "spatial_nl", "danet", "cs_nl", "fla", "ccnet"}
+    assert not set(ATTENTION) & context
 
 
 def open_gammas(module: nn.Module, value: float = 0.5) -> None:

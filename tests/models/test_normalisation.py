@@ -15,7 +15,7 @@ HALVES = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
 def test_encoders_of_smp_whose_weights_want_other_values_than_imagenets():
-    """As in their config.json on the hub."""
+    """The values are in their config.json on the hub."""
     wanted = {
         **dict.fromkeys(["inceptionv4", "inceptionresnetv2", "xception"], HALVES),
         **{f"timm-tf_efficientnet_lite{i}": HALVES for i in range(5)},
@@ -63,7 +63,7 @@ def test_encoder_sees_images_as_its_weights_want_them():
 
 
 def test_weights_that_do_not_exist_are_refused():
-    with pytest.raises(ValueError, match="weights of tu-mobilenetv4_conv_small_035: it has none"):
+    with pytest.raises(ValueError, match="weights of tu-mobilenetv4_conv_small_035: none exist"):
         weights_file("tu-mobilenetv4_conv_small_035", "imagenet")
     with pytest.raises(ValueError, match="'imagenet'"):
         build_encoder("tu-test_resnet", depth=3, output_stride=8, weights="imagenets")

@@ -36,7 +36,7 @@ def our_danet_head(dropout: float = 0.1) -> nn.Module:
 
 
 class TwoLoops(PublishedCrissCross):
-    """As the published network calls its block."""
+    """The published network calls its block twice."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(super().forward(x))

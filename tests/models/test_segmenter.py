@@ -145,7 +145,7 @@ def test_hrnet_takes_images_of_any_size():
 
 
 def dilations(encoder: nn.Module) -> list[list[int]]:
-    """Of the 3x3 convolutions of each block in the last two stages."""
+    """Return the dilations of the 3x3 convolutions in the last two stages, block by block."""
     body = getattr(encoder, "model", encoder)
     convolutions = (
         [m for m in block.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
@@ -228,7 +228,7 @@ def test_published_wirings_align_the_corners(name, wiring):
 
 
 def test_padding_does_not_shift_the_logits():
-    """A side that is no multiple of the stride is padded at the end and cut off again."""
+    """A side that is not a multiple of the stride is padded at the end and cut off again."""
     model = Segmenter(
         num_classes=2,
         head={"name": "fcn", "channels": 8},

@@ -1,1 +1,1 @@
-"""Attention, the heads made of it, encoders, and the network of both."""
+"""Attention equations, heads, encoders, and the network built from them."""

@@ -80,7 +80,7 @@ def watch_blocks(
 
 
 def block_share(inputs: tuple[Tensor, ...], result: Tensor) -> Tensor:
-    """Return the norm of what a block added over the norm of its input, per image, [B].
+    """Return the norm of the added part divided by the norm of the input, per image, [B].
 
     It is 0 for a block that training has switched off.
     """

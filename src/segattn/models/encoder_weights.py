@@ -1,4 +1,4 @@
-"""Weights from files: by name, for an encoder of segmentation-models-pytorch (smp)."""
+"""Pretrained weights of encoders: their names, the images they expect, and weights from files."""
 
 import pickle
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _CLASSIFIERS = (
     *("fc.", "_fc.", "last_linear.", "classifier.", "head."),
     *("incre_modules.", "downsamp_modules.", "final_layer."),  # of an HRNet
 )
-"""How the names of a classification network's last layers begin, which no encoder has."""
+"""First parts of the names of a classification network's last layers; encoders lack these."""
 
 _NUM_LISTED = 8
 
@@ -30,13 +30,14 @@ _LIKE = {
     "xception": "legacy_xception",
     "timm-tf_efficientnet_lite": "tf_efficientnet_lite0",
 }
-"""Names of smp's own encoders begin so, and a model of timm whose weights want the same images."""
+"""First parts of names of smp encoders, each with a timm model trained on the same images."""
 
 
 def normalisation(encoder: str, weights: str | None = "imagenet") -> Normalisation:
     """Return the mean and deviation of the images that an encoder's weights were trained with.
 
-    Those of a file are taken for the encoder's usual ones; None, from scratch, has ImageNet's.
+    Weights from a file are assumed to expect the same images as the encoder's pretrained ones.
+    None, from scratch, gives ImageNet's mean and deviation.
     """
     model = encoder.removeprefix("tu-")
     if model == encoder:
@@ -57,7 +58,7 @@ def weights_file(encoder: str, weights: str | None) -> Path | None:
     """Return the file that `encoder.weights` names; None for None and names such as "imagenet".
 
     Raises:
-        UserError: It is neither a name of this encoder's weights nor a file.
+        UserError: `weights` is neither a name of this encoder's weights nor a file.
     """
     names = weight_names(encoder)
     if weights is None or weights in names:
@@ -66,16 +67,16 @@ def weights_file(encoder: str, weights: str | None) -> Path | None:
     if not path.is_file():
         raise UserError(
             f"encoder.weights={weights} is not a file, nor one of the pretrained weights of "
-            f"{encoder}: {', '.join(names) or 'it has none'}; null starts from scratch"
+            f"{encoder}: {', '.join(names) or 'none exist'}; null starts from scratch"
         )
     return path
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """What a file of torch or safetensors holds by name.
+    """Read a file of torch or safetensors into a dict by name.
 
     Raises:
-        UserError: It cannot be read, or holds more than tensors and plain values.
+        UserError: The file cannot be read, or holds more than tensors and plain values.
     """
     try:
         if path.suffix == ".safetensors":
@@ -97,16 +98,17 @@ def read_weights(path: Path) -> dict[str, Any]:
 def load_encoder(encoder: nn.Module, path: Path, *, name: str) -> None:
     """Load a state dict into an encoder of `build_encoder`.
 
-    It may be deeper than the encoder and have a classifier: both are left out.
+    Deeper stages than the encoder has and a classifier in the file are skipped.
 
     Args:
-        encoder: As `build_encoder` gives it, without the stages that it does not use.
-        path: Of torch or safetensors; the state dict itself, or one under "state_dict" or "model".
-        name: Of the encoder.
+        encoder: Result of `build_encoder`, without the stages that it does not use.
+        path: File of torch or safetensors. It holds the state dict itself, or has it under
+            "state_dict" or "model".
+        name: Name of the encoder.
 
     Raises:
-        UserError: Weights that the encoder needs are missing or of another shape, or there are
-            others that belong to no stage of it; the message lists them.
+        UserError: Weights that the encoder needs are missing or of another shape, or some belong
+            to none of its stages. The message lists them.
     """
     body, given = _network(getattr(encoder, "branches", encoder)), _state(read_weights(path))
     needed = body.state_dict()
@@ -121,18 +123,20 @@ def load_encoder(encoder: nn.Module, path: Path, *, name: str) -> None:
         ],
     }
     if any(faults.values()):
-        told = "; ".join(f"{kind}: {_listed(keys)}" for kind, keys in faults.items() if keys)
-        raise UserError(f"encoder.weights={path} is not of encoder {name} at this depth. {told}")
+        listed = "; ".join(f"{kind}: {_listed(keys)}" for kind, keys in faults.items() if keys)
+        raise UserError(
+            f"encoder.weights={path} does not fit encoder {name} at this depth. {listed}"
+        )
     nn.Module.load_state_dict(body, {k: v for k, v in given.items() if k in needed}, strict=False)
 
 
 def _network(encoder: Any) -> nn.Module:
-    """The encoder itself, or timm's network inside smp's ("tu-...")."""
+    """Return the encoder itself, or timm's network inside smp's encoder ("tu-...")."""
     return encoder.model if isinstance(getattr(encoder, "model", None), nn.Module) else encoder
 
 
 def _state(content: dict[str, Any]) -> dict[str, Tensor]:
-    """The state dict itself, or the one that a training wrapped."""
+    """Return the state dict itself, or the one inside a checkpoint."""
     for key in ("state_dict", "model"):
         if isinstance(content.get(key), dict):
             content = content[key]

@@ -1,7 +1,7 @@
 """Encoders of segmentation-models-pytorch (smp), timm's among them; docs/encoders.md lists them.
 
-ResNets of both are dilated alike: all 3x3 convolutions of a stage. Others are as smp or timm
-dilates them. HRNets have one map at stride 4.
+ResNets of both libraries are dilated in the same way: all 3x3 convolutions of a stage. Other
+families are dilated by smp or timm. HRNets have one map at stride 4.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ _Found = tuple[list[str], int]
 
 
 def architecture(options: dict[str, Any]) -> dict[str, Any]:
-    """Return what is the network: not where its weights come from, nor which of them learn."""
+    """Return the options that define the network, without first weights and `freeze`."""
     return {k: v for k, v in options.items() if k != "freeze" and not k.startswith("weights")}
 
 
@@ -75,8 +75,8 @@ def _instead(name: str, depth: int) -> str:
     for other in (depth, 5, 4, 3):
         with suppress(Exception):
             _trial(name, other, 2**other, None)
-            return f"set them to {other} and {2**other}, where it works, or take a ResNet"
-    return "take another one, such as a ResNet or ConvNeXt"
+            return f"set them to {other} and {2**other}, where it works, or choose a ResNet"
+    return "choose another one, such as a ResNet or ConvNeXt"
 
 
 def _check_name(name: str) -> None:
@@ -85,11 +85,13 @@ def _check_name(name: str) -> None:
         return
     if not timm.is_model(model := name.removeprefix("tu-")):
         near = ", ".join(f"tu-{n}" for n in get_close_matches(model, timm.list_models()))
-        raise UserError(f"unknown encoder {name!r}: timm has no {model}; near are {near or 'none'}")
+        raise UserError(
+            f"unknown encoder {name!r}: timm has no {model}; close names: {near or 'none'}"
+        )
     facts = timm.get_pretrained_cfg(model)
     if facts is not None and facts.fixed_input_size:
         raise UserError(
-            f"encoder {name!r} takes images of one size alone; take one for any size, such as a "
+            f"encoder {name!r} takes images of one size only; choose one for any size, such as a "
             "ResNet or ConvNeXt"
         )
 
@@ -108,7 +110,9 @@ def _check_multi_grid(name: str, depth: int, output_stride: int, multi_grid: Seq
             "encoder.multi_grid must be null or a list of dilations of at least 1, such as "
             f"[4, 8, 16], got {list(multi_grid)}"
         )
-    ours = smp.encoders.encoders.get(name, {"encoder": ResNetEncoder})  # timm's: when it is tried
+    ours = smp.encoders.encoders.get(
+        name, {"encoder": ResNetEncoder}
+    )  # timm's are checked by the trial
     if ours["encoder"] is not ResNetEncoder or name.startswith(_HRNET):
         raise _not_a_resnet(name)
     if (depth, output_stride) != (5, 8):
@@ -121,7 +125,7 @@ def _check_multi_grid(name: str, depth: int, output_stride: int, multi_grid: Seq
 
 def _not_a_resnet(name: str) -> UserError:
     return UserError(
-        f"encoder {name!r} is not a ResNet, so encoder.multi_grid has nothing to set; take one "
+        f"encoder {name!r} is not a ResNet, so encoder.multi_grid has no effect; choose one "
         "such as resnet50, resnet101 or tu-resnet101s, or set encoder.multi_grid=null"
     )
 
@@ -136,22 +140,22 @@ def build_encoder(
 ) -> nn.Module:
     """Return an encoder whose last map has the given stride, without the stages it does not use.
 
-    It maps [B, 3, H, W], sides divisible by its `size_multiple`, to a list of maps, fine to coarse;
-    `out_channels` lists their channels, 0 for a stride at which there is no map.
+    It maps [B, 3, H, W], with sides divisible by its `size_multiple`, to a list of maps, fine to
+    coarse. `out_channels` lists their channels, with 0 for a stride without a map.
 
     Args:
-        name: Any encoder name of segmentation-models-pytorch, timm's as "tu-...".
-        depth: Number of stages, 1 to 5; the native stride is 2 ** depth. Of an HRNet, 3 to 5: the
-            branches are those at stride 4 to 2 ** depth.
-        output_stride: 8, 16 or 32; below the native stride, the last stages are dilated: every
-            3x3 convolution of a ResNet's stage by its native stride / output_stride, as in FLANet's
-            code. 4 for an HRNet.
+        name: Any encoder name of segmentation-models-pytorch; timm's start with "tu-".
+        depth: Number of stages, 1 to 5; the native stride is 2 ** depth. An HRNet takes 3 to 5 and
+            has branches at stride 4 to 2 ** depth.
+        output_stride: 8, 16 or 32; 4 for an HRNet. Below the native stride, the last stages are
+            dilated. In a ResNet, every 3x3 convolution of a stage gets dilation native stride /
+            output_stride, as in FLANet's code.
         multi_grid: Dilations of the blocks of a ResNet's last stage, cycled, at stride 8 (DANet,
-            arXiv 1809.02983, table 3; its code takes [4, 8, 16]). The stage before is then as in
-            DANet's code too: dilation 1 in its first block, 2 in the others. Its network without
-            multi-grid is [2, 4, 4].
-        weights: Pretrained weights by smp's name, e.g. "imagenet", which is also the name of
-            timm's; None starts from scratch.
+            arXiv 1809.02983, table 3; its code has [4, 8, 16], and [2, 4, 4] without multi-grid).
+            The stage before then has dilation 1 in its first block and 2 in the others, as in
+            DANet's code.
+        weights: Name of pretrained weights in smp, such as "imagenet"; all of timm's have this
+            name. None starts from scratch.
 
     Raises:
         UserError: See `check_encoder`; or the encoder does not have these weights.
@@ -172,23 +176,23 @@ def _assemble(
     """Return the encoder with its dilations and all its stages."""
     is_hrnet = name.startswith(_HRNET)
     if weights is not None:
-        # smp takes any word for "yes" where the encoder is timm's, a misspelt one too
+        # for timm's encoders, smp treats any word as "yes", also a misspelt one
         check_choice("encoder.weights", weights, weight_names(name))
     try:
         encoder = smp.encoders.get_encoder(
             name,
             depth=depth,
-            # 32 means "no dilation" to smp; asking for it keeps families that cannot dilate usable
+            # 32 means "no dilation" to smp, which families that cannot dilate accept
             output_stride=32 if is_hrnet or stride == 2**depth else stride,
             weights=True if weights is not None and name.startswith("tu-") else weights,
-            # "" is the branches themselves; timm's default is the widened ones of its classifier
+            # "" gives the branches themselves; timm's default gives its classifier's wider ones
             **({"feature_location": ""} if is_hrnet else {}),
         )
     except OSError as error:  # no network, or no room for the file
         raise UserError(
             f"cannot fetch the weights {weights!r} of encoder {name!r} "
-            f"({first_line(error)}). Start it once where there is a network: they stay in "
-            "HF_HOME (else ~/.cache/huggingface); or give a file, encoder.weights=FILE"
+            f"({first_line(error)}). Fetch them once with network access: they stay in "
+            "HF_HOME (default ~/.cache/huggingface); or give a file, encoder.weights=FILE"
         ) from error
     _slice_narrow(encoder)
     if is_hrnet:
@@ -201,7 +205,7 @@ def _assemble(
 def _slice_narrow(encoder: nn.Module) -> None:
     """Keep 1x1 convolutions of stride 2 and fewer than 16 channels from oneDNN's backward pass.
 
-    It writes past its memory for them (https://github.com/uxlfoundation/oneDNN/issues/6035).
+    OneDNN writes past its memory there (https://github.com/uxlfoundation/oneDNN/issues/6035).
     """
     for conv in (m for m in encoder.modules() if isinstance(m, nn.Conv2d) and m.in_channels < 16):
         if (conv.kernel_size, conv.stride) == ((1, 1), (2, 2)):
@@ -230,7 +234,7 @@ def _rates(
 ) -> list[int]:
     """Return the dilation of each block of a stage."""
     if multi_grid is None:
-        # timm leaves the first block of a stage at the rate of the stage before, smp does not
+        # all blocks alike: timm would give the first one the rate of the stage before
         return [max(native // output_stride, 1)] * num_blocks
     if native == 16:
         return [1] + [2] * (num_blocks - 1)
@@ -242,11 +246,11 @@ def _trial(name: str, depth: int, stride: int, grid: tuple[int, ...] | None) -> 
     """Train one step on random weights; the global random state stays.
 
     smp keeps the stages behind the last map: 10.6 of ResNet-18's 11.3 M parameters at depth 3.
-    What is unused is read off the gradients, so that it holds for every family.
+    Unused modules are found by their missing gradients, which works for every family.
 
     Returns:
-        Modules without which the encoder gives the same maps, and what it wants the sides of an
-        image to be divisible by.
+        Modules without which the encoder gives the same maps, and the number that the sides of an
+        image must be divisible by.
     """
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         encoder = _assemble(name, depth, stride, grid, None).eval()
@@ -256,7 +260,7 @@ def _trial(name: str, depth: int, stride: int, grid: tuple[int, ...] | None) -> 
         for path in unused:
             encoder.set_submodule(path, _Unused())
         if not _gives(maps, encoder, images[:1]):
-            raise ValueError("it cannot do without the stages behind its last map")
+            raise ValueError("it needs the stages behind its last map")
         encoder.to(memory_format=torch.channels_last).train()(images)[-1].sum().backward()
     if any(p.requires_grad and p.grad is None for p in encoder.parameters()):
         raise ValueError("some weights get no gradient")
@@ -264,7 +268,7 @@ def _trial(name: str, depth: int, stride: int, grid: tuple[int, ...] | None) -> 
 
 
 def _first_maps(encoder: Any, stride: int) -> tuple[Tensor, list[Tensor], int]:
-    """Return two images, the maps of the first, and what their sides are multiples of."""
+    """Return two images, the maps of the first, and a number that divides their sides."""
     errors = []
     said, smallest = list(encoder.out_channels), getattr(encoder, "size_multiple", stride)
     for multiple in sorted({smallest, 32, 64}):
@@ -282,7 +286,7 @@ def _first_maps(encoder: Any, stride: int) -> tuple[Tensor, list[Tensor], int]:
 
 
 def _gives(maps: Sequence[Tensor], encoder: nn.Module, image: Tensor) -> bool:
-    """False too where a dropped module raises, which may be called for its shape or hold a hook."""
+    """Return whether the encoder still gives these maps; False if it raises without a module."""
     with suppress(Exception), torch.no_grad():
         again = encoder(image)
         return len(again) == len(maps) and all(map(torch.equal, maps, again))
@@ -300,7 +304,7 @@ def _without_gradient(module: nn.Module, prefix: str = "") -> Iterator[str]:
 
 
 class _Unused(nn.Module):
-    """Stands for a stage whose output nobody reads; some encoders call it with extra arguments."""
+    """Replaces a stage whose output is unused; some encoders call it with extra arguments."""
 
     def forward(self, x: Tensor, *_: object) -> Tensor:
         return x

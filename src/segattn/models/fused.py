@@ -1,4 +1,4 @@
-"""Exact attention by torch's fused kernels, which keep no map. Axes as in `attention.py`."""
+"""Exact attention by torch's fused kernels, which keep no map. Axes are those in `attention.py`."""
 
 from functools import lru_cache
 
@@ -20,7 +20,7 @@ _KERNELS = [
     SDPBackend.EFFICIENT_ATTENTION,
 ]
 _CHUNK = 128  # channels of a head: with 64 and 256 the kernels measured slower
-_LARGEST = 256  # above it no kernel but the slow ones
+_LARGEST = 256  # above it, only slow kernels exist
 
 
 @lru_cache
@@ -33,22 +33,22 @@ def _ask_torch(device: torch.device, dtype: torch.dtype, size: int, training: bo
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def has_kernel(device: torch.device, dtype: torch.dtype, size: int, training: bool) -> bool:
-    """Whether a fast kernel takes heads of `size`: torch is asked, since its rules change."""
+    """Ask torch whether a fast kernel takes heads of `size`; its rules change."""
     return _ask_torch(device, dtype, size, training)
 
 
 def chunks(*, values: int, queries: int) -> tuple[int, int]:
-    """Heads that the channels of the values are cut into, and their size, in steps of 8."""
+    """Return how many heads the channels of the values are cut into, and their size."""
     heads = -(-values // _CHUNK)
     size = max(-(-values // heads), queries)
     return heads, size + -size % 8
 
 
 def attend_in_chunks(query: Tensor, key: Tensor, value: Tensor, *, heads: int, size: int) -> Tensor:
-    """V softmax(Q^T K)^T, [B, C, N]: kernels want heads of equal and moderate size.
+    """Compute V softmax(Q^T K)^T, [B, C, N], in heads of the size that kernels need.
 
-    So the channels of the values are cut into heads, which share queries and keys; zeros that fill
-    up a head add nothing to a product.
+    The channels of the values are cut into heads, which share queries and keys. A head is filled up
+    with zeros, which add nothing to a product.
     """
     channels = value.shape[1]
     q, k = (_rows(x, size).unsqueeze(1).expand(-1, heads, -1, -1) for x in (query, key))
@@ -58,18 +58,18 @@ def attend_in_chunks(query: Tensor, key: Tensor, value: Tensor, *, heads: int, s
 
 
 def _rows(x: Tensor, width: int) -> Tensor:
-    """[B, C, N] to [B, N, width], filled up with zeros; no copy of channels_last that fits."""
+    """Turn [B, C, N] into [B, N, width] with zeros at the end; copies only if needed."""
     return padded(x.mT, width).contiguous()
 
 
 def padded(x: Tensor, width: int) -> Tensor:
-    """`x` with zeros at the end of its last axis, up to `width`."""
+    """Fill the last axis of `x` with zeros up to `width`."""
     missing = width - x.shape[-1]
     return pad(x, (0, missing)) if missing else x
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(Q K^T) V by torch's kernel, [batch, heads, sequence, size]."""
+    """Compute softmax(Q K^T) V by torch's kernel, [batch, heads, sequence, size]."""
     if query.is_cpu:
         return scaled_dot_product_attention(query, key, value, scale=1.0)
     with sdpa_kernel(_KERNELS, set_priority=True):

@@ -36,14 +36,14 @@ Average = Literal["logits", "probabilities"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """How an image becomes a prediction; lists, as YAML gives them, become tuples.
+    """How an image becomes a prediction; lists from YAML become tuples.
 
     Attributes:
-        name: "whole" gives the model the image at once, "sliding" windows of it.
-        crop: (height, width) of a window in px; only of "sliding".
+        name: "whole" gives the model the image at once, "sliding" gives it windows.
+        crop: (height, width) of a window in px; only for "sliding".
         stride: (rows, columns) from one window to the next in px, at most `crop`.
         scales: Factors on the sides of the image, each in [0.01, 10], in ascending order.
-        flip: Whether the mirror image counts too.
+        flip: Whether the mirror image is averaged too.
         average: What is averaged over overlapping windows, scales and mirror images.
 
     Raises:
@@ -62,7 +62,7 @@ class Protocol:
         check_choice("protocol.average", self.average, get_args(Average))
         if not isinstance(self.flip, bool):
             raise UserError(f"protocol.flip must be true or false, got {self.flip!r}")
-        # frozen; sorted, so that one protocol has one label
+        # the class is frozen; sorted scales give one label per protocol
         object.__setattr__(self, "scales", tuple(sorted(_scales(self.scales))))
         if self.name == "sliding":
             object.__setattr__(self, "crop", _pair("crop", self.crop))
@@ -95,7 +95,7 @@ class Protocol:
 
     @property
     def label(self) -> str:
-        """The protocol in words, different for each; "whole" is the default."""
+        """A description that is unique to the protocol; "whole" is the default."""
         parts = ["whole"]
         if self.crop is not None and self.stride is not None:
             parts = ["sliding {}x{}".format(*self.crop), "stride {}x{}".format(*self.stride)]
@@ -109,10 +109,10 @@ class Protocol:
 
 
 def build_protocol(values: Mapping[str, Any]) -> Protocol:
-    """A protocol from plain values, such as a config's or a checkpoint's.
+    """Build a protocol from plain values of a config or a checkpoint.
 
     Raises:
-        UserError: An unknown key (the message lists the choices), or a value as `Protocol` says.
+        UserError: An unknown key (the message lists the choices), or a bad value, see `Protocol`.
     """
     for key in values:
         check_choice("key of protocol", key, [field.name for field in fields(Protocol)])
@@ -143,11 +143,11 @@ def _pair(knob: str, values: Any) -> tuple[int, int]:
 
 
 class Resized(Tensor):
-    """Pixels float32 in 0 to 255 that `predict` has resized, the only floats that a model takes."""
+    """Float32 pixels in 0 to 255, resized by `predict`; a model takes no other floats."""
 
 
 def check_images(images: Tensor) -> None:
-    """Raise UserError unless images are uint8 [B, 3, H, W]; no value is read, so no GPU waits."""
+    """Raise UserError unless images are uint8 [B, 3, H, W]; reads no values, so no GPU sync."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise UserError(
             "images must be uint8 [B, 3, H, W] in 0 to 255, which the model normalises itself; got "
@@ -158,40 +158,40 @@ def check_images(images: Tensor) -> None:
 def predict(
     model: Model, images: Tensor, *, protocol: Protocol, mirrored: Sequence[int] | None = None
 ) -> Tensor:
-    """Logits of every pixel by a protocol. One pass over whole images is exactly `model(images)`.
+    """Return logits of every pixel. One pass over whole images is exactly `model(images)`.
 
-    The memory is that of one result, of one forward pass, and, at several scales, of the largest
-    scale's result before and after it is resized.
+    Memory holds one result and one forward pass; with several scales, also the result of the
+    largest scale before and after resizing.
 
     Args:
-        model: Images [B, 3, h, w], uint8 or `Resized`, to new logits float32 [B, C, h, w]; these
-            may be changed in place.
+        model: Maps images [B, 3, h, w], uint8 or `Resized`, to new logits float32 [B, C, h, w],
+            which may be changed in place.
         images: uint8 [B, 3, H, W].
-        protocol: What is passed through the model, and how it is averaged.
-        mirrored: Class that each class is in a mirror; None if all stay what they are.
+        protocol: Says what passes through the model and how it is averaged.
+        mirrored: Class that each class becomes in a mirror image; None if no class changes.
 
     Returns:
-        float32 [B, C, H, W]: mean logits, or mean probabilities by `protocol.average`.
+        float32 [B, C, H, W]; mean logits or mean probabilities, see `protocol.average`.
 
     Raises:
-        UserError: The images are of another kind.
+        UserError: The images have another dtype or shape.
     """
     check_images(images)
     height, width = images.shape[2:]
     total: Tensor | None = None
     for scale in protocol.scales:
-        # as DANet rounds; a line of pixels is the least
+        # rounded as in DANet; at least one pixel
         size = max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
         scores = _one_scale(model, _resize(images, size), protocol, mirrored)
         scores = _resize(scores, (height, width))
         total = scores if total is None else total.add_(scores)
-        del scores  # not beside the next scale's
+        del scores  # free it before the next scale
     assert total is not None  # a protocol has a scale
     return total if len(protocol.scales) == 1 else total.div_(len(protocol.scales))
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, without the filter against aliasing, as published; `x` itself at its own size."""
+    """Resize bilinearly without antialiasing, as published; `x` itself at its own size."""
     if x.shape[2:] == size:
         return x
     x = x if x.is_floating_point() else x.float()
@@ -215,7 +215,7 @@ def _sliding(
     crop: tuple[int, int],
     stride: tuple[int, int],
 ) -> Tensor:
-    """The mean over the windows that hold a pixel."""
+    """Average over the windows that hold a pixel."""
     height, width = images.shape[2:]
     padded = _pad_to(images, crop)
     tops, lefts = (
@@ -226,7 +226,7 @@ def _sliding(
     counts = torch.zeros(height, width, device=images.device)
     for top in tops:
         for left in lefts:
-            # inside the padded image; a slice of the unpadded total ends with it by itself
+            # a slice of the unpadded total ends at its border
             window = (..., slice(top, top + crop[0]), slice(left, left + crop[1]))
             scores = _one_pass(model, padded[window], protocol, mirrored)
             if total is None:
@@ -239,15 +239,15 @@ def _sliding(
 
 
 def window_starts(length: int, *, crop: int, stride: int) -> list[int]:
-    """Where windows of `crop` px start along an axis of `length` >= crop px, every `stride` px.
+    """Return where windows of `crop` px start on an axis of `length` >= crop px, every `stride` px.
 
-    The last one ends at the border, so its distance to the one before may be less.
+    The last window ends at the border, so it may be closer to the one before.
     """
     return [*range(0, length - crop, stride), length - crop]
 
 
 def _pad_to(images: Tensor, crop: tuple[int, int]) -> Tensor:
-    """Pad to `crop` at least, with ImageNet's mean colour at the end, as DANet and CCNet do."""
+    """Pad the end with ImageNet's mean colour to at least `crop`, as DANet and CCNet do."""
     height, width = images.shape[2:]
     if height >= crop[0] and width >= crop[1]:
         return images

@@ -15,31 +15,31 @@ Result = TypeVar("Result")
 
 
 def widened(x: Tensor) -> Tensor:
-    """`x` in float32 at least."""
+    """Return `x` in float32 at least."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def keeps_half(x: Tensor) -> bool:
-    """Whether bf16 and fp16 stay what they are as factors: CUDA adds their products in float32."""
+    """Return whether products keep bf16 and fp16 factors: CUDA sums them in float32."""
     return x.is_cuda
 
 
 def wide_product(left: Tensor, right: Tensor) -> Tensor:
-    """Product of [B, ., .] tensors of one dtype, in float32 at least."""
+    """Multiply [B, ., .] tensors of one dtype; the result is float32 at least."""
     if left.is_cuda and left.dtype in HALF:
         return torch.bmm(left, right, out_dtype=torch.float32)
     return torch.bmm(widened(left), widened(right))
 
 
 def in_dtype_of_run(x: Tensor) -> Tensor:
-    """`x` as a product inside autocast would take it, where bf16 and fp16 are kept."""
+    """Return `x` in the dtype of autocast, if it is on and bf16 and fp16 are kept."""
     if keeps_half(x) and torch.is_autocast_enabled(x.device.type):
         return x.to(torch.get_autocast_dtype(x.device.type))
     return x
 
 
 def autocast_off(device: torch.device) -> AbstractContextManager[object]:
-    """A context without autocast; the meta device has none to switch off."""
+    """Return a context without autocast; the meta device does not have autocast."""
     if device.type == "meta":
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
@@ -57,7 +57,7 @@ def without_autocast(function: Callable[Parameters, Result]) -> Callable[Paramet
 
 
 def in_precision_of_run(function: Callable[..., Result]) -> Callable[..., Result]:
-    """Run `function` with autocast off, its tensors by position in the dtype of the run."""
+    """Run `function` with autocast off and its positional tensors in the dtype of the run."""
     inner = without_autocast(function)
 
     @wraps(function)

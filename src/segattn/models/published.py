@@ -22,10 +22,10 @@ channels, depth 5 and output_stride 8:
 | `danet_resnet101`  | danet | resnet101, multi_grid [4, 8, 16] or [2, 4, 4]                   |
 | `flanet_resnet101` | fla   | tu-resnet101s, multi_grid null                                  |
 
-Dilations have no weights, so nothing tells a wrong `multi_grid`. It is [4, 8, 16] for a DANet that
-was trained with --multi-grid --multi-dilation 4 8 16, such as the released DANet101.pth.tar, and
-[2, 4, 4] without. A DANet with the deep stem, which its code builds without --no-deepstem, is
-refused for its names.
+Dilations have no weights, so a wrong `multi_grid` cannot be detected. It is [4, 8, 16] for a DANet
+that was trained with --multi-grid --multi-dilation 4 8 16, such as the released DANet101.pth.tar,
+and [2, 4, 4] without. A DANet with the deep stem (built without --no-deepstem) is refused, since
+its weights have other names.
 """
 
 from collections.abc import Iterable, Mapping
@@ -44,18 +44,18 @@ CONV_NORM = ("0.weight", *(f"1.{suffix}" for suffix in NORM))
 
 
 def _each(suffixes: tuple[str, ...], modules: Mapping[str, str]) -> dict[str, str]:
-    """Parameter names from module names: every module has the same parameters in both codes."""
+    """Turn module names into parameter names, which both codes share."""
     return {f"{old}.{s}": f"{new}.{s}" for old, new in modules.items() for s in suffixes}
 
 
 def _inside(old: str, new: str, names: Mapping[str, str]) -> dict[str, str]:
-    """The names of a module as they are inside another one; "" is the outermost."""
+    """Return the names of a module inside another one; "" is the outermost."""
     old, new = (f"{name}." if name else "" for name in (old, new))
     return {old + theirs: new + ours for theirs, ours in names.items()}
 
 
 def _conv_norm(old: str, index: int, new: str) -> dict[str, str]:
-    """Convolution and batch norm from place `index` on in a published Sequential."""
+    """Return the names of convolution and batch norm from `index` on in a published Sequential."""
     return {
         f"{old}.{index}.weight": f"{new}.0.weight",
         **_each(NORM, {f"{old}.{index + 1}": f"{new}.1"}),
@@ -63,7 +63,7 @@ def _conv_norm(old: str, index: int, new: str) -> dict[str, str]:
 
 
 def _resnet(num_blocks: tuple[int, ...], *, stem: Mapping[str, str]) -> dict[str, str]:
-    """A ResNet of bottlenecks; both codes kept torchvision's names."""
+    """Return the names in a ResNet of bottlenecks; both codes kept torchvision's."""
     blocks = [f"layer{i}.{j}" for i, num in enumerate(num_blocks, start=1) for j in range(num)]
     convs = [f"{block}.conv{i}" for block in blocks for i in (1, 2, 3)]
     norms = [f"{block}.bn{i}" for block in blocks for i in (1, 2, 3)]
@@ -154,7 +154,7 @@ RENAMES: dict[str, dict[str, str]] = {
     },
 }
 
-# ImageNet's classifier: DANet's code never calls it, but older versions of it save it
+# ImageNet's classifier: DANet's code does not call it, but older versions save it
 DROPPED = ("pretrained.fc.weight", "pretrained.fc.bias")
 
 
@@ -165,19 +165,19 @@ LINEAR_TO_CONV1D = ("block.column_context.weight", "block.row_context.weight")
 def convert(name: str, state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
     """Rename the weights of a published module for `load_state_dict(strict=True)` into ours.
 
-    The names in `state_dict` count from the published module itself, so a head must be taken out
-    of a whole model's dict first. Accepted as well: `module.` before every name (DataParallel), and
-    the content of a checkpoint file, which has the weights under "state_dict". The weights of
-    ImageNet's classifier in a DANet, `pretrained.fc`, are left out. Checkpoints older than PyTorch
+    Names in `state_dict` start at the published module itself, so a head must be cut out of a whole
+    model's dict first. `module.` before every name (DataParallel) is accepted, and so is the
+    content of a checkpoint file, which has the weights under "state_dict". The weights of
+    ImageNet's classifier in a DANet, `pretrained.fc`, are skipped. Checkpoints older than PyTorch
     0.4.1 have no `num_batches_tracked`. It becomes 0, as in PyTorch itself: batch norm with a fixed
-    momentum, the only kind here, never reads it.
+    momentum, the only kind here, does not read it.
 
     Args:
         name: A key of `RENAMES`.
         state_dict: Parameters and buffers by published name.
 
     Returns:
-        The tensors by our names; the Linear weights [C, C] of FLA's contexts as Conv1d weights
+        The tensors by our names. The Linear weights [C, C] of FLA's contexts become Conv1d weights
         [C, C, 1].
 
     Raises:

@@ -1,16 +1,16 @@
-"""Exact attention that keeps its inputs alone: the backward pass computes the maps again, in parts.
+"""Exact attention that keeps only its inputs: the backward pass computes the maps again, in parts.
 
-Axes as in `attention.py`. Every function returns gamma * attention, plus a residual where it
-takes one; gamma has one element. It belongs inside: its gradient is the sum of S below, while a
-product outside would keep the attention for it. For attention = A V, A = softmax(E) and g the
-gradient of the result,
+Axes are those in `attention.py`. Every function returns gamma * attention, plus a residual if it
+takes one; gamma has one element. Gamma is part of the function because its gradient is the sum of S
+below; a product outside would keep the whole attention to compute it. For attention = A V, A =
+softmax(E) and g the gradient of the result,
 
     dA = g V^T,  S = A * dA,  dE = S - A * (row sums of S),  dV = A^T g,  dgamma = sum of S;
 
 dE and dV times gamma are the gradients of E and V. Energies and maps are float32 (float64 stays):
 energies are not divided by a square root, and at a few hundred bfloat16 is off by a whole unit in
-the exponent of the softmax. The factors of a product are widened too, but for channel attention on
-CUDA, which multiplies bf16 and fp16 as they are, with sums in float32.
+the exponent of the softmax. The factors of a product are widened too, except in channel attention
+on CUDA, which multiplies bf16 and fp16 as they are and sums in float32.
 """
 
 from collections.abc import Iterator
@@ -23,24 +23,24 @@ from torch.autograd.function import once_differentiable
 
 from segattn.models.precision import keeps_half, wide_product, widened, without_autocast
 
-# Energies that exist at a time: large enough for fast products, and no larger. A CPU wants some
-# hundred positions; fewer make thin products. On a GPU, 8 million are 512 tiles of 128 x 128.
+# Energies that exist at a time: just large enough for fast products. A CPU needs some hundred
+# positions; fewer make thin products. On a GPU, 8 million are 512 tiles of 128 x 128.
 _CPU_POSITIONS = 512
 _CPU_SLICE_NUMBERS = 2 * 2**20
 _GPU_NUMBERS = 8 * 2**20
 
 
 class ChannelAttention(Function):
-    """residual + gamma * softmax(sign * X X^T) X; keeps X and the C x C map.
+    """Compute residual + gamma * softmax(sign * X X^T) X; keeps X and the C x C map.
 
-    Both factors of X X^T get their gradient in one product with dE + dE^T.
+    One product with dE + dE^T gives the gradient of both factors of X X^T.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, gamma: Tensor, residual: Tensor | None, sign: int, merged: bool
     ) -> Tensor:
-        """x, residual: [B, C, N]. merged: the residual is x; then it is not given."""
+        """x, residual: [B, C, N]. merged: the residual is x, and `residual` is None."""
         flat = _factor(x)
         attention = _gram(flat)
         if sign < 0:
@@ -70,12 +70,12 @@ class ChannelAttention(Function):
 
 
 def _factor(x: Tensor) -> Tensor:
-    """`x` in the dtype of the factors of products."""
+    """Return `x` in the dtype of the factors of products."""
     return x if keeps_half(x) else widened(x)
 
 
 def _gram(x: Tensor) -> Tensor:
-    """X X^T, [B, C, C]; it is symmetric, so on a CPU a quarter of it is a copy."""
+    """Return X X^T, [B, C, C]; it is symmetric, so on a CPU a quarter of it is copied."""
     if not x.is_cpu:
         return wide_product(x, x.mT)
     channels = x.shape[1]
@@ -88,7 +88,7 @@ def _gram(x: Tensor) -> Tensor:
 
 
 def _add_product(added: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
-    """Added + left @ right; of a left factor in float32, what the right one holds."""
+    """Return added + left @ right; `left` is cast to the dtype of `right`."""
     if added is None:
         return wide_product(left.to(right.dtype), right)
     if left.dtype == right.dtype:
@@ -97,17 +97,17 @@ def _add_product(added: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
 
 
 def _add_product_(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """As `_add_product`, in place."""
+    """Do the same in place."""
     if left.dtype == right.dtype:
         return total.baddbmm_(left, right)
     return total.add_(wide_product(left.to(right.dtype), right))
 
 
 class SpatialAttention(Function):
-    """residual + gamma * V softmax(Q^T K)^T; keeps Q, K and V.
+    """Compute residual + gamma * V softmax(Q^T K)^T; keeps Q, K and V.
 
-    Only Q^T K is computed a second time, 1 / 8 of the work of A V where Q has C / 8 channels. A
-    block holds whole rows of A, so no running maximum is needed.
+    Only Q^T K is computed a second time; with C / 8 channels in Q, 1 / 8 of the work of A V. A part
+    holds whole rows of A, so no running maximum is needed.
     """
 
     @staticmethod
@@ -144,10 +144,10 @@ class SpatialAttention(Function):
 
 
 def _position_blocks(query: Tensor, key: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Images, some of their positions, and these rows of softmax(Q^T K), [images, part, N]."""
+    """Yield images, positions, and the rows of softmax(Q^T K) of these, [images, part, N]."""
     batch, _, positions = query.shape
     most = _CPU_POSITIONS * positions if query.is_cpu else _GPU_NUMBERS
-    # one buffer: pages that are there cost a CPU no fault
+    # one buffer for all parts: new memory would cost a CPU page faults
     size = min(batch * positions**2, max(most, positions))
     buffer = widened(query[:0]).new_empty(size)
     for images, part in _blocks(batch, positions, positions, most):
@@ -158,7 +158,7 @@ def _position_blocks(query: Tensor, key: Tensor) -> Iterator[tuple[slice, slice,
 
 
 class SliceAttention(Function):
-    """Gamma * softmax(F G^T) F for slices F of each image with its context G; keeps F and G."""
+    """Compute gamma * softmax(F G^T) F for slices F of an image with context G; keeps F and G."""
 
     @staticmethod
     def forward(ctx: Any, slices: Tensor, context: Tensor, gamma: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ class SliceAttention(Function):
             sums = s.sum(dim=-1, keepdim=True)
             dgamma += sums.sum()
             s.addcmul_(attention, sums, value=-1)
-            # all slices of an image under each other, since they share its keys
+            # the slices of an image are stacked, since they share its keys
             stacked = s.view(len(keys), -1, s.shape[-1])
             dchunk = torch.bmm(attention.mT, gradient).view(len(keys), -1, chunk.shape[-1])
             dchunk.baddbmm_(stacked, keys).mul_(gamma)
@@ -196,7 +196,7 @@ class SliceAttention(Function):
 
 
 def _slice_blocks(slices: Tensor, context: Tensor) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
-    """Images, some of their slices, these, [n, C, L], and softmax(F G^T) of each, [n, C, C]."""
+    """Yield images, slices, the features of these, [n, C, L], and their maps, [n, C, C]."""
     batch, number, channels, _ = slices.shape
     most = _CPU_SLICE_NUMBERS if slices.is_cpu else _GPU_NUMBERS
     for images, part in _blocks(batch, number, channels**2, most):
@@ -207,7 +207,7 @@ def _slice_blocks(slices: Tensor, context: Tensor) -> Iterator[tuple[slice, slic
 
 
 def _blocks(images: int, rows: int, row: int, most: int) -> Iterator[tuple[slice, slice]]:
-    """Images and rows of each with at most `most` numbers; several images only as a whole."""
+    """Yield images and rows with at most `most` numbers; several images only with all rows."""
     step = max(1, min(rows, most // row))
     group = max(1, most // (rows * row)) if step == rows else 1
     for image in range(0, images, group):

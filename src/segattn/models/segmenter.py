@@ -18,17 +18,17 @@ from segattn.models.upsampling import upsample
 class Segmenter(nn.Module):
     """Encoder, head and bilinear upsampling; takes images as they are stored.
 
-    Normalisation is part of the model, and a checkpoint carries it. A new model has the mean and
+    Normalisation is part of the model and of its checkpoints. A new model has the mean and
     deviation that the encoder's pretrained weights were trained with; see `normalise`.
 
     Args:
         num_classes: Number of classes.
         head: `name` and the knobs of `build_head`.
-        encoder: `name`, `depth`, `output_stride`, and where it is not null, `multi_grid`.
+        encoder: `name`, `depth`, `output_stride`, and `multi_grid` unless it is null.
 
     Attributes:
         stride: px per cell of the encoder's last map.
-        size_multiple: What the encoder wants both sides of an image to be divisible by, in px.
+        size_multiple: Both sides of the encoder's input are padded to a multiple of it, in px.
     """
 
     mean: Tensor
@@ -51,39 +51,39 @@ class Segmenter(nn.Module):
             self.register_buffer(key, _channel_values(values))
 
     def normalise(self, values: Normalisation) -> None:
-        """Take another mean and deviation, of images in [0, 1]."""
+        """Set another mean and deviation, for images in [0, 1]."""
         self.mean.copy_(_channel_values(values[0]))
         self.std.copy_(_channel_values(values[1]))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Published weights and older checkpoints hold no mean and deviation: ImageNet's."""
+        """Add ImageNet's mean and deviation to published weights and older checkpoints."""
         for key, values in zip(("mean", "std"), IMAGENET, strict=True):
             state_dict.setdefault(prefix + key, _channel_values(values))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Images uint8 [B, 3, H, W] to the maps that the head reads, the last [B, C, h, w].
+        """Map images uint8 [B, 3, H, W] to the maps that the head reads, the last [B, C, h, w].
 
         Raises:
-            UserError: The images are of another kind.
+            UserError: The images have another dtype or shape.
         """
         if isinstance(images, Resized):
             images = images.as_subclass(Tensor)
         else:
             check_images(images)
         x = (images.float() / 255 - self.mean) / self.std
-        # what is padded is cut off again
+        # padding is cut off after upsampling
         pad_h, pad_w = -x.shape[2] % self.size_multiple, -x.shape[3] % self.size_multiple
         x = functional.pad(x, (0, pad_w, 0, pad_h)).contiguous(memory_format=torch.channels_last)
         return self.encoder(x)[-self.num_maps :]
 
     def forward(self, images: Tensor) -> HeadOutput:
-        """Images uint8 [B, 3, H, W], any H and W, to logits float32 [B, num_classes, H, W]."""
+        """Map images uint8 [B, 3, H, W] of any size to logits float32 [B, num_classes, H, W]."""
         *earlier, last = self.features(images)
         output = self.head(last, *earlier)
 
         def full(logits: Tensor) -> Tensor:
-            # a head may answer at its own resolution; int, for torch.export sees symbols here
+            # logits may be larger than the features; torch.export has symbols here, hence int
             stride = int(self.stride * last.shape[2] // logits.shape[2])
             return upsample(
                 logits, stride=stride, size=images.shape[2:], align_corners=self.align_corners

@@ -14,15 +14,15 @@ def upsample(
 ) -> Tensor:
     """Upsample by `stride` and cut to `size`, as `functional.interpolate` does up to rounding.
 
-    Two matrix products: their backward pass is 2.4 times as fast on a CPU (loss included), and on
-    CUDA it does not add in random order, as that of interpolate does.
+    It is done as two matrix products. Their backward pass is 2.4 times as fast on a CPU (loss
+    included), and on CUDA it adds in a fixed order; the one of `interpolate` does not.
 
     Args:
         logits: [B, C, h, w].
         stride: Factor.
         size: (H, W), at most (h * stride, w * stride).
-        align_corners: Whether the centres of the corner cells are those of the corner pixels, as
-            in the published codes of DANet and FLANet; else a cell covers stride x stride px.
+        align_corners: If true, corner cells and corner pixels have the same centres, as in the
+            published codes of DANet and FLANet. If false, a cell covers stride x stride px.
 
     Returns:
         float32 [B, C, H, W].
@@ -36,7 +36,7 @@ def upsample(
 
 
 def _bilinear_weights(length: int, stride: int, *, like: Tensor, align_corners: bool) -> Tensor:
-    """[length * stride, length]: how much of each cell an upsampled pixel holds."""
+    """Return the weight of each cell in each upsampled pixel, [length * stride, length]."""
     cells = torch.eye(length, device=like.device)[None]
     return functional.interpolate(
         cells, scale_factor=stride, mode="linear", align_corners=align_corners

@@ -60,8 +60,8 @@ class CrissCrossBlock(AttentionBlock):
     A position attends to the H + W - 1 positions of its column and row. The second loop reads the
     result of the first, so every position reaches every other one.
 
-    The paper adds the attention without a scale. Gamma, which starts at 0, is that of the
-    published code; both loops share it, like the other weights.
+    The paper adds the attention without a scale. Gamma comes from the published code, where it
+    starts at 0. Both loops share it, like the other weights.
 
     Args:
         channels: C; queries and keys have C / 8 channels (at least 1), as published.

@@ -12,9 +12,9 @@ _BINS = (1, 2, 3, 6)
 class PyramidPooling(nn.Module):
     """Pyramid pooling module (PSPNet, CVPR 2017, arXiv 1612.01105, section 3.2).
 
-    The map is averaged over 1x1, 2x2, 3x3 and 6x6 regions, which overlap by a cell where its side
-    is not a multiple. Each of these goes through a 1x1 convolution to channels / 4, batch norm and
-    ReLU, and is enlarged again, bilinearly with aligned corners as in the authors' PyTorch code.
+    The map is averaged over 1x1, 2x2, 3x3 and 6x6 regions, which overlap by a cell if its side is
+    not a multiple. Each result passes a 1x1 convolution to channels / 4, batch norm and ReLU, and
+    is enlarged bilinearly with aligned corners, as in the authors' PyTorch code.
 
     Deviations: the mean of the whole map has a bias instead of batch norm, which has one value per
     channel and image there and cannot train on one image. A 1x1 convolution brings features and
@@ -43,10 +43,10 @@ class PyramidPooling(nn.Module):
 
 
 def _matrices(length: int, bins: int, *, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the means of the parts of an axis, and what each of its cells takes of the parts.
+    """Return the matrices that average the parts of an axis and that interpolate between them.
 
-    Products with them are adaptive_avg_pool and interpolate, but exported programs may have any
-    size, and on CUDA their backward passes do not add in random order.
+    Products with them equal adaptive_avg_pool and interpolate. But they can be exported for any
+    size, and on CUDA their backward passes add in a fixed order.
 
     Returns:
         [bins, length] and [length, bins].
