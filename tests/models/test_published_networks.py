@@ -124,5 +124,5 @@ def test_partial_or_deeper_network_names_what_is_missing():
 
 
 def test_every_whole_network_is_compared_here():
-    heads = {"pam", "cam", "fla", "danet_head", "flanet_head"}
+    heads = {"pam", "cam", "cca", "fla", "danet_head", "flanet_head"}
     assert RENAMES.keys() - heads == {name for name, _ in NETWORKS.values()}
