@@ -183,17 +183,18 @@ def seeds_picture(comparison: Comparison) -> Figure:
 def learning_picture(frame: pd.DataFrame, comparison: Comparison) -> Figure:
     """Gain on the validation images along the training, one head a panel, a line per score."""
     heads = list(dict.fromkeys(frame["head"]))
-    figure = Figure(figsize=(2.2 * len(heads) + 1.6, 2.3), layout="constrained")
+    figure = Figure(figsize=(2.2 * len(heads) + 1.6, 2.9), layout="constrained")
     panels = figure.subplots(1, len(heads), sharex=True, sharey=True, squeeze=False)[0]
     for axes, head in zip(panels, heads, strict=True):
         for score, part in frame[frame["head"] == head].groupby("score", sort=False):
-            axes.plot(part["step"] + 1, part["gain"], marker="o", markersize=3, label=_short(score))
+            label = _short(score).replace("\n", " ")
+            axes.plot(part["step"] + 1, part["gain"], marker="o", markersize=3, label=label)
         axes.axhline(0, color=_INK, linewidth=0.8)
         axes.set_title(_row_name(head), fontsize=9)
+        axes.set_xlabel("training steps", fontsize=8)
     _plain(panels)
-    figure.legend(handles=panels[0].lines[:-1], loc="outside right upper", fontsize=8)
+    figure.legend(handles=panels[0].lines[:-1], loc="outside lower center", ncols=5, fontsize=8)
     figure.supylabel(f"gain over {comparison.reference} [points]", fontsize=8)
-    figure.supxlabel("training steps", fontsize=8)
     return figure
 
 
