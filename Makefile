@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 .PHONY: help setup ablation ablation-quick ablation-smoke test audit
 
 help:
-	@echo "make ablation        train and test six heads on built-in scenes, 3 seeds each, in 10 to 13 minutes"
+	@echo "make ablation        train and test six heads on built-in scenes, 3 seeds each, in about 12 minutes"
 	@echo "make ablation-quick  the same path in two minutes, too short to separate the heads"
 	@echo "make test            lint, types and tests"
 	@echo "make audit           the pinned versions against known vulnerabilities; needs network"
