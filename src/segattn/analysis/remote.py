@@ -17,6 +17,7 @@ import segattn
 from segattn.analysis.report import experiment_folders
 from segattn.base.commandline import as_path
 from segattn.base.errors import UserError
+from segattn.base.files import cache_folder
 from segattn.base.runs import Run, load_runs
 from segattn.tracking.wandb_folder import ARTIFACT_TYPE
 
@@ -36,7 +37,7 @@ class RunsError(UserError):
 
 def default_cache() -> Path:
     """Return where fetched run folders are kept: segattn/wandb in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segattn" / "wandb"
+    return cache_folder() / "wandb"
 
 
 def find_runs_folder(

@@ -1,10 +1,11 @@
 """Writing files so that a reader never sees half of one."""
 
 import hashlib
+import json
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,26 @@ def read_yaml(path: Path) -> Any:
 def cache_folder() -> Path:
     """Where this user keeps what can be computed again: $XDG_CACHE_HOME/segattn."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segattn"
+
+
+def cached(kind: str, question: object, find: Callable[[], Any]) -> Any:
+    """Return what `find` returns, or what it returned before to the same question.
+
+    A cache folder that cannot be read or written costs time alone.
+
+    Args:
+        kind: Begins the name of the file in `cache_folder`.
+        question: Has a `repr` that changes whenever the answer may.
+        find: Computes the answer, which JSON can hold.
+    """
+    name = hashlib.sha256(repr(question).encode()).hexdigest()[:32]
+    path = cache_folder() / f"{kind}-{name}.json"
+    with suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    found = find()
+    with suppress(OSError), atomic_path(path) as draft:
+        draft.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return found
 
 
 def digest(path: Path) -> str:

@@ -1,7 +1,5 @@
 """data=folder: anybody's images with labels beside them, as indices or colours."""
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -12,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segattn.base.errors import UserError
-from segattn.base.files import atomic_path, cache_folder
+from segattn.base.files import cached
 from segattn.data.files import Pair, read_ids, read_indices
 from segattn.data.images import open_image
 from segattn.data.layout import Found, find_samples
@@ -270,6 +268,16 @@ def count_values(labels: Iterable[Path]) -> Counter[Stored]:
     return counts
 
 
+def _indices(labels: Sequence[Path]) -> list[int]:
+    counts = count_values(path for path in labels if path.is_file())
+    if any(isinstance(value, tuple) for value in counts):
+        raise UserError(
+            f"the labels hold colours, and no {FILE} says what they mean; "
+            "`scripts/check_data.py data=folder data.root=PATH --write-classes` drafts one"
+        )
+    return sorted(value for value in counts if isinstance(value, int))
+
+
 def _numbered(labels: Sequence[Path]) -> dict[str, Stored | None]:
     """Return a class for each index of the labels, counted once for these files."""
     stats = [
@@ -277,20 +285,7 @@ def _numbered(labels: Sequence[Path]) -> dict[str, Stored | None]:
         for path in labels
         if path.is_file()
     ]
-    cached = cache_folder() / f"values-{hashlib.sha256(repr(stats).encode()).hexdigest()[:32]}.json"
-    values: list[int] = []
-    with suppress(OSError, ValueError):
-        values = json.loads(cached.read_text(encoding="utf-8"))
-    if not values:
-        counts = count_values(path for path in labels if path.is_file())
-        if any(isinstance(value, tuple) for value in counts):
-            raise UserError(
-                f"the labels hold colours, and no {FILE} says what they mean; "
-                "`scripts/check_data.py data=folder data.root=PATH --write-classes` drafts one"
-            )
-        values = sorted(value for value in counts if isinstance(value, int))
-        with suppress(OSError), atomic_path(cached) as draft:
-            draft.write_text(json.dumps(values), encoding="utf-8")
+    values = cached("values", stats, lambda: _indices(labels))
     if values == [0, IGNORE_INDEX]:
         raise UserError(
             f"the labels hold 0 and 255 alone; say in {FILE} whether 255 is a class "

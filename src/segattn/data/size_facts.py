@@ -3,17 +3,14 @@
 They are counted once for a data set, and kept in the user's cache.
 """
 
-import hashlib
-import json
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segattn.base.files import atomic_path, cache_folder
+from segattn.base.files import cached
 from segattn.data.source import Source, Split
 from segattn.metrics import BINS, SIZES, Measures, find_objects
 
@@ -51,13 +48,7 @@ def size_facts(source: Source) -> dict[str, Any]:
     """
     asked = [_VERSION, source.title, source.classes, source.things, source.with_ids]
     asked += [source.size_edges, source.class_groups, source.stamp()]
-    path = cache_folder() / f"sizes-{hashlib.sha256(repr(asked).encode()).hexdigest()[:32]}.json"
-    with suppress(OSError, ValueError):
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    found = _count(source)
-    with suppress(OSError), atomic_path(path) as draft:  # a home that cannot be written to
-        draft.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    return found
+    return dict(cached("sizes", asked, lambda: _count(source)))
 
 
 @dataclass(frozen=True)
