@@ -4,6 +4,7 @@ Values are percent and points, as in `segattn.analysis.tables`.
 """
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from segattn.analysis.tables import alone, gain, gains, score_names
 from segattn.metrics import SIZES, Measures, bin_name, neighbour_scores
 
 
+@lru_cache(maxsize=4)  # a report asks for tables and for figures
 def same_classes(comparison: Comparison) -> tuple[list[str], pd.DataFrame]:
     """Gains by size over the classes that every size has, so that sizes can be compared.
 
@@ -27,7 +29,7 @@ def same_classes(comparison: Comparison) -> tuple[list[str], pd.DataFrame]:
         return [], pd.DataFrame()
     measures = replace(comparison.measures, size_classes=dict.fromkeys(sizes, shared))
     again = replace(comparison, measures=measures, scores=comparison.rescore(measures))
-    found = alone(again, [bin_name(size) for size in sizes])
+    found = alone(again, tuple(bin_name(size) for size in sizes))
     rows = [
         {"size": size, **gain(again, found, head, bin_name(size))}
         for head in again.heads
@@ -36,6 +38,7 @@ def same_classes(comparison: Comparison) -> tuple[list[str], pd.DataFrame]:
     return shared, pd.DataFrame(rows)[["head", "size", "value", "gain", "share"]]
 
 
+@lru_cache(maxsize=4)
 def learning(comparison: Comparison) -> pd.DataFrame:
     """Gains on the validation images along the training: head, score, step, gain.
 
@@ -88,6 +91,7 @@ def _of_seeds(comparison: Comparison, head: str, name: str, seeds: set[int]) -> 
     return 100 * float(scores.values[name][np.isin(scores.seeds, list(seeds))].mean())
 
 
+@lru_cache(maxsize=4)
 def neighbours(comparison: Comparison) -> pd.DataFrame:
     """Means of `segattn.metrics.neighbour_scores` over the seeds, in percent, by head."""
     facts, measures = comparison.facts, Measures(**comparison.facts["metric"])

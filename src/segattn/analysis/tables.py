@@ -62,12 +62,13 @@ def gains(comparison: Comparison, names: Sequence[str] = ()) -> pd.DataFrame:
     if not names:
         names, found = score_names(comparison.measures), family(comparison)
     else:
-        found = alone(comparison, names)
+        found = alone(comparison, tuple(names))
     heads = comparison.heads
     return pd.DataFrame([gain(comparison, found, head, name) for head in heads for name in names])
 
 
-def alone(comparison: Comparison, names: Sequence[str]) -> Family:
+@lru_cache(maxsize=4)
+def alone(comparison: Comparison, names: tuple[str, ...]) -> Family:
     """Gains of some scores, judged among themselves."""
     heads = comparison.heads
     pairs = [(head, comparison.reference, name) for head in heads[1:] for name in names]
