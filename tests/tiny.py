@@ -34,6 +34,23 @@ def tiny_overrides(folder: Path, *overrides: str) -> list[str]:
     ]
 
 
+def own_overrides(folder: Path, *overrides: str) -> list[str]:
+    """Overrides for a run of one epoch on data that `overrides` name."""
+    return [
+        "head=fcn",
+        "head.channels=8",
+        "encoder=test_resnet",
+        "encoder.depth=3",
+        "loader.num_workers=0",
+        "loader.batch_size=4",
+        "trainer.max_epochs=1",
+        "trainer.precision=fp32",
+        "logger=none",
+        f"runs_dir={folder / 'runs'}",
+        *overrides,
+    ]
+
+
 def tiny_config(folder: Path, *overrides: str) -> dict:
     """The composed config of `tiny_overrides`."""
     return compose_config(tiny_overrides(folder, *overrides), folder=EXPERIMENTS)

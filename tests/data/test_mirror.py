@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from coco_files import write_coco
-from tiny import EXPERIMENTS
+from tiny import EXPERIMENTS, own_overrides
 
 from segattn.config.compose import compose_config
 from segattn.data.transforms import augment, mirror_order
@@ -15,24 +15,15 @@ PLAIN = {"crop": None, "scale": (1.0, 1.0), "flip": 1.0, "jitter": 0.0}
 
 
 def words(root, folder):
-    return [
+    return own_overrides(
+        folder,
         "data=coco",
         f"data.root={root}",
         "data.train=train.json",
         "data.test=test.json",
         "data.val=test",
         "data.classes.flip_pairs=[[left_door,right_door]]",
-        "head=fcn",
-        "head.channels=8",
-        "encoder=test_resnet",
-        "encoder.depth=3",
-        "loader.num_workers=0",
-        "loader.batch_size=4",
-        "trainer.max_epochs=1",
-        "trainer.precision=fp32",
-        "logger=none",
-        f"runs_dir={folder / 'runs'}",
-    ]
+    )
 
 
 def test_the_order_in_a_mirror():

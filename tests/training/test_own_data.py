@@ -4,7 +4,7 @@ import json
 
 from folder_files import write_folder
 from PIL import Image
-from tiny import EXPERIMENTS, call_script
+from tiny import EXPERIMENTS, call_script, own_overrides
 
 from segattn.config.compose import compose_config
 from segattn.evaluation.evaluate import evaluate
@@ -14,25 +14,16 @@ CLASSES = "{wall:0,window:{value:1,thing:true},pole:{value:2,thing:true}},ignore
 
 
 def words(root, folder, *more):
-    return [
+    return own_overrides(
+        folder,
         "data=folder",
         f"data.root={root}",
         f"data.classes={{classes:{CLASSES}}}",
         "data.title=facades",
         "data.size_edges=terciles",
         "data.size=[32,32]",
-        "head=fcn",
-        "head.channels=8",
-        "encoder=test_resnet",
-        "encoder.depth=3",
-        "loader.num_workers=0",
-        "loader.batch_size=4",
-        "trainer.max_epochs=1",
-        "trainer.precision=fp32",
-        "logger=none",
-        f"runs_dir={folder / 'runs'}",
         *more,
-    ]
+    )
 
 
 def test_from_a_folder_to_predictions(tmp_path, monkeypatch):

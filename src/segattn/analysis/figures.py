@@ -17,6 +17,7 @@ from segattn.analysis.comparison import CHOSEN, HEADS, Comparison, base_name
 from segattn.analysis.stats import MIN_SEEDS
 from segattn.analysis.tables import OFF, block_shares, class_names, costs, gains, score_names
 from segattn.analysis.text import gamma, seen
+from segattn.data.palette import colour_table
 
 _GREY, _INK = "#e6e6e6", "#222222"
 _COLOURS = "BrBG"  # brown to green, which the colour-blind distinguish too
@@ -219,8 +220,7 @@ def crops_picture(crops: dict[str, NDArray[Any]], comparison: Comparison, head: 
         head: The one that is compared with the reference.
     """
     chosen = np.flatnonzero(crops["head"] == head)
-    palette = np.full((256, 3), 255, np.uint8)
-    palette[: len(comparison.measures.classes)] = comparison.facts["data"]["palette"]
+    palette = colour_table(comparison.facts["data"]["palette"])
     figure = Figure(figsize=(1.15 * len(chosen) + 0.6, 4.1), layout="constrained")
     grid = figure.subplots(3, len(chosen), squeeze=False)
     for column, k in zip(grid.T, chosen, strict=True):

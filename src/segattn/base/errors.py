@@ -8,9 +8,8 @@ class UserError(ValueError):
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type if the message is empty."""
     first = (str(error).strip() or type(error).__name__).split("\n")[0]
-    return first.partition(". In PyTorch 2.6")[
-        0
-    ]  # torch then suggests a setting that could run code
+    # torch then suggests a setting that could run code
+    return first.partition(". In PyTorch 2.6")[0]
 
 
 def one_line(error: BaseException) -> str:

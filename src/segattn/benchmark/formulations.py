@@ -20,11 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class PublishedSpatial(nn.Module):
-    """Spatial non-local block, the PAM of DANet (section 3.2, code junfu1115/DANet).
-
-    gamma * V softmax(Q^T K)^T + X. Kept: the N x N energies and the N x N map exist side by side,
-    and training keeps the map for the backward pass.
+class _Projections(nn.Module):
+    """Queries, keys and values by 1x1 convolutions, and gamma, as the published codes build them.
 
     Args:
         channels: C, at least 8; queries and keys have D = C / 8 channels.
@@ -36,6 +33,14 @@ class PublishedSpatial(nn.Module):
         self.key_conv = nn.Conv2d(channels, channels // 8, kernel_size=1)
         self.value_conv = nn.Conv2d(channels, channels, kernel_size=1)
         self.gamma = nn.Parameter(torch.zeros(1))
+
+
+class PublishedSpatial(_Projections):
+    """Spatial non-local block, the PAM of DANet (section 3.2, code junfu1115/DANet).
+
+    gamma * V softmax(Q^T K)^T + X. Kept: the N x N energies and the N x N map exist side by side,
+    and training keeps the map for the backward pass.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to the same shape."""
@@ -72,22 +77,12 @@ class PublishedChannel(nn.Module):
         return self.gamma * result + x
 
 
-class PublishedCrissCross(nn.Module):
+class PublishedCrissCross(_Projections):
     """One loop of criss-cross attention, CCNet (section 3.2, code speedinghzl/CCNet).
 
     gamma * attention + X. Kept: queries, keys and values are copied by column and by row, and
     energies and maps exist side by side. The network calls it twice.
-
-    Args:
-        channels: C, at least 8; queries and keys have D = C / 8 channels.
     """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.query_conv = nn.Conv2d(channels, channels // 8, kernel_size=1)
-        self.key_conv = nn.Conv2d(channels, channels // 8, kernel_size=1)
-        self.value_conv = nn.Conv2d(channels, channels, kernel_size=1)
-        self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to the same shape."""

@@ -58,9 +58,8 @@ def single(words: Sequence[str]) -> list[str]:
 def _texts(word: Override) -> list[str]:
     """Return a word for `compose`; logger=[wandb,csv] becomes the first group and the list."""
     value = word.value()
-    if word.key_or_group.startswith(
-        ("data.", "head.")
-    ):  # check_head and check_data report unknown keys
+    # check_head and check_data report unknown keys
+    if word.key_or_group.startswith(("data.", "head.")):
         return [f"++{str(word.input_line).lstrip('+')}"]
     if word.key_or_group != "logger" or not isinstance(value, list):
         return [str(word.input_line)]

@@ -16,6 +16,7 @@ from rich.table import Table
 from segattn.base.errors import UserError
 from segattn.base.files import atomic_path
 from segattn.data.check import Check, SplitCheck, counted
+from segattn.data.palette import colour_table
 from segattn.data.size_facts import size_facts
 from segattn.data.source import IGNORE_INDEX, Sample, Source
 from segattn.metrics import SIZES
@@ -144,9 +145,7 @@ def write_picture(source: Source, path: Path) -> int:
 
 def painted(sample: Sample, source: Source) -> NDArray[np.uint8]:
     """A label in the colours of its classes, uint8 [H, W, 3]; void and outlines are white."""
-    colours = np.full((256, 3), 255, np.uint8)
-    colours[: len(source.palette)] = source.palette
-    picture: NDArray[np.uint8] = colours[sample.label]
+    picture = colour_table(source.palette)[sample.label]
     if sample.instances is not None:
         ids: Any = sample.instances
         edge = np.zeros(ids.shape, bool)

@@ -148,10 +148,14 @@ class SegmentationData(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Look for every split now, so that a missing folder is found before training starts."""
+        train: set[str] = set()
         for split in ("train", "val", "test"):
-            self.source(split).load(0)
-            both = set(self.source("train").places()) & set(self.source(split).places())
-            if split != "train" and both:
+            source = self.source(split)
+            source.load(0)
+            places = set(source.places())
+            if split == "train":
+                train = places
+            elif both := train & places:
                 raise UserError(
                     f"{len(both)} images are in train and in {split}, such as {min(both)}; scores "
                     "would be too high"

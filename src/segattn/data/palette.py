@@ -1,5 +1,10 @@
 """Colours of classes."""
 
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
 Palette = tuple[tuple[int, int, int], ...]
 
 
@@ -18,3 +23,10 @@ def _spread(index: int) -> tuple[int, int, int]:
         for channel in range(3)
     )
     return red, green, blue
+
+
+def colour_table(palette: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
+    """Return the colour of each stored label, uint8 [256, 3]: white for void and unused labels."""
+    colours = np.full((256, 3), 255, np.uint8)
+    colours[: len(palette)] = palette
+    return colours

@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from segattn.base.errors import UserError
 from segattn.base.runs import Run
+from segattn.data.palette import colour_table
 from segattn.data.source import IGNORE_INDEX
 from segattn.metrics.neighbours import NEIGHBOURS
 from segattn.tracking.figures import confusion_figure, figure_pixels
@@ -114,9 +115,8 @@ def _log_tensorboard(run: Run, logger: TensorBoardLogger) -> None:
     _add_images(logger, pictures, step)
     logged = {f"test/{name}" for name in result["scores"] if name not in NEIGHBOURS}
     for key, value in final_numbers(result).items():
-        if key in logged:  # by the test
-            continue
-        logger.experiment.add_scalar(key, value, step)
+        if key not in logged:  # by the test
+            logger.experiment.add_scalar(key, value, step)
 
 
 def attention_pictures(run: Run, *, num_images: int = 2) -> Pictures:
@@ -173,9 +173,8 @@ def _masked(scene: Scene, classes: Sequence[str]) -> Any:
 
 def _panel(scene: Scene, palette: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
     """Return image, ground truth and prediction side by side; void is white."""
-    colors = np.full((256, 3), 255, dtype=np.uint8)
-    colors[: len(palette)] = palette
-    return np.concatenate([scene.image, colors[scene.label], colors[scene.prediction]], axis=1)
+    colours = colour_table(palette)
+    return np.concatenate([scene.image, colours[scene.label], colours[scene.prediction]], axis=1)
 
 
 def _same_size(pictures: Pictures) -> Pictures:
